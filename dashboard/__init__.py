@@ -1,0 +1,1 @@
+"""What people look at: the grounded-report gallery."""

@@ -1,0 +1,1 @@
+"""Deployable flows and the command line."""

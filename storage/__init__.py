@@ -1,0 +1,1 @@
+"""Everything that touches bytes: schemas, shards, manifests, catalogue, images, datasets."""

@@ -1,0 +1,192 @@
+"""The record schemas: one pyarrow schema per table, declared here and nowhere else.
+
+Offsets are code points, half-open, into the text stored beside them, so that
+`text[start:end] == phrase`. Boxes are pixels of the stored image, half-open, origin at the
+top left. Field metadata carries the unit and the meaning, and travels inside every shard.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def _field(name: str, type_: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
+    metadata = {"meaning": meaning} | ({"unit": unit} if unit else {})
+    return pa.field(name, type_, metadata=metadata)
+
+
+_KEY = [
+    _field("dataset", pa.string(), "name of the dataset"),
+    _field("split", pa.string(), "train, validate or test, as the dataset defines it"),
+    _field("study_id", pa.string(), "unique within the dataset"),
+]
+
+IMAGE = pa.struct(
+    [
+        _field("image_id", pa.string(), "unique within the dataset"),
+        _field("uri", pa.string(), "where the image file is, or would be"),
+        _field("modality", pa.string(), "DICOM modality: CR, DX, CT, …"),
+        _field("view", pa.string(), "view position: PA, AP, LATERAL; null when unknown or 3D"),
+        _field(
+            "shape", pa.list_(pa.int32()), "rows, columns; or x, y, z in RAS+", "pixel or voxel"
+        ),
+        _field("spacing_mm", pa.list_(pa.float64()), "in the order of shape", "mm"),
+    ]
+)
+
+MODIFIERS = pa.struct(
+    [
+        _field("laterality", pa.string(), "left, right or bilateral; null when not stated"),
+        _field("zones", pa.list_(pa.string()), "upper, middle, lower, apical, basal, hilar, …"),
+        _field("count", pa.int32(), "least number of instances stated; null when not stated"),
+    ]
+)
+
+STUDIES = pa.schema(
+    [
+        *_KEY,
+        _field("patient_id", pa.string(), "null when the dataset does not give it"),
+        _field("images", pa.list_(IMAGE), "images of the study, localizable or not"),
+        _field("findings", pa.string(), "text of the findings section; null when absent"),
+        _field("impression", pa.string(), "text of the impression section; null when absent"),
+        _field("labels", pa.map_(pa.string(), pa.int8()), "1 present, 0 absent, -1 uncertain"),
+        _field("source", pa.string(), "where the report comes from; `authored` if we wrote it"),
+    ]
+)
+
+CLEAN_REPORTS = pa.schema(
+    [
+        *_KEY,
+        _field("findings", pa.string(), "cleaned findings; null when absent"),
+        _field("impression", pa.string(), "cleaned impression; null when absent"),
+        _field("removed", pa.list_(pa.string()), "passages dropped or rewritten, as they were"),
+        _field("status", pa.string(), "unchanged or edited"),
+    ]
+)
+
+_PHRASE = [
+    _field("section", pa.string(), "findings or impression"),
+    _field("start", pa.int32(), "first code point in the cleaned section", "code point"),
+    _field("end", pa.int32(), "one past the last", "code point"),
+    _field("phrase", pa.string(), "the words themselves"),
+    _field("target", pa.string(), "name of a target of the taxonomy"),
+    _field("category", pa.string(), "anatomy or abnormality"),
+    _field("modifiers", MODIFIERS, "what the words say of side, zone and number"),
+]
+
+PHRASES = pa.schema([*_KEY, *_PHRASE])
+
+POSITIVES = pa.schema(
+    [*_KEY, *_PHRASE, _field("assertion", pa.string(), "present, absent or uncertain")]
+)
+
+_GROUNDING_KEY = [
+    *_KEY,
+    _field("image_id", pa.string(), "the image grounded in"),
+    _field("target", pa.string(), "the target grounded"),
+    _field("laterality", pa.string(), "the side asked for; null when the words name none"),
+    _field("zones", pa.list_(pa.string()), "the zones asked for"),
+]
+
+BOXES = pa.schema(
+    [
+        *_GROUNDING_KEY,
+        _field("instance", pa.int32(), "0, 1, … within the target and site"),
+        _field("x_min", pa.float32(), "left edge", "pixel"),
+        _field("y_min", pa.float32(), "top edge", "pixel"),
+        _field("x_max", pa.float32(), "right edge, exclusive", "pixel"),
+        _field("y_max", pa.float32(), "bottom edge, exclusive", "pixel"),
+        _field("score", pa.float32(), "the detector's own confidence, 0 to 1"),
+        _field("detector", pa.string(), "name and version of the engine"),
+    ]
+)
+
+MASKS = pa.schema(
+    [
+        *_GROUNDING_KEY,
+        _field("shape", pa.list_(pa.int32()), "x, y, z in RAS+", "voxel"),
+        _field("affine", pa.list_(pa.float64()), "4×4 row-major, voxel to RAS", "mm"),
+        _field("mask", pa.binary(), "encoded by storage.masks"),
+        _field("voxel_count", pa.int64(), "voxels set", "voxel"),
+        _field("volume_mm3", pa.float64(), "volume of the voxels set", "mm³"),
+        _field("score", pa.float32(), "the segmenter's own confidence, 0 to 1"),
+        _field("segmenter", pa.string(), "name and version of the engine"),
+    ]
+)
+
+BOX = pa.struct(
+    [
+        _field("x_min", pa.float32(), "left edge", "pixel"),
+        _field("y_min", pa.float32(), "top edge", "pixel"),
+        _field("x_max", pa.float32(), "right edge, exclusive", "pixel"),
+        _field("y_max", pa.float32(), "bottom edge, exclusive", "pixel"),
+        _field("score", pa.float32(), "the detector's own confidence, 0 to 1"),
+    ]
+)
+
+MASK_REFERENCE = pa.struct(
+    [
+        _field("target", pa.string(), "the target of the row in `masks`"),
+        _field("laterality", pa.string(), "the side of the row in `masks`"),
+        _field("zones", pa.list_(pa.string()), "the zones of the row in `masks`"),
+        _field("voxel_count", pa.int64(), "voxels set", "voxel"),
+    ]
+)
+
+TAG = pa.struct(
+    [
+        _field("start", pa.int32(), "first code point in `text`", "code point"),
+        _field("end", pa.int32(), "one past the last", "code point"),
+        _field("phrase", pa.string(), "`text[start:end]`"),
+        _field("target", pa.string(), "name of a target of the taxonomy"),
+        _field("category", pa.string(), "anatomy or abnormality"),
+        _field("grounding", pa.string(), "box, mask or none"),
+        _field("reason", pa.string(), "why there is no grounding; null when there is"),
+        _field("boxes", pa.list_(BOX), "the boxes of this tag's own target and site"),
+        _field("mask", MASK_REFERENCE, "key of the mask of this tag's own target and site"),
+    ]
+)
+
+PROVENANCE = pa.struct(
+    [
+        _field("source", pa.string(), "where the report comes from"),
+        _field("cleaner", pa.string(), "engine of the clean step"),
+        _field("extractor", pa.string(), "engine of the extract step"),
+        _field("filter", pa.string(), "engine of the filter step"),
+        _field("localizer", pa.string(), "engine of the localize step; null without an image"),
+        _field("taxonomy", pa.string(), "digest of the taxonomy"),
+        _field("notice", pa.string(), "research use, not for clinical decisions"),
+    ]
+)
+
+GROUNDED_REPORTS = pa.schema(
+    [
+        *_KEY,
+        _field("image_id", pa.string(), "the image grounded in; null without one"),
+        _field("text", pa.string(), "the cleaned report, findings and impression"),
+        _field("tags", pa.list_(TAG), "in order of start, never overlapping"),
+        _field("provenance", PROVENANCE, "who made what"),
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        *_KEY,
+        _field("stage", pa.string(), "the stage that set the record aside"),
+        _field("record", pa.string(), "what was set aside: a file, report, phrase or image"),
+        _field("reason", pa.string(), "reason code"),
+        _field("detail", pa.string(), "one sentence a person can act on"),
+    ]
+)
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "studies": STUDIES,
+    "clean_reports": CLEAN_REPORTS,
+    "phrases": PHRASES,
+    "positives": POSITIVES,
+    "boxes": BOXES,
+    "masks": MASKS,
+    "grounded_reports": GROUNDED_REPORTS,
+    "rejects": REJECTS,
+}
+"""Every table of the store, by name."""

@@ -1,0 +1,139 @@
+"""The catalogue: DuckDB views over the Parquet shards and the manifests.
+
+Views, not tables: DuckDB allows one writing process, while shards are written by many. A view
+always shows what is in the store at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pyarrow import dataset as ds
+
+from storage.schemas import SCHEMAS
+from storage.store import Store, StoreError
+
+
+class CatalogueError(Exception):
+    """A query that cannot be run; the message is DuckDB's."""
+
+
+FILE = "catalogue.duckdb"
+
+_SHARDS = "CREATE VIEW {table} AS FROM read_parquet('{glob}', hive_partitioning = false)"
+
+_ASSERTIONS = """
+CREATE OR REPLACE VIEW assertions AS
+SELECT p.*, coalesce(k.assertion, r.reason) AS assertion, k.study_id IS NOT NULL AS kept
+FROM phrases p
+LEFT JOIN positives k USING (dataset, split, study_id, section, start)
+LEFT JOIN rejects r ON r.stage = 'filter' AND r.dataset = p.dataset AND r.split = p.split
+    AND r.study_id = p.study_id AND r.record = p.section || ':' || p.start
+"""
+
+_MANIFESTS = """
+CREATE OR REPLACE VIEW manifests AS
+SELECT part.dataset AS dataset, part.split AS split, part.index AS part, stage, unit, rows_in,
+       rows_out, rejects, seconds, finished_at, digest, recipe
+FROM read_json('{glob}', union_by_name = true, columns = {{
+    stage: 'VARCHAR', part: 'STRUCT(dataset VARCHAR, split VARCHAR, index INTEGER)',
+    unit: 'VARCHAR', rows_in: 'BIGINT', rows_out: 'BIGINT', rejects: 'MAP(VARCHAR, BIGINT)',
+    seconds: 'DOUBLE', finished_at: 'VARCHAR', digest: 'VARCHAR', recipe: 'JSON'}})
+"""
+
+
+def connect(store: Store) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with a view for every table that has shards.
+
+    Raises:
+        StoreError: if the store cannot be listed.
+    """
+    connection = duckdb.connect()
+    tables = [table for table in SCHEMAS if store.list(table, ".parquet")]
+    for table in tables:
+        if store.is_local:
+            glob = _quote(store.location(f"{table}/**/*.parquet"))
+            connection.execute(_SHARDS.format(table=table, glob=glob))
+        else:
+            filesystem, base = store.filesystem()
+            files = [f"{base}/{path}" for path in store.list(table, ".parquet")]
+            connection.register(table, ds.dataset(files, filesystem=filesystem))
+    if {"phrases", "positives", "rejects"} <= set(tables):
+        connection.execute(_ASSERTIONS)
+    if store.is_local and store.list("manifests", ".json"):
+        glob = _quote(store.location("manifests/**/*.json"))
+        connection.execute(_MANIFESTS.format(glob=glob))
+    return connection
+
+
+def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of a query over the store.
+
+    Raises:
+        CatalogueError: if DuckDB does not accept the query.
+    """
+    with connect(Store(root)) as connection:
+        try:
+            result = connection.execute(query)
+        except duckdb.Error as error:
+            raise CatalogueError(f"the query cannot be run: {error}") from error
+        return [column[0] for column in result.description or ()], result.fetchall()
+
+
+def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:
+    """The rows of one study in a table; empty when the store has no such table yet."""
+    store = Store(root)
+    if not store.list(table, ".parquet"):
+        return []
+    with connect(store) as connection:
+        rows = connection.table(table).filter(f"study_id = '{_quote(study_id)}'")
+        return list(rows.to_arrow_table().to_pylist())
+
+
+def kept_studies(root: str, dataset: str) -> tuple[pa.Table, pa.Table]:
+    """The studies of a dataset that cleaning kept, and their positives.
+
+    Raises:
+        StoreError: if the store does not hold the dataset.
+    """
+    store = Store(root)
+    if not store.list(f"positives/dataset={dataset}", ".parquet"):
+        raise StoreError(f"{root} does not hold {dataset}: run `vividmed build {dataset}` first")
+    with connect(store) as connection:
+        studies = connection.table("studies").filter(f"dataset = '{_quote(dataset)}'")
+        kept = studies.join(
+            connection.table("clean_reports").select("dataset, split, study_id"),
+            "dataset, split, study_id",
+            how="semi",
+        )
+        positives = connection.table("positives").filter(f"dataset = '{_quote(dataset)}'")
+        return kept.to_arrow_table(), positives.to_arrow_table()
+
+
+def write_catalogue(store: Store) -> Path | None:
+    """Leave the views in `catalogue.duckdb` for any DuckDB client; None for a bucket.
+
+    The file is replaced whole, so a reader that has the old one open is not disturbed.
+    """
+    if not store.is_local:
+        return None
+    target = Path(store.location(FILE))
+    partial = target.with_name(f".{FILE}.{uuid.uuid4().hex}")
+    with connect(store) as views:
+        statements = views.execute(
+            "SELECT sql FROM duckdb_views() WHERE NOT internal ORDER BY view_oid"
+        ).fetchall()
+    with duckdb.connect(os.fspath(partial)) as connection:
+        for (statement,) in statements:
+            connection.execute(statement)
+    partial.replace(target)
+    return target
+
+
+def _quote(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,79 @@
+"""What a dataset reader is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from storage.rejects import Reject
+
+
+class DatasetError(Exception):
+    """A dataset that cannot be read at all; the message says what to do."""
+
+
+class SourceRecord(NamedTuple):
+    """One report of the source: its split and the key that the reader finds it by."""
+
+    split: str
+    key: str
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """An image of a study; shape and spacing are None when the file is not there to be read."""
+
+    image_id: str
+    uri: str
+    modality: str | None = None
+    view: str | None = None
+    shape: tuple[int, ...] | None = None
+    spacing_mm: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A report and its images, as a row of the `studies` table holds them."""
+
+    study_id: str
+    findings: str | None
+    impression: str | None
+    source: str
+    patient_id: str | None = None
+    images: tuple[StudyImage, ...] = ()
+    labels: dict[str, int] = field(default_factory=dict)
+
+    def row(self, dataset: str, split: str) -> dict[str, Any]:
+        """The row of the `studies` table."""
+        return {
+            "dataset": dataset,
+            "split": split,
+            "study_id": self.study_id,
+            "patient_id": self.patient_id,
+            "images": [vars(image) for image in self.images],
+            "findings": self.findings,
+            "impression": self.impression,
+            "labels": list(self.labels.items()),
+            "source": self.source,
+        }
+
+
+class DatasetReader(Protocol):
+    """Reads one dataset from its own files."""
+
+    def records(self) -> list[SourceRecord]:
+        """Every record of the source, in a fixed order; cheap: no image is opened.
+
+        Raises:
+            DatasetError: if the source is missing or is not this dataset.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes when the source's content does; cheap enough for every run."""
+        ...
+
+    def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
+        """The study of each record, or why it cannot be used, in order."""
+        ...

@@ -1,0 +1,90 @@
+"""Manifests: what made a shard, what it holds and what was set aside.
+
+A manifest is written after the files it vouches for. Its digest covers the stage's recipe (engine
+fingerprint, settings, the part of the taxonomy that is read) and the SHA-256 of every input, so
+equal digests mean equal output, and a shard whose manifest carries the digest asked for needs no
+work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from storage.shards import Part, ShardFile, is_intact
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The account of one stage on one part.
+
+    `rows_in == rows_out + sum(rejects.values())`, counted in `unit`; a stage that turns one
+    report into many phrases still counts reports. `outputs` has the rows of every file.
+    """
+
+    stage: str
+    part: Part
+    digest: str
+    recipe: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, ShardFile]
+    unit: str
+    rows_in: int
+    rows_out: int
+    rejects: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished_at: str = ""
+
+
+def manifest_path(stage: str, part: Part) -> str:
+    """Where the manifest of a stage on a part lives in the store."""
+    return f"manifests/{stage}/{part.folder}/{part.name}.json"
+
+
+def recipe_digest(stage: str, recipe: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """SHA-256 over everything that decides the stage's output on its inputs."""
+    canonical = json.dumps(
+        {"stage": stage, "recipe": recipe, "inputs": inputs}, sort_keys=True, ensure_ascii=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_manifest(store: Store, manifest: Manifest) -> None:
+    """Vouch for a stage's files, which must be in place already."""
+    document = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
+    store.write(manifest_path(manifest.stage, manifest.part), document.encode())
+
+
+def read_manifest(store: Store, stage: str, part: Part) -> Manifest | None:
+    """The manifest of a stage on a part, or None when there is none that can be read."""
+    data = store.read(manifest_path(stage, part))
+    return None if data is None else _parse(data)
+
+
+def read_manifests(store: Store, dataset: str = "") -> list[Manifest]:
+    """Every readable manifest of the store, or of one dataset, ordered by stage and part."""
+    paths = [p for p in store.list("manifests", ".json") if f"/dataset={dataset}" in p]
+    found = (_parse(data) for path in paths if (data := store.read(path)) is not None)
+    return sorted(
+        (m for m in found if m is not None and dataset in {"", m.part.dataset}),
+        key=lambda m: (m.part.dataset, m.stage, m.part),
+    )
+
+
+def is_complete(store: Store, manifest: Manifest) -> bool:
+    """Whether every file that the manifest vouches for is there, byte for byte."""
+    return all(is_intact(store, shard) for shard in manifest.outputs.values())
+
+
+def _parse(data: bytes) -> Manifest | None:
+    try:
+        raw = json.loads(data)
+        raw["part"] = Part(**raw["part"])
+        raw["outputs"] = {name: ShardFile(**shard) for name, shard in raw["outputs"].items()}
+        return Manifest(**raw)
+    except (ValueError, KeyError, TypeError):
+        return None  # a damaged manifest vouches for nothing: its shard is made again

@@ -1,0 +1,92 @@
+"""Boolean masks as bytes, for binary cells of Parquet tables.
+
+The mask is cropped to the box of its set voxels, packed to bits along its last axis and
+compressed with zstd. `benchmarks/mask_codec.py` measures this against the alternatives. Only run
+lengths come out smaller, by a fifth on smooth masks (1.5 against 1.9 kB); on noisy ones they take
+nearly three times as long to decode, and decoding is what training does all day.
+
+Layout, little-endian:
+
+    4 bytes   VMMK
+    uint8     version, 1
+    uint32    CRC-32 of all that follows
+    uint8     number of axes, n
+    uint32    n sizes, n first indices of the box, n sizes of the box
+    bytes     zstd of the box in C order, every last-axis row padded to whole bytes, first voxel
+              in the highest bit
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_HEAD = struct.Struct("<4sBI")
+_MAGIC, _VERSION = b"VMMK", 1
+_ZSTD = pa.Codec("zstd", compression_level=9)
+
+
+class MaskError(ValueError):
+    """Bytes that are not a whole encoded mask."""
+
+
+def encode_mask(voxels: NDArray[np.bool_]) -> bytes:
+    """Encode a mask of any shape and memory order; the same mask gives the same bytes."""
+    axes = voxels.ndim
+    box = mask_box(voxels)
+    starts = [extent.start for extent in box]
+    crop = voxels[box]
+    packed = np.packbits(np.atleast_1d(crop), axis=-1)
+    geometry = struct.pack(f"<B{3 * axes}I", axes, *voxels.shape, *starts, *crop.shape)
+    body: bytes = geometry + _ZSTD.compress(packed.tobytes(), asbytes=True)
+    return _HEAD.pack(_MAGIC, _VERSION, zlib.crc32(body)) + body
+
+
+def decode_mask(data: bytes) -> NDArray[np.bool_]:
+    """Give back the mask that was encoded, in C order.
+
+    Raises:
+        MaskError: if the bytes are cut, changed, or no mask.
+    """
+    body = _checked_body(data)
+    axes = body[0]
+    numbers = struct.unpack_from(f"<{3 * axes}I", body, offset=1)
+    shape, starts, extents = numbers[:axes], numbers[axes : 2 * axes], numbers[2 * axes :]
+    row = extents[-1] if axes else 1
+    packed_shape = (*extents[:-1], -(-row // 8))
+    packed = _ZSTD.decompress(body[1 + 12 * axes :], decompressed_size=int(np.prod(packed_shape)))
+    rows = np.frombuffer(packed, np.uint8).reshape(packed_shape)
+    voxels = np.zeros(shape, np.bool_)
+    box = tuple(slice(start, start + extent) for start, extent in zip(starts, extents, strict=True))
+    voxels[box] = np.unpackbits(rows, axis=-1, count=row).reshape(extents)
+    return voxels
+
+
+def mask_box(voxels: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box that holds all set voxels, half-open; of size zero if there are none."""
+    box: list[slice] = []
+    for axis in range(voxels.ndim):
+        others = tuple(other for other in range(voxels.ndim) if other != axis)
+        # Crop as the axes go by: later axes then read only what the earlier ones left.
+        occupied = np.flatnonzero(voxels[tuple(box)].any(axis=others))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, 0))
+    return tuple(box)
+
+
+def _checked_body(data: bytes) -> memoryview:
+    if len(data) <= _HEAD.size or not data.startswith(_MAGIC):
+        raise MaskError(f"these {len(data)} bytes are not an encoded mask, or were cut short")
+    _, version, checksum = _HEAD.unpack_from(data)
+    if version != _VERSION:
+        raise MaskError(
+            f"this mask is encoded in version {version}; this program reads version {_VERSION}: "
+            "update it, or encode the mask again"
+        )
+    body = memoryview(data)[_HEAD.size :]
+    if zlib.crc32(body) != checksum:
+        raise MaskError("this encoded mask was cut short or changed: its checksum does not match")
+    return body

@@ -1,7 +1,7 @@
 """Radiographs and CT volumes in one canonical form, from DICOM, NIfTI, PNG and JPEG files.
 
-The readers (`storage.radiographs`, `storage.nifti`, `storage.dicom_series`) are imported when the
-first image is read: pydicom and nibabel would otherwise slow down every start of the program.
+The readers in `storage.formats` are imported when the first image is read: pydicom and nibabel
+would otherwise slow down every start of the program.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def load_radiograph(path: Path) -> Radiograph:
         ImageError: if it is missing, damaged, in colour, of several frames, of another modality,
             or compressed in a way that no installed decoder knows.
     """
-    from storage import radiographs
+    from storage.formats import radiographs
 
     return radiographs.read(_existing(path))
 
@@ -100,7 +100,7 @@ def load_volume(path: Path) -> Volume:
         ImageError: if it is missing, damaged, not one three-dimensional CT, without geometry, or
             a series with slices missing, doubled or not parallel.
     """
-    from storage import dicom, dicom_series, nifti
+    from storage.formats import dicom, dicom_series, nifti
 
     if _existing(path).is_dir():
         return dicom_series.read(path)
@@ -117,7 +117,7 @@ def describe_image(path: Path) -> ImageDescription:
     Raises:
         ImageError: as the loaders, as far as headers can tell.
     """
-    from storage import dicom_series, nifti, radiographs
+    from storage.formats import dicom_series, nifti, radiographs
 
     if _existing(path).is_dir():
         return dicom_series.describe(path)

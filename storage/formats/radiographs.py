@@ -14,8 +14,8 @@ from PIL import Image
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_rescale, apply_windowing
 
-from storage import dicom
-from storage.decoding import decoding
+from storage.formats import dicom
+from storage.formats.decoding import decoding
 from storage.images import ImageDescription, ImageError, Radiograph
 
 _NOT_STATED = "OT"  # DICOM's modality "other"

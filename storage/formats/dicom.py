@@ -11,7 +11,7 @@ from pydicom import Dataset, FileDataset, dcmread
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from storage.decoding import decoding
+from storage.formats.decoding import decoding
 from storage.images import ImageError
 
 _MARK_OFFSET, _MARK = 128, b"DICM"

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_rescale
 
-from storage import dicom
-from storage.decoding import decoding
+from storage.formats import dicom
+from storage.formats.decoding import decoding
+from storage.formats.voxels import check_geometry, describe_grid, to_hounsfield, to_ras
 from storage.images import ImageDescription, ImageError, Volume
-from storage.voxels import check_geometry, describe_grid, to_hounsfield, to_ras
 
 _SAME_DIRECTION = 1e-3  # direction cosines are written with few digits
 _POSITION_TOLERANCE = 0.2  # of the slice distance: 0.5 mm slices rounded to 0.1 mm still pass

@@ -16,9 +16,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.decoding import decoding
+from storage.formats.decoding import decoding
+from storage.formats.voxels import check_geometry, describe_grid, to_hounsfield, to_ras
 from storage.images import ImageDescription, ImageError, Volume
-from storage.voxels import check_geometry, describe_grid, to_hounsfield, to_ras
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI2_HEADER_SIZE = 540

@@ -6,7 +6,7 @@ An engine works on plain Python values and numpy arrays; the steps (`tasks.clean
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -85,7 +85,18 @@ class Ungrounded:
 
     Codes: `no_image`, `image_not_found`, `image_unreadable`, `geometry_missing`,
     `view_not_supported`, `target_not_supported`, `registration_failed`, `not_found`,
-    `outside_field_of_view`, `side_mismatch`.
+    `outside_field_of_view`, `image_unsupported`.
+    """
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an engine could not do a text or a phrase, or what it proposed in vain.
+
+    reason: a short code to count by; detail: one sentence for a person.
     """
 
     reason: str
@@ -104,7 +115,7 @@ class Engine(Protocol):
 class Cleaner(Engine, Protocol):
     """Drops or rewrites what one image cannot show, and keeps the finding itself."""
 
-    def clean(self, texts: Sequence[str]) -> list[CleanedText]:
+    def clean(self, texts: Sequence[str]) -> Sequence[CleanedText | Failure]:
         """Clean section texts, order kept."""
         ...
 
@@ -112,8 +123,12 @@ class Cleaner(Engine, Protocol):
 class Extractor(Engine, Protocol):
     """Finds the phrases that name a target."""
 
-    def extract(self, texts: Sequence[str]) -> list[list[Phrase]]:
-        """Phrases of each text, in order of start, never overlapping."""
+    def extract(self, texts: Sequence[str]) -> Sequence[Sequence[Phrase | Failure] | Failure]:
+        """The phrases of each cleaned section text, in order of start, never overlapping.
+
+        A failure among them is a proposal that could not be accepted, such as words that the text
+        does not hold; a failure in their place means that the text could not be done at all.
+        """
         ...
 
 
@@ -122,8 +137,8 @@ class AssertionClassifier(Engine, Protocol):
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
-    ) -> list[list[Assertion]]:
-        """One assertion per phrase, order kept."""
+    ) -> Sequence[Sequence[Assertion | Failure]]:
+        """One assertion per phrase of each text, order kept."""
         ...
 
 
@@ -138,6 +153,9 @@ class Detector(Engine, Protocol):
 class Segmenter(Engine, Protocol):
     """Puts masks on a CT volume."""
 
-    def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Mask | Ungrounded]:
-        """One answer per site, order kept; a mask is never empty."""
+    def segment(self, volume: Volume, sites: Sequence[Site]) -> Iterable[Mask | Ungrounded]:
+        """One answer per site, order kept; a mask is never empty.
+
+        An iterator that makes each mask when it is asked for keeps memory at one mask.
+        """
         ...

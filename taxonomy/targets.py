@@ -1,0 +1,204 @@
+"""The targets: what the product can name, how they relate, and what can ground them.
+
+`targets.yaml` is written by hand for people to review; this module checks it whole and gives it
+a content digest, so that a stage knows whether the part it reads has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from taxonomy.reading import Category, Named, read_entries
+from taxonomy.words import phrase_key
+
+Part = Literal["lexicon", "groundings", "all"]
+
+PACKAGED = Path(__file__).with_suffix(".yaml")
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "lexicon": ("category", "parents", "synonyms"),
+    "groundings": ("category", "parents", "vindr", "sat", "totalsegmentator"),
+    "all": ("category", "group", "parents", "synonyms", "vindr", "sat", "totalsegmentator"),
+}
+
+
+class TaxonomyError(Exception):
+    """A taxonomy that cannot be used; the message has one sentence per problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A structure or abnormality; `vindr`, `sat`, `totalsegmentator` are classes that ground it."""
+
+    name: str
+    category: Category
+    group: str
+    parents: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    vindr: str | None = None
+    sat: str | None = None
+    totalsegmentator: str | None = None
+
+
+class Taxonomy:
+    """A checked set of targets; parents form a graph without cycles."""
+
+    def __init__(self, targets: Mapping[str, Target]) -> None:
+        self.targets: Mapping[str, Target] = MappingProxyType(dict(targets))
+        self._children: dict[str, list[str]] = {}
+        for target in targets.values():
+            for parent in target.parents:
+                self._children.setdefault(parent, []).append(target.name)
+
+    def __getitem__(self, name: str) -> Target:
+        """The target of this name.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        return self.targets[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.targets
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """Every broader target, parents of parents included, itself not."""
+        return _reach(name, lambda n: self.targets[n].parents)
+
+    def descendants(self, name: str) -> frozenset[str]:
+        """Every narrower target, children of children included, itself not."""
+        return _reach(name, lambda n: self._children.get(n, ()))
+
+    def digest(self, part: Part) -> str:
+        """SHA-256 of what a part of the product reads; order and layout of the file don't count.
+
+        Args:
+            part: "lexicon" for names, categories, parents and synonyms (the text steps),
+                "groundings" for names and classes (the localizers), "all" for everything.
+        """
+        content = {t.name: _content(t, _FIELDS[part]) for t in self.targets.values()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_taxonomy(path: Path | None = None) -> Taxonomy:
+    """Read and check a taxonomy, the packaged one by default (read once).
+
+    Raises:
+        TaxonomyError: with one sentence per problem of the file, each with its line.
+    """
+    return _packaged() if path is None else _load(path)
+
+
+@cache
+def _packaged() -> Taxonomy:
+    return _load(PACKAGED)
+
+
+def _load(path: Path) -> Taxonomy:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaxonomyError(f"{path}: the taxonomy cannot be read: {error}") from None
+    entries, problems = read_entries(text)
+    problems += _duplicates(entries) + _unknown_parents(entries) + _shared_phrases(entries)
+    problems += _cycle(entries)
+    if not (entries or problems):
+        problems = ["the file names no target"]
+    if problems:
+        raise TaxonomyError("\n".join(f"{path.name}, {problem}" for problem in problems))
+    return Taxonomy({named.name: _target(named) for named in entries})
+
+
+def _target(named: Named) -> Target:
+    entry = named.entry
+    return Target(
+        named.name,
+        named.category,
+        named.group,
+        entry.parents,
+        entry.synonyms,
+        entry.vindr,
+        entry.sat,
+        entry.totalsegmentator,
+    )
+
+
+def _duplicates(entries: list[Named]) -> list[str]:
+    first: dict[str, int] = {}
+    problems = []
+    for named in entries:
+        if named.name in first:
+            problems.append(
+                f"line {named.line}: target {named.name!r} is already on line "
+                f"{first[named.name]}; remove or rename one"
+            )
+        first.setdefault(named.name, named.line)
+    return problems
+
+
+def _unknown_parents(entries: list[Named]) -> list[str]:
+    names = {named.name for named in entries}
+    return [
+        f"line {named.line}: target {named.name!r} has the unknown parent {parent!r}; "
+        "add that target or correct its name"
+        for named in entries
+        for parent in named.entry.parents
+        if parent not in names
+    ]
+
+
+def _shared_phrases(entries: list[Named]) -> list[str]:
+    owner: dict[tuple[str, ...], Named] = {}
+    problems = []
+    for named in entries:
+        for phrase in (named.name, *named.entry.synonyms):
+            if not phrase_key(phrase):
+                problems.append(
+                    f"line {named.line}: {phrase!r} of target {named.name!r} has no word to be "
+                    "found by; write one or remove it"
+                )
+                continue
+            other = owner.setdefault(phrase_key(phrase), named)
+            if other.name != named.name:
+                problems.append(
+                    f"line {named.line}: {phrase!r} of target {named.name!r} already stands for "
+                    f"{other.name!r} (line {other.line}); keep it on one of them"
+                )
+    return problems
+
+
+def _cycle(entries: list[Named]) -> list[str]:
+    lines = {named.name: named.line for named in entries}
+    try:
+        TopologicalSorter({n.name: n.entry.parents for n in entries}).prepare()
+    except CycleError as error:
+        ring = error.args[1][::-1]
+        return [
+            f"line {lines[ring[0]]}: target {ring[0]!r} is its own ancestor "
+            f"({' -> '.join(ring)}); remove one of these parents"
+        ]
+    return []
+
+
+def _reach(name: str, step: Callable[[str], Any]) -> frozenset[str]:
+    reached: set[str] = set()
+    waiting = list(step(name))
+    while waiting:
+        current = waiting.pop()
+        if current not in reached:
+            reached.add(current)
+            waiting.extend(step(current))
+    return frozenset(reached)
+
+
+def _content(target: Target, fields: tuple[str, ...]) -> dict[str, Any]:
+    values = {field: getattr(target, field) for field in fields}
+    return {k: sorted(v) if isinstance(v, tuple) else v for k, v in values.items()}

@@ -1,0 +1,76 @@
+"""Sentence splitting: report prose as it is, and what must hold for any text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.sentences import split_sentences
+
+CASES = [
+    "Lungs are clear.|No effusion.",
+    "1. Heart size normal.|2. Lungs clear.",
+    "1. No effusion|2. No pneumothorax\n|3. Normal heart",
+    "(1) Effusion.|(2) Nodule.",
+    "clear.|No effusion",
+    "Seen by Dr. Smith at 3 p.m. on Monday.|Clear.",
+    "Nodule of 2.5 cm vs. 3.0 cm.|No mass.",
+    "Approx. 3 cm nodule.",
+    "Devices, e.g. tubes, are in place.|Clear.",
+    "? pneumonia.|Normal?|Yes.",
+    "A (?small) effusion.",
+    "The no. 5 rib.|Pneumothorax? |No.",
+    "Seen on image 2.|No pneumothorax",
+    "XXXX.|XXXX opacity.|(See above.)|Next.",
+    "- Effusion\n|- Nodule",
+    "FINDINGS:\nLungs clear.",
+    "There is a small\nright effusion.|Clear.",
+    "No pneumothorax\n|Heart size normal\n|Lungs clear",
+    "Opacity in the\nRight lower lobe.",
+    "First line.\n\n|second paragraph",
+    "Fracture of T12.|3 mm nodule.",
+    "R. lung is clear.",
+    "No acute abnormality. .",
+    "No change!|Stable...|Fine.",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(case):
+    expected = [part.strip() for part in case.split("|")]
+    joined = "".join(part if part[-1:].isspace() else part + " " for part in case.split("|"))
+    assert [joined[a:b] for a, b in split_sentences(joined)] == expected
+
+
+def test_missing_space_after_a_full_stop():
+    text = "Lungs are clear.No effusion.2. Normal heart.X-ray J.Smith."
+    parts = [text[a:b] for a, b in split_sentences(text)]
+    assert parts == ["Lungs are clear.", "No effusion.", "2. Normal heart.", "X-ray J.Smith."]
+
+
+@given(st.text())
+def test_spans_cover_everything_but_spaces_in_order(text):
+    spans = split_sentences(text)
+    assert all(a < b for a, b in spans)
+    assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False))
+    covered = {i for a, b in spans for i in range(a, b)}
+    assert all(text[i].isspace() for i in range(len(text)) if i not in covered)
+    assert all(not text[a].isspace() and not text[b - 1].isspace() for a, b in spans)
+
+
+def test_real_sentences_are_neither_glued_nor_torn(real_input):
+    import tarfile
+    from xml.etree import ElementTree
+
+    with tarfile.open(real_input("openi/NLMCXR_reports.tgz")) as tar:
+        roots = [
+            ElementTree.parse(tar.extractfile(m)).getroot()
+            for m in tar.getmembers()
+            if m.name.endswith("2.xml")
+        ]
+    texts = [n.text for root in roots for n in root.iter("AbstractText") if n.text]
+    sentences = [t[a:b] for t in texts for a, b in split_sentences(t)]
+    assert len(sentences) > 2000
+    glued = [s for s in sentences if ". The " in s or ". There " in s]
+    torn = [s for s in sentences if not any(map(str.isalpha, s)) and len(s) > 3]
+    assert not glued
+    assert len(torn) < len(sentences) / 1000

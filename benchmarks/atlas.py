@@ -1,0 +1,202 @@
+"""The atlas detector on a chest CT that the atlas was not made from.
+
+    python -m benchmarks.atlas
+
+Anatomy: the second chest CT (TotalSegmentator project) is projected to a radiograph, and so are its
+reference masks: the aorta and T12 as that project gives them; the lungs as the air inside the body
+(below -500 HU, not connected to the outside), parted by its two largest cores after an erosion of
+two voxels. The score is the IoU of boxes in the picture, both cut at its edges. Beside it stands
+the naive answer: the atlas patient's box at the same fractions of the image, without registration.
+
+Nodules: a ball of 35 HU is put into a lung of that CT, one at a time, before it is projected. A
+nodule counts as found when a box has IoU >= 0.3 with the ball's outline; boxes that do not touch
+the ball are false. The same CT without a ball, and the real film, follow.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from storage.images import Radiograph, Volume, load_radiograph, load_volume
+from storage.inputs import input_path
+from storage.projection import (
+    FrontalGrid,
+    outline_box_xyxy_px,
+    project,
+    project_mask,
+    water_path_mm,
+)
+from tasks.atlas import AtlasDetector
+from tasks.atlas.build import load_atlas
+from tasks.engines import Box, Site, Ungrounded
+
+BoxXYXY = tuple[float, float, float, float]
+
+REFERENCES = {
+    "right lung": ("lung_right", "air in the body"),
+    "left lung": ("lung_left", "air in the body"),
+    "aorta": ("aorta", "thorax_aorta.nii.gz"),
+    "T12 vertebra": ("vertebrae_T12", "thorax_vertebrae_T12.nii.gz"),
+}
+RADII_MM = (6.0, 8.0, 11.0)
+BALLS_PER_RADIUS = 8
+BALL_HU = 35
+
+
+def iou(a: BoxXYXY, b: BoxXYXY) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0.0, width) * max(0.0, height)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def corners(box: Box) -> BoxXYXY:
+    """The corners of a box without its score."""
+    return box.x_min, box.y_min, box.x_max, box.y_max
+
+
+def lungs(volume: Volume) -> dict[str, NDArray[np.bool_]]:
+    """Reference masks of both lungs by threshold."""
+    parts, _ = ndimage.label(volume.hu < -500)
+    walls = (parts[0], parts[-1], parts[:, 0], parts[:, -1])
+    outside = np.unique(np.concatenate([wall.ravel() for wall in walls]))
+    air = (parts > 0) & ~np.isin(parts, outside)
+    cores, _ = ndimage.label(ndimage.binary_erosion(air, iterations=2))
+    sizes = np.bincount(cores.ravel())
+    first, second = (np.argsort(sizes[1:]) + 1)[-2:]
+    distance, nearest = ndimage.distance_transform_edt(
+        ~np.isin(cores, (first, second)), return_indices=True
+    )
+    owner = np.where(air & (distance <= 4), cores[tuple(nearest)], 0)
+    middle = {core: ndimage.center_of_mass(cores == core)[0] for core in (first, second)}
+    right, left = max(middle, key=middle.__getitem__), min(middle, key=middle.__getitem__)
+    return {"right lung": owner == right, "left lung": owner == left}
+
+
+def reference_boxes(volume: Volume) -> dict[str, BoxXYXY]:
+    """Boxes of the projected reference masks."""
+    grid = FrontalGrid.of(volume)
+    outlines = {name: project_mask(m, volume.affine, grid) for name, m in lungs(volume).items()}
+    for name, (_, source) in REFERENCES.items():
+        if source.endswith(".nii.gz"):
+            image = nib.as_closest_canonical(nib.load(input_path(f"totalsegmentator/{source}")))
+            outlines[name] = project_mask(np.asarray(image.dataobj), image.affine, grid)
+    found = {name: outline_box_xyxy_px(outline) for name, outline in outlines.items()}
+    return {name: box for name, box in found.items() if box is not None}
+
+
+def naive_box(structure: str, shape: tuple[int, int], atlas_shape: tuple[int, int]) -> BoxXYXY:
+    """The atlas patient's box, stretched with the picture."""
+    points = load_atlas().structures[structure] * [
+        shape[1] / atlas_shape[1],
+        shape[0] / atlas_shape[0],
+    ]
+    (x_min, y_min), (x_max, y_max) = points.min(axis=0), points.max(axis=0)
+    return max(0.0, x_min), max(0.0, y_min), min(shape[1], x_max), min(shape[0], y_max)
+
+
+def print_anatomy(detector: AtlasDetector, volume: Volume) -> None:
+    """IoU per structure, naive and registered."""
+    radiograph = project(volume)
+    rows, columns = radiograph.pixels.shape
+    grid = FrontalGrid.of(load_volume(input_path("chest_ct/cxr.nii.gz")))
+    references = reference_boxes(volume)
+    answers = detector.detect(radiograph, [Site(name) for name in REFERENCES])
+    print(f"{'structure':<16}{'naive IoU':>10}{'atlas IoU':>10}{'score':>8}  reference")
+    for (name, (structure, source)), answer in zip(REFERENCES.items(), answers, strict=True):
+        naive = naive_box(structure, (rows, columns), (grid.rows, grid.columns))
+        line = f"{name:<16}{iou(naive, references[name]):>10.2f}"
+        if isinstance(answer, Ungrounded):
+            print(f"{line}  {answer.reason}")
+            continue
+        score = iou(corners(answer[0]), references[name])
+        print(f"{line}{score:>10.2f}{answer[0].score:>8.2f}  {source}")
+
+
+class Ball(NamedTuple):
+    """A ball in the lung: the CT with it, and its box in the projection."""
+
+    volume: Volume
+    box: BoxXYXY
+
+
+def balls(volume: Volume, radius_mm: float) -> Iterator[Ball]:
+    """The CT with a ball, at reproducible places at least a radius away from the lung's wall.
+
+    Places behind heart and diaphragm, where a film hides nodules, are left out: only the 60 % of
+    the rays through the lungs count that meet the least tissue.
+    """
+    rng = np.random.default_rng(round(radius_mm * 10))
+    spacing = np.array(volume.spacing_xyz_mm)
+    inside = np.logical_or(*lungs(volume).values())
+    depth_mm = ndimage.distance_transform_edt(inside, sampling=spacing)
+    tissue_mm = water_path_mm(volume)
+    clear = tissue_mm < np.percentile(tissue_mm[inside.any(axis=1)], 60)
+    places = np.argwhere((depth_mm > radius_mm) & clear[:, None, :])
+    grid = FrontalGrid.of(volume)
+    axes = [np.arange(size) for size in volume.hu.shape]
+    for place in places[rng.choice(len(places), BALLS_PER_RADIUS, replace=False)]:
+        x, y, z = ((axis - at) * mm for axis, at, mm in zip(axes, place, spacing, strict=True))
+        ball = x[:, None, None] ** 2 + y[:, None] ** 2 + z**2 <= radius_mm**2
+        hu = np.where(ball, np.int16(BALL_HU), volume.hu)
+        box = outline_box_xyxy_px(project_mask(ball, volume.affine, grid))
+        if box is not None:
+            yield Ball(Volume(hu, volume.affine), box)
+
+
+def print_nodules(detector: AtlasDetector, volume: Volume) -> None:
+    """Balls found, false boxes, and how the boxes' size compares with the balls'."""
+    print(f"\n{'nodule':<16}{'found':>10}{'false/image':>12}{'size ratio':>12}")
+    for radius_mm in RADII_MM:
+        found, false, ratios = 0, 0, []
+        for ball in balls(volume, radius_mm):
+            answer = detector.detect(project(ball.volume), [Site("lung nodule")])[0]
+            boxes = [] if isinstance(answer, Ungrounded) else [corners(box) for box in answer]
+            overlaps = [iou(box, ball.box) for box in boxes]
+            found += max(overlaps, default=0.0) >= 0.3
+            false += sum(overlap == 0 for overlap in overlaps)
+            ratios += [
+                (box[2] - box[0]) / (ball.box[2] - ball.box[0])
+                for box, overlap in zip(boxes, overlaps, strict=True)
+                if overlap > 0
+            ]
+        ratio = f"{np.median(ratios):.2f}" if ratios else "-"
+        print(
+            f"ball {2 * radius_mm:.0f} mm{'':<6}{found:>6}/{BALLS_PER_RADIUS}"
+            f"{false / BALLS_PER_RADIUS:>12.2f}{ratio:>12}"
+        )
+
+
+def print_count(detector: AtlasDetector, name: str, radiograph: Radiograph) -> None:
+    """How many nodules an image gets, and how long everything takes."""
+    start = time.perf_counter()
+    answer = detector.detect(radiograph, [Site("lung nodule"), Site("heart"), Site("lung")])[0]
+    seconds = time.perf_counter() - start
+    count = 0 if isinstance(answer, Ungrounded) else len(answer)
+    print(f"{name:<28} nodules boxed: {count}   {seconds:.1f} s")
+
+
+def main() -> None:
+    """Print all tables."""
+    print(f"atlas detector, Python {platform.python_version()}, one core\n")
+    detector = AtlasDetector()
+    volume = load_volume(input_path("totalsegmentator/thorax_ct.nii.gz"))
+    print_anatomy(detector, volume)
+    print_nodules(detector, volume)
+    print()
+    print_count(detector, "that CT without a ball", project(volume))
+    film = load_radiograph(input_path("radiograph/RG1_UNCR.dcm"))
+    print_count(detector, "real film with large nodules", film)
+
+
+if __name__ == "__main__":
+    main()

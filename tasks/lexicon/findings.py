@@ -196,8 +196,15 @@ def _is_numbered(place: Place) -> bool:
 
 
 def _apart(found: list[Finding]) -> list[Finding]:
-    """In order and apart: a structure goes to the nearest word that is said of it."""
-    apart = [_shrunk(f) if f.absorbs and _is_crossed(f, found) else f for f in found]
+    """In order and apart: a structure goes to the nearest word that is said of it.
+
+    Of two that still share a word, as "calcific" and "calcific density", the longer stays.
+    """
+    shrunk = [_shrunk(f) if f.absorbs and _is_crossed(f, found) else f for f in found]
+    apart: list[Finding] = []
+    for finding in sorted(shrunk, key=lambda f: (f.first - f.after, f.first)):
+        if all(finding.after <= other.first or other.after <= finding.first for other in apart):
+            apart.append(finding)
     return sorted(apart, key=lambda finding: finding.first)
 
 

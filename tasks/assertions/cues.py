@@ -1,0 +1,75 @@
+"""The cue words of `cues.yaml`, expanded and ready to be found in a tokenised sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from taxonomy.matcher import PhraseTree
+from taxonomy.words import phrase_key
+
+Meaning = Literal["absent", "uncertain", "nothing", "stop"]
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SLOT = re.compile(r"\(([^()]*)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """What a cue phrase means, and where the findings stand that it speaks of."""
+
+    meaning: Meaning
+    finding: Literal["after", "before", "around"] = "around"
+    reach: Literal["clause", "nearest", "sentence"] = "clause"
+    about: Literal["abnormality", "anatomy"] = "abnormality"
+
+
+@dataclass(frozen=True)
+class Cues:
+    """Everything of `cues.yaml`; a phrase may carry several cues."""
+
+    tree: PhraseTree[tuple[Cue, ...]]
+    fresh: frozenset[str]
+    verbs: frozenset[str]
+    shared: frozenset[str]
+    places: frozenset[str]
+    digest: str
+
+
+@cache
+def load_cues() -> Cues:
+    """The packaged cues, read once."""
+    content = Path(__file__).with_name("cues.yaml").read_bytes()
+    raw = yaml.load(content, _Loader)  # noqa: S506
+    by_phrase: dict[tuple[str, ...], dict[Cue, str]] = {}
+    for phrase, cue in _entries(raw):
+        by_phrase.setdefault(phrase_key(phrase), {})[cue] = phrase
+    return Cues(
+        tree=PhraseTree((next(iter(cues.values())), tuple(cues)) for cues in by_phrase.values()),
+        **{name: frozenset(raw[name]) for name in ("fresh", "verbs", "shared", "places")},
+        digest=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _entries(raw: dict[str, Any]) -> Iterator[tuple[str, Cue]]:
+    for group in raw["groups"]:
+        settings = {k: v for k, v in group.items() if k not in ("means", "phrases")}
+        cue = Cue(group["means"], **settings)
+        yield from ((phrase, cue) for phrase in _expanded(group["phrases"]))
+    yield from ((word, Cue("stop")) for word in raw["stops"])
+
+
+def _expanded(patterns: Iterable[str]) -> Iterator[str]:
+    """The phrases a pattern stands for: "(is|are|) absent" gives three."""
+    for pattern in patterns:
+        fixed = _SLOT.split(pattern)
+        choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(fixed)]
+        for pieces in product(*choices):
+            yield " ".join("".join(pieces).split())

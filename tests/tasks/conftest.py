@@ -1,0 +1,22 @@
+"""Real reports for the tests of the text steps."""
+
+import pytest
+
+from storage.datasets.openi import OpenIReader
+from storage.shards import table_from_rows
+from tasks.audit import report_number
+
+
+@pytest.fixture(scope="session")
+def even_studies(real_input):
+    """OpenI's reports with even numbers, as `studies`; the odd ones are held out."""
+    reader = OpenIReader(real_input("openi/NLMCXR_reports.tgz").parent)
+    records = [r for r in reader.records() if report_number(r.key.removesuffix(".xml")) % 2 == 0]
+    return table_from_rows("studies", [s.row("openi", "train") for s in reader.read(records)])
+
+
+@pytest.fixture(scope="session")
+def even_texts(even_studies):
+    """The sections of those reports."""
+    columns = even_studies.select(["findings", "impression"]).to_pydict().values()
+    return [text for column in columns for text in column if text]

@@ -95,8 +95,8 @@ def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:
         return list(rows.to_arrow_table().to_pylist())
 
 
-def kept_studies(root: str, dataset: str) -> tuple[pa.Table, pa.Table]:
-    """The studies of a dataset that cleaning kept, and their positives.
+def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
+    """The reports of a dataset that cleaning kept, by table: studies, texts, phrases, positives.
 
     Raises:
         StoreError: if the store does not hold the dataset.
@@ -104,15 +104,17 @@ def kept_studies(root: str, dataset: str) -> tuple[pa.Table, pa.Table]:
     store = Store(root)
     if not store.list(f"positives/dataset={dataset}", ".parquet"):
         raise StoreError(f"{root} does not hold {dataset}: run `vividmed build {dataset}` first")
+    tables = ("studies", "clean_reports", "phrases", "positives")
     with connect(store) as connection:
-        studies = connection.table("studies").filter(f"dataset = '{_quote(dataset)}'")
-        kept = studies.join(
-            connection.table("clean_reports").select("dataset, split, study_id"),
-            "dataset, split, study_id",
-            how="semi",
+        of_dataset = {
+            table: connection.table(table).filter(f"dataset = '{_quote(dataset)}'")
+            for table in tables
+        }
+        kept = of_dataset["clean_reports"].select("dataset, split, study_id")
+        of_dataset["studies"] = of_dataset["studies"].join(
+            kept, "dataset, split, study_id", how="semi"
         )
-        positives = connection.table("positives").filter(f"dataset = '{_quote(dataset)}'")
-        return kept.to_arrow_table(), positives.to_arrow_table()
+        return {table: rows.to_arrow_table() for table, rows in of_dataset.items()}
 
 
 def write_catalogue(store: Store) -> Path | None:

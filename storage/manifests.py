@@ -23,7 +23,8 @@ class Manifest:
     """The account of one stage on one part.
 
     `rows_in == rows_out + sum(rejects.values())`, counted in `unit`; a stage that turns one
-    report into many phrases still counts reports. `outputs` has the rows of every file.
+    report into many phrases still counts reports. `outputs` has the rows of every file,
+    `discarded` what engines proposed in vain, `usage` the requests and tokens they took.
     """
 
     stage: str
@@ -36,6 +37,8 @@ class Manifest:
     rows_in: int
     rows_out: int
     rejects: Mapping[str, int] = field(default_factory=dict)
+    discarded: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     finished_at: str = ""
 

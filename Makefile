@@ -1,0 +1,52 @@
+# Every target does all the set-up that it needs on a machine with Python 3.11, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export HF_HUB_OFFLINE := 1
+
+# Server, worker and deployments of this checkout; a user's own Prefect profile is left alone.
+PREFECT := PREFECT_HOME="$(CURDIR)/data/prefect" \
+           PREFECT_API_URL=$(or $(PREFECT_API_URL),http://127.0.0.1:4200/api) $(BIN)/prefect
+
+.PHONY: setup demo test bench server worker deploy clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/vividmed build openi showcase
+
+test: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks
+
+server: setup
+	PREFECT_HOME="$(CURDIR)/data/prefect" $(BIN)/prefect server start --host 127.0.0.1
+
+worker: setup
+	$(PREFECT) worker start --pool cpu
+
+deploy: setup
+	$(PREFECT) work-pool create cpu --type process --overwrite
+	$(PREFECT) --no-prompt deploy --all
+
+clean:
+	rm -rf $(VENV) data *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,229 @@
+"""Size and speed of ways to store 3D masks, on real ones.
+
+    python benchmarks/mask_codec.py
+
+prints bytes per mask and mean milliseconds to encode and decode, per set of masks, on one core.
+`storage.masks` is what the store uses; the rest is what it was chosen against. Every way must
+give back every mask exactly. The COCO rows need `pycocotools`, and are left out without it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from storage.images import load_volume
+from storage.inputs import input_path
+from storage.masks import decode_mask, encode_mask, mask_box
+
+try:
+    from pycocotools import mask as coco  # type: ignore[import-untyped,unused-ignore]
+except ImportError:
+    coco = None
+
+Mask = NDArray[np.bool_]
+
+
+class Way(NamedTuple):
+    """A way to store a mask; `size` counts the bytes of what `encode` gives."""
+
+    name: str
+    encode: Callable[[Mask], Any]
+    decode: Callable[[Any], Mask]
+    size: Callable[[Any], int] = len
+
+
+def zstd(data: bytes, level: int) -> tuple[bytes, int]:
+    """Compressed bytes, with the length that pyarrow asks for to decompress them."""
+    return pa.Codec("zstd", compression_level=level).compress(data, asbytes=True), len(data)
+
+
+def unzstd(compressed: tuple[bytes, int]) -> bytes:
+    """Undo `zstd`."""
+    data: bytes = pa.Codec("zstd").decompress(compressed[0], compressed[1], asbytes=True)
+    return data
+
+
+def first_size(encoded: tuple[Any, ...]) -> int:
+    """Bytes of the compressed part of a tuple made by `zstd`."""
+    return len(encoded[0])
+
+
+def encode_packed(mask: Mask) -> tuple[bytes, int, tuple[int, ...]]:
+    """The voxels packed to bits."""
+    return (*zstd(np.packbits(mask).tobytes(), 9), mask.shape)
+
+
+def decode_packed(encoded: tuple[bytes, int, tuple[int, ...]]) -> Mask:
+    """Undo `encode_packed`."""
+    bits = np.frombuffer(unzstd(encoded[:2]), np.uint8)
+    shape = encoded[2]
+    return np.unpackbits(bits, count=int(np.prod(shape))).view(np.bool_).reshape(shape)
+
+
+def encode_slice_xor(mask: Mask) -> tuple[bytes, int, tuple[int, ...]]:
+    """What changes from one sagittal slice to the next, packed to bits."""
+    changes = mask.copy()
+    changes[1:] ^= mask[:-1]
+    return encode_packed(changes)
+
+
+def decode_slice_xor(encoded: tuple[bytes, int, tuple[int, ...]]) -> Mask:
+    """Undo `encode_slice_xor`."""
+    return np.logical_xor.accumulate(decode_packed(encoded), axis=0)
+
+
+def encode_runs(mask: Mask) -> tuple[bytes, int, tuple[int, ...]]:
+    """Run lengths, background first, in the axis order that comes out smallest (y, z, x).
+
+    As uint32 with their byte planes apart, which zstd likes better than varints.
+    """
+    turned = mask.transpose(1, 2, 0)
+    ends = np.flatnonzero(np.diff(turned.ravel(), prepend=False))
+    runs = np.diff(ends, prepend=0, append=mask.size).astype("<u4")
+    planes = runs.view(np.uint8).reshape(-1, 4).T
+    return (*zstd(planes.tobytes(), 9), turned.shape)
+
+
+def decode_runs(encoded: tuple[bytes, int, tuple[int, ...]]) -> Mask:
+    """Undo `encode_runs`."""
+    planes = np.frombuffer(unzstd(encoded[:2]), np.uint8).reshape(4, -1)
+    runs = np.ascontiguousarray(planes.T).view("<u4").ravel()
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(encoded[2]).transpose(2, 0, 1)
+
+
+def cropped(name: str, encode: Callable[[Mask], Any], decode: Callable[[Any], Mask]) -> Way:
+    """A way that keeps only the box of the set voxels, as `storage.masks` does."""
+
+    def encode_box(mask: Mask) -> tuple[Any, tuple[slice, ...], tuple[int, ...]]:
+        box = mask_box(mask)
+        return encode(np.ascontiguousarray(mask[box])), box, mask.shape
+
+    def decode_box(encoded: tuple[Any, tuple[slice, ...], tuple[int, ...]]) -> Mask:
+        inside, box, shape = encoded
+        mask = np.zeros(shape, np.bool_)
+        mask[box] = decode(inside)
+        return mask
+
+    return Way(name, encode_box, decode_box, lambda encoded: first_size(encoded[0]))
+
+
+def encode_nifti(mask: Mask) -> bytes:
+    """The bytes of a .nii.gz file, at nibabel's own compression level."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.nii.gz"
+        nib.save(nib.Nifti1Image(mask.view(np.uint8), np.eye(4)), path)
+        return path.read_bytes()
+
+
+def decode_nifti(encoded: bytes) -> Mask:
+    """Read the bytes of a .nii.gz file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.nii.gz"
+        path.write_bytes(encoded)
+        image: Any = nib.load(path)
+        return np.ascontiguousarray(image.dataobj).view(np.bool_)
+
+
+def encode_coco(mask: Mask) -> list[dict[str, Any]]:
+    """COCO's compressed run lengths, one axial slice at a time."""
+    encoded: list[dict[str, Any]] = coco.encode(np.asfortranarray(mask.view(np.uint8)))
+    return encoded
+
+
+def decode_coco(encoded: list[dict[str, Any]]) -> Mask:
+    """Undo `encode_coco`."""
+    return np.ascontiguousarray(coco.decode(encoded)).view(np.bool_)
+
+
+def coco_size(encoded: list[dict[str, Any]]) -> int:
+    """Bytes of the run lengths of all slices."""
+    return sum(len(piece["counts"]) for piece in encoded)
+
+
+WAYS = [
+    Way("storage.masks", encode_mask, decode_mask),
+    Way("no crop, packed, zstd 9", encode_packed, decode_packed, first_size),
+    cropped("crop, slice XOR, packed, zstd 9", encode_slice_xor, decode_slice_xor),
+    cropped("crop, run lengths, zstd 9", encode_runs, decode_runs),
+    Way(
+        "pickled bools, zstd 3",
+        lambda mask: zstd(pickle.dumps(mask), 3),
+        lambda encoded: pickle.loads(unzstd(encoded)),  # noqa: S301  made in the line above
+        first_size,
+    ),
+    Way("NIfTI.gz", encode_nifti, decode_nifti),
+    Way("COCO RLE per slice", encode_coco, decode_coco, coco_size),
+]
+
+
+def labels(name: str) -> NDArray[np.uint8]:
+    """A reference label map on its RAS+ grid, C order."""
+    image: Any = nib.as_closest_canonical(nib.load(input_path(name)))
+    return np.ascontiguousarray(image.dataobj)
+
+
+def chest_structures() -> Iterator[Mask]:
+    """The 89 structures of the full-size chest CT."""
+    volume = labels("chest_ct/mask.nii.gz")
+    return (volume == value for value in np.unique(volume[volume > 0]))
+
+
+def single_structures() -> Iterator[Mask]:
+    """Structures that come as files of their own."""
+    names = ("thorax_aorta", "thorax_vertebrae_T12", "heart_heart", "heart_pulmonary_artery")
+    return (labels(f"totalsegmentator/{name}.nii.gz") > 0 for name in names)
+
+
+def thresholds() -> Iterator[Mask]:
+    """Noisy masks: air and bone of the chest CT by threshold alone, speckles and all."""
+    hu = load_volume(input_path("chest_ct/cxr.nii.gz")).hu
+    return iter([(hu > -1000) & (hu < -400), hu > 200])
+
+
+def measure(way: Way, masks: Iterable[Mask]) -> tuple[float, float, float]:
+    """Mean bytes, and mean milliseconds to encode and decode."""
+    rows = []
+    for mask in masks:
+        start = time.perf_counter()
+        encoded = way.encode(mask)
+        middle = time.perf_counter()
+        decoded = way.decode(encoded)
+        end = time.perf_counter()
+        assert np.array_equal(decoded, mask), way.name
+        rows.append((way.size(encoded), (middle - start) * 1e3, (end - middle) * 1e3))
+    size, encode_ms, decode_ms = np.mean(rows, axis=0)
+    return float(size), float(encode_ms), float(decode_ms)
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"Python {platform.python_version()}, pyarrow {pa.__version__}, numpy {np.__version__}")
+    sets = {
+        "chest CT, 89 structures, 512×512×133": chest_structures,
+        "4 single structures, 1.5 mm": single_structures,
+        "air and bone by threshold, 512×512×133": thresholds,
+    }
+    for title, masks in sets.items():
+        print(f"\n{title:40}{'bytes':>12}{'encode ms':>12}{'decode ms':>12}")
+        for way in WAYS:
+            if coco is None and way.encode is encode_coco:
+                print(f"  {way.name:38} skipped: pycocotools is not installed")
+                continue
+            size, encode_ms, decode_ms = measure(way, masks())
+            print(f"  {way.name:38}{size:12,.0f}{encode_ms:12.1f}{decode_ms:12.1f}")
+
+
+if __name__ == "__main__":
+    main()

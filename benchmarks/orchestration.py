@@ -1,0 +1,75 @@
+"""What orchestration and storage cost beside the engines, on the whole demo.
+
+The engines alone: every step of every part called as a plain function, tables kept in memory. The
+whole: the Prefect flow on an empty store, timed from inside the flow, so that Prefect's own start
+is shown apart. Each in a new process, one after the other, on the same inputs.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+os.environ.setdefault(
+    "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS", "1"
+)  # one shard at a time, as the engines alone
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.environment import quiet_prefect
+from storage.inputs import fetch
+from storage.rejects import rejects_table
+from tasks.pipeline import pipeline
+from tasks.settings import BuildSettings, DatasetName, required_inputs
+
+DATASETS: tuple[DatasetName, ...] = ("openi", "showcase")
+
+
+def main() -> None:
+    """Measure both and print the table."""
+    table = Table(title="The demo: engines, and the whole flow", title_justify="left")
+    for name in ("dataset", "engines s", "flow s", "orchestration + storage s", "start + end s"):
+        table.add_column(name, justify="left" if name == "dataset" else "right")
+    fresh = ProcessPoolExecutor(
+        max_workers=1, mp_context=get_context("spawn"), max_tasks_per_child=1
+    )
+    with fresh, tempfile.TemporaryDirectory() as folder:
+        settings = [BuildSettings(dataset=name, store=f"{folder}/store") for name in DATASETS]
+        for chosen in settings:
+            fetch(required_inputs(chosen))
+        engines = list(fresh.map(_engines_alone, settings))
+        flows = list(fresh.map(_flow, settings))
+    for name, alone, (inside, outside) in zip(DATASETS, engines, flows, strict=True):
+        cells = (alone, inside, inside - alone, outside - inside)
+        table.add_row(name, *(f"{seconds:.1f}" for seconds in cells))
+    Console().print(table)
+
+
+def _engines_alone(settings: BuildSettings) -> float:
+    plan = pipeline(settings)
+    started = time.perf_counter()
+    for part in plan.parts:
+        made = {}
+        for stage in plan.stages.values():
+            output = stage.step(part, *(made[key] for key in stage.inputs))
+            made[stage.name, stage.table] = output.rows
+            made[stage.name, "rejects"] = rejects_table(part, stage.name, output.rejects)
+    return time.perf_counter() - started
+
+
+def _flow(settings: BuildSettings) -> tuple[float, float]:
+    """Seconds from the first stage to the account, and of the whole call."""
+    quiet_prefect()
+    from flows.build_grounded_reports import build_grounded_reports
+
+    started = time.perf_counter()
+    account = build_grounded_reports(settings)
+    return account.wall_seconds or 0.0, time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

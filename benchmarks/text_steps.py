@@ -1,0 +1,122 @@
+"""Clean + extract + filter on OpenI, beside medspaCy with the same targets, on one core.
+
+medspaCy (sentence splitter, target matcher, ConText; Eyre et al. 2021) runs in an environment of
+its own, because it wants older libraries than ours; both read the same reports in the same run.
+Ours also cleans, composes sides and zones, and remembers sentences; medspaCy reads a sample, since
+all reports would take it a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from storage.datasets.openi import OpenIReader
+from storage.datasets.reader import Study
+from storage.inputs import fetch, home, input_path
+from tasks.registry import Engines, choose_engines
+from tasks.settings import BuildSettings
+from taxonomy.targets import Taxonomy, load_taxonomy
+
+RIVAL = "medspacy==1.3.1"
+SAMPLE = 500
+RUNS = 3
+
+
+def main() -> None:
+    """Measure both and print the table."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core, for both
+    reports = _reports()
+    taxonomy = load_taxonomy()
+    table = Table(title=f"Text steps, {len(reports)} OpenI reports, one core", title_justify="left")
+    for name in ("engine", "reports", "seconds", "reports/s", "present", "absent", "uncertain"):
+        table.add_column(name, justify="left" if name == "engine" else "right")
+
+    settings = BuildSettings(dataset="openi")
+    runs = [_ours(reports, choose_engines(settings, taxonomy)) for _ in range(RUNS)]
+    _row(table, "vividmed: clean + extract + filter", len(reports), *sorted(runs)[RUNS // 2])
+    distinct = _without_memory(reports, choose_engines(settings, taxonomy))
+    _row(table, "the same, no sentence seen twice", *distinct)
+    try:
+        _row(table, f"{RIVAL}: targets + ConText", SAMPLE, *_rival(reports[:SAMPLE], taxonomy))
+    except subprocess.CalledProcessError as error:
+        table.add_row(f"{RIVAL}: skipped", error.stderr.strip().splitlines()[-1])
+    Console().print(table)
+
+
+def _reports() -> list[str]:
+    fetch(["openi"])
+    reader = OpenIReader(input_path("openi/NLMCXR_reports.tgz").parent)
+    studies = [s for s in reader.read(reader.records()) if isinstance(s, Study)]
+    texts = (" ".join(t for t in (s.findings, s.impression) if t) for s in studies)
+    return [text for text in texts if text]
+
+
+def _ours(reports: list[str], engines: Engines) -> tuple[float, Counter[str]]:
+    started = time.perf_counter()
+    texts = [cleaned.text for cleaned in engines.cleaner.clean(reports)]
+    phrases = [list(found) for found in engines.extractor.extract(texts)]
+    assertions = engines.filter.classify(texts, phrases)
+    seconds = time.perf_counter() - started
+    return seconds, Counter(a for in_report in assertions for a in in_report)
+
+
+def _without_memory(reports: list[str], engines: Engines) -> tuple[int, float, Counter[str]]:
+    """Only reports with no sentence that an earlier one had, so nothing is remembered."""
+    seen: set[str] = set()
+    fresh = []
+    for report in reports:
+        sentences = {s.strip() for s in report.split(".") if s.strip()}
+        if seen.isdisjoint(sentences):
+            fresh.append(report)
+        seen |= sentences
+    return len(fresh), *_ours(fresh, engines)
+
+
+def _rival(reports: list[str], taxonomy: Taxonomy) -> tuple[float, Counter[str]]:
+    rules = [
+        (words, target.name)
+        for target in taxonomy.targets.values()
+        for words in (target.name, *target.synonyms)
+    ]
+    python = _environment()
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as work:
+        json.dump({"reports": reports, "rules": rules}, work)
+        work.flush()
+        script = Path(__file__).with_name("medspacy_rival.py")
+        result = subprocess.run(
+            [python, script, work.name], capture_output=True, text=True, check=True
+        )
+    answer = json.loads(result.stdout.splitlines()[-1])
+    return answer["seconds"], Counter(answer["found"])
+
+
+def _environment() -> Path:
+    folder = home() / "bench" / "medspacy"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        for command in (
+            [sys.executable, "-m", "venv", folder],
+            [python, "-m", "pip", "install", "--quiet", RIVAL],
+        ):
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        (folder / "ready").touch()
+    return python
+
+
+def _row(table: Table, name: str, reports: int, seconds: float, found: Counter[str]) -> None:
+    counts = (str(found[a]) for a in ("present", "absent", "uncertain"))
+    table.add_row(name, str(reports), f"{seconds:.2f}", f"{reports / seconds:,.0f}", *counts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""`vividmed build`: fetch what is needed, run the flow on each dataset, show what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from flows.environment import quiet_prefect
+from flows.tables import print_accounts
+from storage.inputs import fetch
+from storage.store import Store
+from tasks.accounts import DatasetAccount
+from tasks.pipeline import pipeline
+from tasks.settings import BuildSettings, SettingsError, required_inputs
+
+
+def build_datasets(datasets: Sequence[str], given: Mapping[str, Any], out: Console) -> None:
+    """Build every dataset, then print the account, the store's path and the gallery's path.
+
+    Raises:
+        SettingsError, InputError, DatasetError, StoreError, TaxonomyError: before any work for
+            what can be known before; StoreError also while writing.
+    """
+    runs = [_settings({"dataset": dataset, **given}) for dataset in dict.fromkeys(datasets)]
+    for settings in runs:
+        fetch(required_inputs(settings), out.print)
+        pipeline(settings)
+
+    quiet_prefect()
+    from flows.build_grounded_reports import build_grounded_reports
+
+    out.print("starting Prefect …")
+    accounts = [build_grounded_reports(settings) for settings in runs]
+    _conclude(runs[0].store, accounts, out)
+
+
+def _settings(values: Mapping[str, Any]) -> BuildSettings:
+    try:
+        return BuildSettings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentences(error))) from error
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else "settings"
+        message = fault["msg"].removeprefix("Value error, ")
+        yield f"{name} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _conclude(store: str, accounts: Sequence[DatasetAccount], out: Console) -> None:
+    from dashboard.gallery import write_gallery
+
+    print_accounts(accounts, out)
+    computed = sum(account.computed_shards for account in accounts)
+    shards = sum(stage.shards for account in accounts for stage in account.stages)
+    aside = sum(stage.rejects.total() for account in accounts for stage in account.stages)
+    if computed:
+        out.print(f"{computed} of {shards} shards computed; {aside:,} records set aside")
+    else:
+        out.print(f"nothing to do: all {shards} shards are in the store")
+    out.print(f"store:   {store}")
+    if gallery := write_gallery(Store(store)):
+        out.print(f"gallery: {gallery}")

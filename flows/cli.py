@@ -1,0 +1,201 @@
+"""The `vividmed` command.
+
+Heavy libraries are imported by the command that needs them, so that help and status answer at
+once. A mistake of the user ends in one sentence and exit code 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from storage.inputs import InputError, home
+
+app = typer.Typer(
+    name="vividmed",
+    help="Turn radiology images and reports into visually grounded reports.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console()
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Folder or s3:// URI of the store.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Entry point: run the command and turn known errors into a sentence."""
+    try:
+        app()
+    except Exception as error:
+        if isinstance(error, _user_errors()):
+            Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+            sys.exit(1)
+        raise
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message was written for the user; the others are bugs and keep their trace."""
+    from storage.catalogue import CatalogueError
+    from storage.datasets.reader import DatasetError
+    from storage.store import StoreError
+    from tasks.settings import SettingsError
+    from taxonomy.targets import TaxonomyError
+
+    return CatalogueError, DatasetError, InputError, SettingsError, StoreError, TaxonomyError
+
+
+@app.command()
+def build(
+    datasets: Annotated[list[str], typer.Argument(help="openi, showcase")],
+    store: StoreOption = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Folder with the dataset's own files.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first reports.")] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Reports per shard.")] = None,
+    require_sections: Annotated[
+        str | None, typer.Option(help="Sections a report must have: both or any.")
+    ] = None,
+    keep_uncertain: Annotated[
+        bool, typer.Option(help="Count hedged findings as positive, as the paper's prompts do.")
+    ] = False,
+) -> None:
+    """Build the grounded reports of one or more datasets; what is done already is skipped."""
+    from flows.build import build_datasets
+
+    given: dict[str, Any] = {
+        "store": store,
+        "source": source and str(source),
+        "limit": limit,
+        "shard_size": shard_size,
+        "require_sections": require_sections,
+        "positive": ("present", "uncertain") if keep_uncertain else None,
+    }
+    build_datasets(datasets, {k: v for k, v in given.items() if v is not None}, out)
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Inputs; all if none.")] = None,
+) -> None:
+    """Fetch the real inputs into the cache, each checked against its SHA-256."""
+    from storage import inputs
+
+    known = inputs.artefacts()
+    if unknown := set(names or ()) - set(known):
+        raise InputError(f"there is no input {sorted(unknown)[0]}: choose from {', '.join(known)}")
+    fetched = inputs.fetch(list(names or known), out.print)
+    out.print(f"{fetched} fetched, {len(names or known) - fetched} already in {home() / 'inputs'}")
+
+
+@app.command()
+def status(
+    dataset: Annotated[str, typer.Argument(help="One dataset; all if none.")] = "",
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the store holds: rows in, rows out and rejects of every stage."""
+    from flows.tables import print_accounts
+    from storage.store import Store, StoreError
+    from tasks.accounts import stored_accounts
+
+    place = Store(store or str(home() / "store"))
+    accounts = stored_accounts(place, dataset)
+    if not accounts:
+        what = dataset or "anything"
+        raise StoreError(f"{place.root} does not hold {what} yet: run `vividmed build` first")
+    if as_json:
+        typer.echo(json.dumps([a.as_json() for a in accounts], indent=1))
+    else:
+        print_accounts(accounts, out)
+
+
+@app.command()
+def show(
+    study: Annotated[str, typer.Argument(help="Study id, for example chest-ct-nodule.")],
+    store: StoreOption = None,
+) -> None:
+    """Show the grounded report of a study: text, tags, boxes and masks."""
+    from flows.reading import show_study
+
+    show_study(_store_root(store), study, out)
+
+
+@app.command()
+def tag(
+    text: Annotated[str, typer.Argument(help="Any report text, or - for standard input.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the text steps make of any text: phrases, targets, assertions."""
+    from flows.reading import show_tagged, tag_text
+
+    result = tag_text(sys.stdin.read() if text == "-" else text)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        show_tagged(result, out)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A DuckDB query over the tables of the store.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Query the catalogue; `vividmed sql "SHOW TABLES"` lists its views."""
+    from flows.tables import rows_table
+    from storage.catalogue import query_rows
+
+    columns, rows = query_rows(_store_root(store), query)
+    if as_json:
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        typer.echo(json.dumps(records, indent=1, ensure_ascii=False, default=str))
+    else:
+        out.print(rows_table(columns, rows))
+
+
+@app.command()
+def audit(
+    dataset: Annotated[str, typer.Argument(help="openi")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the phrases kept as positive against the collection's own MeSH coding."""
+    from flows.reading import audit_dataset
+
+    audit_dataset(_store_root(store), dataset, out, as_json=as_json)
+
+
+@app.command()
+def taxonomy(
+    name: Annotated[str, typer.Argument(help="A target, or words to search for.")] = "",
+    file: Annotated[
+        Path | None, typer.Option(help="Check this file instead of the packaged one.")
+    ] = None,
+) -> None:
+    """Look up targets: category, parents, synonyms, and what can ground them."""
+    from flows.reading import show_taxonomy
+
+    show_taxonomy(name, file, out)
+
+
+@app.command()
+def doctor(store: StoreOption = None) -> None:
+    """Check this installation: versions, inputs, store, taxonomy, room on the disk."""
+    from flows.doctor import examine
+
+    if not examine(store or str(home() / "store"), out):
+        raise typer.Exit(1)
+
+
+def _store_root(store: str | None) -> str:
+    return store or str(home() / "store")

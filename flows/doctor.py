@@ -1,0 +1,86 @@
+"""`vividmed doctor`: is this machine ready, and if not, what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from storage.inputs import artefacts, home, is_fetched
+from storage.store import Store, StoreError
+from taxonomy.targets import TaxonomyError, load_taxonomy
+
+NEEDED_GIB = 1.0
+"""Inputs, environment of Prefect and the demo's store, rounded up."""
+
+
+class _FaultError(Exception):
+    """A check that failed; the message says what to do."""
+
+
+def examine(store: str, out: Console) -> bool:
+    """Run every check, print what was found, and tell whether all passed."""
+    checks: dict[str, Callable[[], str]] = {
+        "Python": _python,
+        "libraries": _libraries,
+        "taxonomy": _taxonomy,
+        "store": lambda: _store(store),
+        "room on disk": _room,
+        "inputs": _inputs,
+    }
+    table = Table("check", "", "found")
+    passed = True
+    for name, check in checks.items():
+        try:
+            table.add_row(name, "[green]ok[/]", check())
+        except (_FaultError, StoreError, TaxonomyError) as fault:
+            passed = False
+            table.add_row(name, "[red]fault[/]", str(fault))
+    out.print(table)
+    return passed
+
+
+def _python() -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _libraries() -> str:
+    names = ("prefect", "fastapi", "pyarrow", "duckdb", "nibabel", "pydicom", "scikit-image")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    if tuple(int(n) for n in versions["fastapi"].split(".")[:2]) >= (0, 160):
+        raise _FaultError(
+            f"fastapi {versions['fastapi']} breaks Prefect's server: install with "
+            "`pip install -c constraints.txt`, which `make setup` does"
+        )
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _taxonomy() -> str:
+    taxonomy = load_taxonomy()
+    return f"{len(taxonomy.targets)} targets, digest {taxonomy.digest('all')[:12]}"
+
+
+def _store(root: str) -> str:
+    Store(root).require_writable()
+    return f"{root} can be written"
+
+
+def _room() -> str:
+    folder = next(p for p in (home(), *home().parents) if p.exists())
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < NEEDED_GIB:
+        raise _FaultError(
+            f"{free:.1f} GiB free under {folder}, {NEEDED_GIB:.0f} GiB needed: free some"
+        )
+    return f"{free:.0f} GiB free under {folder}"
+
+
+def _inputs() -> str:
+    fetched = [name for name in artefacts() if is_fetched(name)]
+    missing = [name for name in artefacts() if name not in fetched]
+    note = f"; not fetched yet: {', '.join(missing)} (`vividmed fetch`)" if missing else ""
+    return f"{len(fetched)} of {len(artefacts())} in {home() / 'inputs'}{note}"

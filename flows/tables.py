@@ -1,0 +1,139 @@
+"""Tables and highlighted text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tasks.accounts import DatasetAccount
+from tasks.audit import Audit, Score
+from tasks.disagreements import Disagreement
+
+ASSERTION_STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
+
+
+def account_table(account: DatasetAccount) -> Table:
+    """Rows in, rows out and rejects of every stage of a dataset; shards skipped of all."""
+    table = Table(title=account.dataset, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("stage")
+    table.add_column("counting")
+    for name in ("in", "out", "set aside", "rows", "seconds", "skipped"):
+        table.add_column(name, justify="right")
+    for stage in account.stages:
+        table.add_row(
+            stage.stage,
+            f"{stage.unit}s",
+            f"{stage.rows_in:,}",
+            f"{stage.rows_out:,}",
+            f"{stage.rejects.total():,}",
+            f"{stage.written:,}",
+            f"{stage.seconds:.1f}",
+            f"{stage.skipped}/{stage.shards}",
+        )
+    return table
+
+
+def reject_lines(account: DatasetAccount) -> list[str]:
+    """What each stage set aside, by reason, most frequent first."""
+    return [
+        f"  {stage.stage} set aside: "
+        + ", ".join(f"{reason} {n:,}" for reason, n in stage.rejects.most_common())
+        for stage in account.stages
+        if stage.rejects
+    ]
+
+
+def print_accounts(accounts: Iterable[DatasetAccount], out: Console) -> None:
+    """The table of every dataset, and below it why records were set aside."""
+    for account in accounts:
+        out.print(account_table(account))
+        for line in reject_lines(account):
+            out.print(line, style="dim", highlight=False)
+
+
+def highlighted(text: str, spans: Iterable[tuple[int, int, str]]) -> Text:
+    """Text with `(start, end, style)` spans in colour."""
+    result = Text(text)
+    for start, end, style in spans:
+        result.stylize(style, start, end)
+    return result
+
+
+def phrase_table(phrases: Sequence[Mapping[str, Any]]) -> Table:
+    """What the text steps found: phrase, target, assertion and modifiers."""
+    table = Table("phrase", "target", "assertion", "side, zone, number", box=SIMPLE_HEAD)
+    for phrase in phrases:
+        words = [phrase["laterality"], *phrase["zones"], phrase["count"] and f"≥ {phrase['count']}"]
+        table.add_row(
+            phrase["phrase"],
+            phrase["target"],
+            Text(phrase["assertion"], ASSERTION_STYLES[phrase["assertion"]]),
+            ", ".join(word for word in words if word),
+        )
+    return table
+
+
+def tag_table(tags: Sequence[Mapping[str, Any]], volumes_mm3: Mapping[str, float]) -> Table:
+    """The tags of a grounded report and what grounds them; volumes by target."""
+    table = Table("phrase", "target", "grounding", box=SIMPLE_HEAD)
+    for tag in tags:
+        table.add_row(tag["phrase"], tag["target"], _grounding(tag, volumes_mm3))
+    return table
+
+
+def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[str, float]) -> Text:
+    if tag["grounding"] == "box":
+        boxes = (
+            f"[{b['x_min']:.0f} {b['y_min']:.0f} {b['x_max']:.0f} {b['y_max']:.0f}]"
+            for b in tag["boxes"]
+        )
+        return Text("box " + " ".join(boxes), "green")
+    if tag["grounding"] == "mask":
+        return Text(f"mask {volumes_mm3[tag['mask']['target']] / 1000:.1f} ml", "green")
+    return Text(f"none: {tag['reason']}", "yellow")
+
+
+def audit_table(result: Audit) -> Table:
+    """Support, precision, recall and F1 of every target, the two halves side by side."""
+    title = "Kept phrases against MeSH: reports (n), precision, recall, F1"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("target", min_width=26)
+    for half in ("even", "odd"):
+        for name in ("n", "P", "R", "F1"):
+            table.add_column(f"{half}\n{name}" if name == "n" else f"\n{name}", justify="right")
+    halves = (result.even, result.odd)
+    for target in sorted(result.even.targets, key=lambda t: -result.even.targets[t].support):
+        table.add_row(target, *(c for half in halves for c in _score_cells(half.targets[target])))
+    table.add_section()
+    table.add_row("all (micro)", *(c for half in halves for c in _score_cells(half.overall)))
+    macro = (cells for half in halves for cells in ("", "", "", f"{half.macro_f1:.3f}"))
+    table.add_row("mean (macro)", *macro)
+    return table
+
+
+def _score_cells(score: Score) -> list[str]:
+    rates = (score.precision, score.recall, score.f1)
+    return [f"{score.support:,}", *(f"{rate:.3f}" for rate in rates)]
+
+
+def disagreement_lines(differences: Iterable[Disagreement]) -> Iterator[str]:
+    """The most frequent wordings on which the two sides differ, and which side is wrong."""
+    for difference in differences:
+        wrong, because = difference.judgment or ("not judged yet", difference.example)
+        yield (
+            f"{difference.count:3} {difference.kind} {difference.target}: "
+            f"{difference.wording} – wrong: {wrong} ({because})"
+        )
+
+
+def rows_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Any rows, as they are."""
+    table = Table(*columns, box=SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    return table

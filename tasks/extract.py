@@ -1,0 +1,67 @@
+"""Extract: the phrases of a cleaned report that name a target of the taxonomy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from storage.rejects import Reject
+from storage.shards import table_from_rows
+from tasks.clean import SECTIONS
+from tasks.engines import Extractor, Failure, Phrase
+from tasks.stage import StepOutput
+from taxonomy.targets import Taxonomy
+
+Row = dict[str, Any]
+
+WHOLE_REPORT = "report"
+"""Record name of a report that was set aside, apart from a proposal in one of its sections."""
+
+
+def extract_phrases(reports: pa.Table, extractor: Extractor, taxonomy: Taxonomy) -> StepOutput:
+    """Find the phrases of every section; one row out per phrase, records counted as reports.
+
+    A report with a section that the engine could not do is set aside whole.
+    """
+    rows = reports.select(["dataset", "split", "study_id", *SECTIONS]).to_pylist()
+    sections = [(row, section) for row in rows for section in SECTIONS if row[section]]
+    found = extractor.extract([row[section] for row, section in sections])
+    failed: dict[str, Reject] = {}
+    for (row, _), answer in zip(sections, found, strict=True):
+        if isinstance(answer, Failure):
+            failed[row["study_id"]] = _reject(row, WHOLE_REPORT, answer)
+
+    phrases: list[Row] = []
+    discarded: list[Reject] = []
+    for (row, section), answer in zip(sections, found, strict=True):
+        if isinstance(answer, Failure) or row["study_id"] in failed:
+            continue
+        for item in answer:
+            if isinstance(item, Failure):
+                discarded.append(_reject(row, section, item))
+            else:
+                phrases.append(_row(row, section, item, taxonomy))
+    table = table_from_rows("phrases", phrases)
+    through = sum(row["study_id"] not in failed for row in rows)
+    return StepOutput(table, list(failed.values()), len(rows), through, discarded)
+
+
+def _row(report: Row, section: str, phrase: Phrase, taxonomy: Taxonomy) -> Row:
+    return {
+        "dataset": report["dataset"],
+        "split": report["split"],
+        "study_id": report["study_id"],
+        "section": section,
+        "start": phrase.start,
+        "end": phrase.end,
+        "phrase": report[section][phrase.start : phrase.end],
+        "target": phrase.target,
+        "category": taxonomy[phrase.target].category,
+        "modifiers": asdict(phrase.modifiers),
+    }
+
+
+def _reject(report: Row, record: str, failure: Failure) -> Reject:
+    return Reject(report["study_id"], record, failure.reason, failure.detail)

@@ -1,0 +1,105 @@
+"""What a user types, and what a mistake gets."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import REPOSITORY, Command
+
+HEAVY = {"prefect", "pyarrow", "duckdb", "scipy", "skimage", "nibabel", "pydicom", "torch"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from flows.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert not HEAVY & set(result.stdout.split())
+
+
+def _mistake(result: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence that a mistake ends in."""
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    return result.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["build", "nonsense"], "dataset = 'nonsense': input should be 'openi' or 'showcase'"),
+        (["build", "openi", "--limit", "0"], "limit = 0: input should be greater than"),
+        (["build", "openi", "--require-sections", "none"], "input should be 'both' or 'any'"),
+        (["build", "openi", "--source", "/no/such/folder"], "there is no folder /no/such/folder"),
+        (["build", "openi", "--store", "/proc/store"], "cannot write /proc/store"),
+        (["build", "openi", "--store", "gopher://x"], "is not a store"),
+        (["status", "--store", "/no/such/store"], "run `vividmed build` first"),
+        (["show", "CXR1", "--store", "/no/such/store"], "holds no grounded report of CXR1"),
+        (["sql", "SELEC 1"], "the query cannot be run"),
+        (["taxonomy", "no such target"], "no target is called “no such target”"),
+        (["audit", "openi", "--store", "/no/such/store"], "run `vividmed build"),
+        (["fetch", "nonsense"], "there is no input nonsense: choose from"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(
+    vividmed: Command, arguments: list[str], sentence: str
+) -> None:
+    assert sentence in _mistake(vividmed(*arguments))
+
+
+def test_a_taxonomy_with_an_error_is_named(vividmed: Command, tmp_path: Path) -> None:
+    broken = tmp_path / "targets.yaml"
+    broken.write_text("anatomy: [")
+    assert "targets.yaml" in _mistake(vividmed("taxonomy", "--file", str(broken)))
+
+
+def test_a_folder_without_reports_is_refused_before_any_work(
+    vividmed: Command, tmp_path: Path
+) -> None:
+    result = vividmed("build", "openi", "--source", str(tmp_path), "--store", str(tmp_path / "s"))
+    assert "holds no OpenI reports" in _mistake(result)
+
+
+def test_tag_shows_phrases_and_assertions(vividmed: Command) -> None:
+    text = "Small right pleural effusion. No pneumothorax. Possible atelectasis in the left base."
+    result = vividmed("tag", "-", "--json", stdin=text)
+    assert result.returncode == 0, result.stderr
+    tagged = json.loads(result.stdout)
+    found = {p["target"]: p for p in tagged["phrases"] if p["category"] == "abnormality"}
+    assert {t: p["assertion"] for t, p in found.items()} == {
+        "pleural effusion": "present",
+        "pneumothorax": "absent",
+        "atelectasis": "uncertain",
+    }
+    assert found["pleural effusion"]["laterality"] == "right"
+    for phrase in tagged["phrases"]:
+        assert tagged["text"][phrase["start"] : phrase["end"]] == phrase["phrase"]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\x00", "🫁" * 40, "[bold]no markup[/]", "<b>&</b>"])
+def test_tag_takes_any_text(vividmed: Command, text: str) -> None:
+    result = vividmed("tag", "-", stdin=text)
+    assert result.returncode == 0, result.stderr
+
+
+def test_doctor_finds_this_machine_ready(vividmed: Command) -> None:
+    result = vividmed("doctor")
+    assert result.returncode == 0, result.stdout
+    assert "fault" not in result.stdout
+    assert result.stdout.count("ok") >= 6
+
+
+def test_doctor_names_a_store_that_cannot_be_written(vividmed: Command) -> None:
+    result = vividmed("doctor", "--store", "/proc/store")
+    assert result.returncode == 1
+    assert "cannot write" in result.stdout

@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE := 1
 PREFECT := PREFECT_HOME="$(CURDIR)/data/prefect" \
            PREFECT_API_URL=$(or $(PREFECT_API_URL),http://127.0.0.1:4200/api) $(BIN)/prefect
 
-.PHONY: setup demo test bench server worker deploy clean
+.PHONY: setup demo test test-llm bench server worker deploy clean
 
 setup: $(VENV)/installed
 
@@ -34,6 +34,16 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# A real small model behind a real server; the first time its server is compiled (some 10 minutes).
+test-llm: $(VENV)/installed-dev data/llm/installed
+	$(BIN)/vividmed fetch smollm2
+	$(BIN)/pytest tests/flows/test_llm_server.py
+
+data/llm/installed:
+	$(PYTHON) -m venv data/llm
+	data/llm/bin/python -m pip install --quiet 'llama-cpp-python[server]==0.3.36'
+	touch $@
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks

@@ -8,7 +8,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("mask_codec", "text_steps", "hounsfield", "atlas", "orchestration")
+BENCHMARKS = (
+    "mask_codec",
+    "text_steps",
+    "hounsfield",
+    "atlas",
+    "orchestration",
+    "llm_tokens",
+    "llm_client",
+)
 
 
 def main() -> int:

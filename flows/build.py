@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from flows.environment import quiet_prefect
@@ -14,17 +14,20 @@ from storage.inputs import fetch
 from storage.store import Store
 from tasks.accounts import DatasetAccount
 from tasks.pipeline import pipeline
-from tasks.settings import BuildSettings, SettingsError, required_inputs
+from tasks.settings import make_settings, read_settings, required_inputs
 
 
-def build_datasets(datasets: Sequence[str], given: Mapping[str, Any], out: Console) -> None:
+def build_datasets(
+    datasets: Sequence[str], config: Path | None, given: Mapping[str, Any], out: Console
+) -> None:
     """Build every dataset, then print the account, the store's path and the gallery's path.
 
     Raises:
         SettingsError, InputError, DatasetError, StoreError, TaxonomyError: before any work for
             what can be known before; StoreError also while writing.
     """
-    runs = [_settings({"dataset": dataset, **given}) for dataset in dict.fromkeys(datasets)]
+    chosen = [{"dataset": dataset, **given} for dataset in dict.fromkeys(datasets)]
+    runs = [read_settings(config, c) if config else make_settings(c) for c in chosen]
     for settings in runs:
         fetch(required_inputs(settings), out.print)
         pipeline(settings)
@@ -35,20 +38,6 @@ def build_datasets(datasets: Sequence[str], given: Mapping[str, Any], out: Conso
     out.print("starting Prefect …")
     accounts = [build_grounded_reports(settings) for settings in runs]
     _conclude(runs[0].store, accounts, out)
-
-
-def _settings(values: Mapping[str, Any]) -> BuildSettings:
-    try:
-        return BuildSettings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError("; ".join(_sentences(error))) from error
-
-
-def _sentences(error: ValidationError) -> Iterable[str]:
-    for fault in error.errors():
-        name = str(fault["loc"][0]) if fault["loc"] else "settings"
-        message = fault["msg"].removeprefix("Value error, ")
-        yield f"{name} = {fault['input']!r}: {message[0].lower()}{message[1:]}"
 
 
 def _conclude(store: str, accounts: Sequence[DatasetAccount], out: Console) -> None:

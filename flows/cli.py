@@ -28,6 +28,9 @@ out = Console()
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Folder or s3:// URI of the store.")
 ]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="YAML file with settings; see configs/ for examples.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -47,15 +50,25 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from storage.catalogue import CatalogueError
     from storage.datasets.reader import DatasetError
     from storage.store import StoreError
+    from tasks.llm.chat import EngineError
     from tasks.settings import SettingsError
     from taxonomy.targets import TaxonomyError
 
-    return CatalogueError, DatasetError, InputError, SettingsError, StoreError, TaxonomyError
+    return (
+        CatalogueError,
+        DatasetError,
+        EngineError,
+        InputError,
+        SettingsError,
+        StoreError,
+        TaxonomyError,
+    )
 
 
 @app.command()
 def build(
     datasets: Annotated[list[str], typer.Argument(help="openi, showcase")],
+    config: ConfigOption = None,
     store: StoreOption = None,
     source: Annotated[
         Path | None, typer.Option(help="Folder with the dataset's own files.")
@@ -80,7 +93,35 @@ def build(
         "require_sections": require_sections,
         "positive": ("present", "uncertain") if keep_uncertain else None,
     }
-    build_datasets(datasets, {k: v for k, v in given.items() if v is not None}, out)
+    build_datasets(datasets, config, {k: v for k, v in given.items() if v is not None}, out)
+
+
+@app.command()
+def plan(
+    dataset: Annotated[str, typer.Argument(help="openi, showcase")],
+    config: Annotated[Path, typer.Option(help="YAML file with the section `llm`.")],
+    store: StoreOption = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Folder with the dataset's own files.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first reports.")] = None,
+    tokens_in_per_second: Annotated[
+        float, typer.Option(help="Tokens that one GPU (or group of GPUs) reads a second.")
+    ] = 20_000,
+    tokens_out_per_second: Annotated[
+        float, typer.Option(help="Tokens that it writes a second, many requests at a time.")
+    ] = 1_500,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json of the model; a rule of thumb without.")
+    ] = None,
+) -> None:
+    """Show what the language model will be asked, before anything runs."""
+    from flows.planning import show_plan
+    from tasks.settings import read_settings
+
+    given = {"dataset": dataset, "store": store, "source": source and str(source), "limit": limit}
+    settings = read_settings(config, {k: v for k, v in given.items() if v is not None})
+    show_plan(settings, (tokens_in_per_second, tokens_out_per_second), tokenizer, out)
 
 
 @app.command()

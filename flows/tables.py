@@ -38,21 +38,27 @@ def account_table(account: DatasetAccount) -> Table:
     return table
 
 
-def reject_lines(account: DatasetAccount) -> list[str]:
-    """What each stage set aside, by reason, most frequent first."""
-    return [
-        f"  {stage.stage} set aside: "
-        + ", ".join(f"{reason} {n:,}" for reason, n in stage.rejects.most_common())
-        for stage in account.stages
-        if stage.rejects
-    ]
+def account_lines(account: DatasetAccount) -> list[str]:
+    """What each stage set aside, threw away of what a model proposed, and took of the model."""
+    lines = []
+    for stage in account.stages:
+        counts = (
+            ("set aside", stage.rejects),
+            ("discarded of the model's proposals", stage.discarded),
+            ("used", stage.usage),
+        )
+        for what, count in counts:
+            if count:
+                listed = ", ".join(f"{name} {n:,}" for name, n in count.most_common())
+                lines.append(f"  {stage.stage} {what}: {listed}")
+    return lines
 
 
 def print_accounts(accounts: Iterable[DatasetAccount], out: Console) -> None:
-    """The table of every dataset, and below it why records were set aside."""
+    """The table of every dataset, and below it what the numbers are made of."""
     for account in accounts:
         out.print(account_table(account))
-        for line in reject_lines(account):
+        for line in account_lines(account):
             out.print(line, style="dim", highlight=False)
 
 

@@ -39,10 +39,11 @@ LEFT JOIN rejects r ON r.stage = 'filter' AND r.dataset = p.dataset AND r.split 
 _MANIFESTS = """
 CREATE OR REPLACE VIEW manifests AS
 SELECT part.dataset AS dataset, part.split AS split, part.index AS part, stage, unit, rows_in,
-       rows_out, rejects, seconds, finished_at, digest, recipe
+       rows_out, rejects, discarded, usage, seconds, finished_at, digest, recipe
 FROM read_json('{glob}', union_by_name = true, columns = {{
     stage: 'VARCHAR', part: 'STRUCT(dataset VARCHAR, split VARCHAR, index INTEGER)',
     unit: 'VARCHAR', rows_in: 'BIGINT', rows_out: 'BIGINT', rejects: 'MAP(VARCHAR, BIGINT)',
+    discarded: 'MAP(VARCHAR, BIGINT)', usage: 'MAP(VARCHAR, BIGINT)',
     seconds: 'DOUBLE', finished_at: 'VARCHAR', digest: 'VARCHAR', recipe: 'JSON'}})
 """
 

@@ -72,6 +72,7 @@ _PHRASE = [
     _field("target", pa.string(), "name of a target of the taxonomy"),
     _field("category", pa.string(), "anatomy or abnormality"),
     _field("modifiers", MODIFIERS, "what the words say of side, zone and number"),
+    _field("match", pa.string(), "exact; or levelled or fuzzy, if a model's words had to be found"),
 ]
 
 PHRASES = pa.schema([*_KEY, *_PHRASE])

@@ -25,6 +25,8 @@ class StageAccount:
     rows_out: int = 0
     written: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
+    discarded: Counter[str] = field(default_factory=Counter)
+    usage: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     shards: int = 0
     skipped: int = 0
@@ -35,6 +37,8 @@ class StageAccount:
         self.rows_out += manifest.rows_out
         self.written += sum(f.rows for table, f in manifest.outputs.items() if table != "rejects")
         self.rejects.update(manifest.rejects)
+        self.discarded.update(manifest.discarded)
+        self.usage.update(manifest.usage)
         self.seconds += 0.0 if skipped else manifest.seconds
         self.shards += 1
         self.skipped += skipped
@@ -50,7 +54,10 @@ class DatasetAccount:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for programs."""
-        stages = [vars(stage) | {"rejects": dict(stage.rejects)} for stage in self.stages]
+        stages = [
+            {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(stage).items()}
+            for stage in self.stages
+        ]
         return {"dataset": self.dataset, "stages": stages}
 
     @property

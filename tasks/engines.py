@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from storage.images import Radiograph, Volume
 
 Assertion = Literal["present", "absent", "uncertain"]
+Match = Literal["exact", "levelled", "fuzzy"]
+"""How the words of a phrase were found in the text: as they are, case and white space aside, or
+by likeness, as when a model misspells them."""
+
 Laterality = Literal["left", "right", "bilateral"]
 
 Fingerprint = Mapping[str, str]
@@ -50,6 +54,7 @@ class Phrase:
     end: int
     target: str
     modifiers: Modifiers = Modifiers()
+    match: Match = "exact"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def _row(report: Row, section: str, phrase: Phrase, taxonomy: Taxonomy) -> Row:
         "target": phrase.target,
         "category": taxonomy[phrase.target].category,
         "modifiers": asdict(phrase.modifiers),
+        "match": phrase.match,
     }
 
 

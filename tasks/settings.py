@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from storage.datasets import ARTEFACTS
 from storage.inputs import home
 from tasks.clean import RequiredSections
 from tasks.engines import Assertion
+from tasks.llm.settings import ServerSettings, VllmSettings
+
+ProtocolName = Literal["spans", "joint", "inline", "cascade"]
+"""`spans`, the default; `joint`, all steps in one request; `inline`, the paper's procedure;
+`cascade`, `spans` with rules that decide the clear cases of the filter step."""
 
 DatasetName = Literal["openi", "showcase"]
 
 
 class SettingsError(Exception):
     """Settings that cannot be used; the message says which and why."""
+
+
+class LlmSettings(BaseModel):
+    """A language model for the text steps: where it runs and by which protocol it is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: ProtocolName = "spans"
+    server: ServerSettings | None = Field(default=None, description="OpenAI-compatible servers")
+    vllm: VllmSettings | None = Field(default=None, description="vLLM in this process")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.server is None) == (self.vllm is None):
+            raise ValueError("give either `server` or `vllm`, the place where the model runs")
+        return self
 
 
 class BuildSettings(BaseModel):
@@ -45,9 +75,12 @@ class BuildSettings(BaseModel):
         default=("present",),
         description="assertions that count as positive; add `uncertain` to keep hedged phrases",
     )
-    cleaner: Literal["rules"] = "rules"
-    extractor: Literal["lexicon"] = "lexicon"
-    filter: Literal["context"] = "context"
+    cleaner: Literal["rules", "llm"] = "rules"
+    extractor: Literal["lexicon", "llm"] = "lexicon"
+    filter: Literal["context", "llm"] = "context"
+    llm: LlmSettings | None = Field(
+        default=None, description="the model that steps with the engine `llm` ask, and how"
+    )
     detector: Literal["atlas"] = "atlas"
     segmenter: Literal["hounsfield"] = "hounsfield"
 
@@ -57,6 +90,19 @@ class BuildSettings(BaseModel):
         if not value:
             raise ValueError("name at least one assertion, or no phrase is ever kept")
         return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _llm_where_asked(self) -> Self:
+        chosen = [self.cleaner, self.extractor, self.filter]
+        if "llm" in chosen and self.llm is None:
+            raise ValueError("a step has the engine `llm`, but there is no section `llm`")
+        whole = self.llm is not None and self.llm.protocol in {"joint", "inline"}
+        if whole and chosen != ["llm"] * 3:
+            raise ValueError(
+                "the protocols `joint` and `inline` do all three text steps: set cleaner, "
+                "extractor and filter to `llm`"
+            )
+        return self
 
     @field_validator("source")
     @classmethod
@@ -71,3 +117,38 @@ def required_inputs(settings: BuildSettings) -> list[str]:
     own = () if settings.source else ARTEFACTS[settings.dataset]
     atlas = ("chest_ct",) if settings.detector == "atlas" else ()
     return list(dict.fromkeys([*own, *atlas]))
+
+
+def read_settings(file: Path, given: Mapping[str, Any]) -> BuildSettings:
+    """Settings from a YAML file, with what was given by hand on top.
+
+    Raises:
+        SettingsError: if the file is not YAML with settings, naming each fault.
+    """
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file} cannot be read as YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{file} must hold settings by name, such as `cleaner: llm`")
+    return make_settings(raw | dict(given))
+
+
+def make_settings(values: Mapping[str, Any]) -> BuildSettings:
+    """Checked settings.
+
+    Raises:
+        SettingsError: one sentence per fault.
+    """
+    try:
+        return BuildSettings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentences(error))) from error
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    for fault in error.errors():
+        message = fault["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        where = ".".join(str(step) for step in fault["loc"])
+        yield f"{where} = {fault['input']!r}: {message}" if where else message

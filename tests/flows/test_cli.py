@@ -57,6 +57,42 @@ def test_a_mistake_gets_one_sentence(
     assert sentence in _mistake(vividmed(*arguments))
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("cleaner: llm", "a step has the engine `llm`, but there is no section `llm`"),
+        ("llm: {protocol: joint}", "give either `server` or `vllm`"),
+        ("- a list", "must hold settings by name"),
+        ("{unclosed: [", "cannot be read as YAML"),
+        ("clean: rules", "clean = 'rules': extra inputs are not permitted"),
+        (
+            "{cleaner: llm, extractor: llm, filter: llm, "
+            "llm: {server: {model: m, base_urls: ['http://8.8.8.8/v1']}}}",
+            "is not on this machine or a private network",
+        ),
+    ],
+)
+def test_a_configuration_with_a_mistake_is_refused(
+    vividmed: Command, tmp_path: Path, content: str, sentence: str
+) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(content)
+    store = str(tmp_path / "store")
+    assert sentence in _mistake(
+        vividmed("build", "openi", "--config", str(config), "--store", store)
+    )
+
+
+@pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=str)
+def test_a_plan_for_each_configuration_that_we_ship(
+    vividmed: Command, tmp_path: Path, config: Path
+) -> None:
+    arguments = ["--config", str(config), "--store", str(tmp_path), "--limit", "40"]
+    result = vividmed("plan", "openi", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "GPU hours" in result.stdout
+
+
 def test_a_taxonomy_with_an_error_is_named(vividmed: Command, tmp_path: Path) -> None:
     broken = tmp_path / "targets.yaml"
     broken.write_text("anatomy: [")

@@ -1,0 +1,230 @@
+"""What the client of the model servers costs: requests a second and memory, on one core.
+
+A local server answers every request at once from a core of its own, so that all the time is the
+client's. Beside the engine runs the usual recipe, one httpx client and `asyncio.gather` under a
+semaphore, on the same requests in the same run; each in a new process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import fields
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import NamedTuple, overload
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from tasks.engines import Failure
+from tasks.llm.chat import ChatRequest, Completion, Message
+from tasks.llm.openai_server import OpenAIServerEngine
+from tasks.llm.settings import ServerSettings
+from tasks.llm.wire import chat_body
+
+REQUESTS = 50_000
+RECIPE_REQUESTS = 5_000
+"""The recipe is slower; a tenth tells its speed."""
+CONCURRENCY = 256
+TARGET_PER_S = 500
+
+INSTRUCTIONS = "Name the findings that the report states, each with its sentence. " * 45
+REPORT = "The heart size is normal. There is a small left pleural effusion. No pneumothorax. " * 7
+SCHEMA = {"type": "array", "items": {"enum": [f"target number {n}" for n in range(300)]}}
+
+
+class Measured(NamedTuple):
+    """One client's run; peak resident memory by requests done, and what the answers hold of it.
+
+    cpu_seconds: the client's own; on a busy machine they tell more than the clock.
+    """
+
+    requests: int
+    seconds: float
+    cpu_seconds: float
+    peak_mb: dict[int, float]
+    answers_mb: float
+
+
+def main() -> None:
+    """Measure both and print the table."""
+    fresh = ProcessPoolExecutor(
+        max_workers=1, mp_context=get_context("spawn"), max_tasks_per_child=1
+    )
+    runs: list[tuple[str, Callable[[str], Measured]]] = [
+        ("openai engine", _engine),
+        ("httpx, gather, semaphore", _recipe),
+    ]
+    table = Table(
+        title=f"Client overhead: {CONCURRENCY} in flight, client on one core", title_justify="left"
+    )
+    columns = ("client", "requests", "requests/s", "CPU ms each", "peak MB (after)", "answers MB")
+    for name in columns:
+        table.add_column(name, justify="left" if name == "client" else "right")
+    with _instant_server() as base_url, fresh:
+        for name, run in runs:
+            measured = fresh.submit(run, base_url).result()
+            memory = ", ".join(f"{mb:.0f} ({done:,})" for done, mb in measured.peak_mb.items())
+            rate = f"{measured.requests / measured.seconds:,.0f}"
+            cpu_ms = f"{1000 * measured.cpu_seconds / measured.requests:.2f}"
+            answers = f"{measured.answers_mb:.0f}"
+            table.add_row(name, f"{measured.requests:,}", rate, cpu_ms, memory, answers)
+    Console().print(table)
+    Console().print(f"target: {TARGET_PER_S} requests/s, memory flat but for the answers")
+
+
+class _Reports(Sequence[ChatRequest]):
+    """Requests made when they are asked for, so that memory is the client's own."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.peak_mb: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> ChatRequest: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ChatRequest]: ...
+    def __getitem__(self, index: int | slice) -> ChatRequest | Sequence[ChatRequest]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        if index % 10_000 == 0 and index:
+            self.peak_mb[index] = _peak_mb()
+        messages = (Message("system", INSTRUCTIONS), Message("user", f"{index}. {REPORT}"))
+        return ChatRequest(messages, 256, SCHEMA)
+
+
+def _engine(base_url: str) -> Measured:
+    _stay_on(0)
+    engine = OpenAIServerEngine(_settings(base_url))
+    engine.complete([_Reports(1)[0]])  # the handshake
+    reports = _Reports(REQUESTS)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    answers = engine.complete(reports)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    assert sum(isinstance(answer, Completion) for answer in answers) == REQUESTS
+    peak_mb = {10_000: reports.peak_mb[10_000], REQUESTS: _peak_mb()}
+    return Measured(REQUESTS, seconds, cpu_seconds, peak_mb, sum(map(_size_mb, answers)))
+
+
+def _recipe(base_url: str) -> Measured:
+    _stay_on(0)
+    settings = _settings(base_url)
+
+    async def run() -> None:
+        slots = asyncio.Semaphore(CONCURRENCY)
+        limits = httpx.Limits(max_connections=CONCURRENCY)
+        async with httpx.AsyncClient(limits=limits, timeout=600) as client:
+
+            async def ask(request: ChatRequest) -> None:
+                async with slots:
+                    body = chat_body(request, settings, "json_schema")
+                    answer = await client.post(f"{base_url}/chat/completions", json=body)
+                    assert answer.json()["choices"]
+
+            await asyncio.gather(*map(ask, _Reports(RECIPE_REQUESTS)))
+
+    started, cpu_started = time.perf_counter(), time.process_time()
+    asyncio.run(run())
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    return Measured(RECIPE_REQUESTS, seconds, cpu_seconds, {RECIPE_REQUESTS: _peak_mb()}, 0.0)
+
+
+def _settings(base_url: str) -> ServerSettings:
+    return ServerSettings(base_urls=(base_url,), model="instant", max_concurrency=CONCURRENCY)
+
+
+def _size_mb(answer: Completion | Failure) -> float:
+    values = [getattr(answer, field.name) for field in fields(answer)]
+    return sum(map(sys.getsizeof, [answer, *values])) / 2**20
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _stay_on(core: int) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[core % len(cores)]})
+
+
+class _InstantAnswers(asyncio.Protocol):
+    """As little HTTP as the client needs; the schema of a request decides its answer."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n") + 4) > 3:
+            head = self._received[:end].lower()
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+            if len(self._received) < end + length:
+                return
+            body = self._received[end : end + length]
+            self._received = self._received[end + length :]
+            self._transport.write(_answer(head, body))
+
+
+def _answer(head: bytes, body: bytes) -> bytes:
+    if head.startswith(b"get"):
+        content = b'{"data": []}'
+    elif len(body) < 1_000:  # the handshake's probe
+        schema = json.loads(body)["response_format"]["json_schema"]["schema"]
+        content = _completion(json.dumps({"answer": schema["properties"]["answer"]["enum"][0]}))
+    else:
+        content = _FINDINGS
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content
+
+
+def _completion(text: str) -> bytes:
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 900, "completion_tokens": 20, "total_tokens": 920}
+    return json.dumps({"id": "c", "model": "instant", "choices": [choice], "usage": usage}).encode()
+
+
+_FINDINGS = _completion('["target number 7", "target number 121"]')
+
+
+def _serve(ready: Connection) -> None:
+    _stay_on(1)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(_InstantAnswers, "127.0.0.1", 0, backlog=1024)
+        ready.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+@contextmanager
+def _instant_server() -> Iterator[str]:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}/v1"
+    finally:
+        process.terminate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The three text steps done by a large language model, at a fraction of the paper's tokens."""

@@ -1,0 +1,222 @@
+"""The memory of answers: what a model has said once is not asked again.
+
+Answers are kept in the store, below `answers/<owner>/`, as immutable Parquet segments with unique
+names: several processes may add to it at once, and none ever touches a segment of another. What
+identifies an answer is a digest of everything that decides it, so it serves every dataset, run
+and restart. Each chunk of questions is written before the next one is asked, so that a process
+that is killed loses the chunk it was at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.store import Store
+from tasks.engines import Failure, Fingerprint
+from tasks.llm.chat import ChatEngine, ChatRequest, Completion
+from tasks.usage import consume
+
+Ask = Callable[[Sequence[str]], Mapping[str, str]]
+"""Answers the questions behind some keys; a key left out could not be answered."""
+
+_SEGMENT = pa.schema([("key", pa.string()), ("answer", pa.large_string())])
+_FIRST_CHUNK = 16
+_BRISK_SECONDS = 10.0
+_SLOW_SECONDS = 30.0
+
+
+def digest(*values: Any) -> str:
+    """A short name for JSON values: equal values, equal name; 128 bits of BLAKE2."""
+    content = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+class AnswerMemory:
+    """Answers of one owner by key; safe between threads and between processes.
+
+    damaged: segments that could not be read; their answers are asked again.
+    """
+
+    def __init__(self, store: Store, owner: Fingerprint, *, writes: bool = True) -> None:
+        """A memory that does not write forgets at its end what it has been told."""
+        self._store = store
+        self._folder = f"answers/{digest(dict(owner))}"
+        self._writes = writes
+        self._lock = threading.Lock()
+        self._segments: set[str] = set()
+        self._found: dict[str, tuple[pa.ChunkedArray, int]] = {}
+        self._asked: dict[str, threading.Event] = {}
+        self.damaged = 0
+
+    def get(self, key: str) -> str | None:
+        """The answer under a key, as far as `refresh` has seen."""
+        if (found := self._found.get(key)) is None:
+            return None
+        answers, row = found
+        return str(answers[row].as_py())
+
+    def put(self, answers: Mapping[str, str]) -> None:
+        """Keep answers as one segment; where a key has an answer, the first one stays.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        if not answers:
+            return
+        rows = {"key": list(answers), "answer": list(answers.values())}
+        table = pa.table(rows, schema=_SEGMENT)
+        if self._writes:
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink, compression="zstd")
+            path = f"{self._folder}/{uuid.uuid4().hex}.parquet"
+            self._store.write(path, sink.getvalue().to_pybytes())
+            with self._lock:
+                self._segments.add(path)
+        self._add(table)
+
+    def refresh(self) -> None:
+        """Read the segments that have come since the last time, by whichever process.
+
+        Raises:
+            StoreError: if the store cannot be listed or read.
+        """
+        for path in self._store.list(self._folder, ".parquet"):
+            with self._lock:
+                if path in self._segments:
+                    continue
+                self._segments.add(path)
+            try:
+                table = pq.read_table(pa.BufferReader(self._store.read(path) or b""))
+                self._add(table.cast(_SEGMENT))
+            except (pa.ArrowException, ValueError):
+                self.damaged += 1
+
+    def recall_or_ask(
+        self, keys: Sequence[str], ask: Ask, first: int = _FIRST_CHUNK
+    ) -> dict[str, str]:
+        """The answers to some questions, the unknown ones asked in chunks and kept at once.
+
+        A question that another thread is asking is waited for. Chunks grow from `first` as long
+        as they are answered briskly: a chunk is what a killed process loses.
+        """
+        self.refresh()
+        waiting = dict.fromkeys(keys)
+        while waiting:
+            mine, theirs = self._claim(list(waiting))
+            try:
+                for chunk in _paced(mine, first):
+                    self.put(ask(chunk))
+            finally:
+                self._release(mine)
+            for event in theirs.values():
+                event.wait()
+            # What another thread was asking in vain is claimed in the next turn.
+            waiting = {key: None for key in theirs if key not in self._found}
+        return {key: answer for key in keys if (answer := self.get(key)) is not None}
+
+    def _claim(self, keys: list[str]) -> tuple[list[str], dict[str, threading.Event]]:
+        mine: list[str] = []
+        theirs: dict[str, threading.Event] = {}
+        with self._lock:
+            for key in keys:
+                if key in self._found:
+                    continue
+                if key in self._asked:
+                    theirs[key] = self._asked[key]
+                else:
+                    self._asked[key] = threading.Event()
+                    mine.append(key)
+        return mine, theirs
+
+    def _release(self, keys: list[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._asked.pop(key).set()
+
+    def _add(self, table: pa.Table) -> None:
+        answers = table.column("answer")
+        with self._lock:
+            for row, key in enumerate(table.column("key").to_pylist()):
+                self._found.setdefault(key, (answers, row))
+
+
+class Memories:
+    """The memories of a store, one per owner, shared by all engines of a process."""
+
+    def __init__(self, store: Store, *, writes: bool = True) -> None:
+        self._store = store
+        self._writes = writes
+        self._lock = threading.Lock()
+        self._of: dict[str, AnswerMemory] = {}
+
+    def of(self, owner: Fingerprint) -> AnswerMemory:
+        """The memory of what an owner, named by its fingerprint, has answered."""
+        with self._lock:
+            name = digest(dict(owner))
+            if name not in self._of:
+                self._of[name] = AnswerMemory(self._store, owner, writes=self._writes)
+            return self._of[name]
+
+
+class RememberingEngine:
+    """A chat engine that asks another one only what nobody has asked it before.
+
+    Failures are not remembered. Requests answered from memory are counted as `cache_hits`.
+    """
+
+    def __init__(self, engine: ChatEngine, memories: Memories) -> None:
+        self._engine = engine
+        self._memory = memories.of(engine.fingerprint)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the engine behind: remembering changes no answer."""
+        return self._engine.fingerprint
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
+        """One answer per request, order kept; equal requests are asked once."""
+        keys = [digest(asdict(request)) for request in requests]
+        by_key = dict(zip(keys, requests, strict=True))
+        failures: dict[str, Failure] = {}
+        asked: set[str] = set()
+
+        def ask(chunk: Sequence[str]) -> dict[str, str]:
+            asked.update(chunk)
+            answers: dict[str, str] = {}
+            completions = self._engine.complete([by_key[key] for key in chunk])
+            for key, completion in zip(chunk, completions, strict=True):
+                if isinstance(completion, Failure):
+                    failures[key] = completion
+                else:
+                    answers[key] = json.dumps(asdict(completion), ensure_ascii=False)
+            return answers
+
+        known = self._memory.recall_or_ask(keys, ask)
+        consume(cache_hits=len(keys) - len(asked))
+        return [
+            Completion(**json.loads(known[key])) if key in known else failures[key] for key in keys
+        ]
+
+
+def _paced(keys: list[str], size: int) -> Iterator[list[str]]:
+    """Chunks of keys, each sized by how long the one before took."""
+    smallest, start = size, 0
+    while start < len(keys):
+        began = time.monotonic()
+        yield keys[start : start + size]
+        seconds = time.monotonic() - began
+        start += size
+        if seconds < _BRISK_SECONDS:
+            size *= 2
+        elif seconds > _SLOW_SECONDS:
+            size = max(smallest, size // 2)

@@ -31,6 +31,8 @@ StoreOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option(help="YAML file with settings; see configs/ for examples.")
 ]
+SourceOption = Annotated[Path | None, typer.Option(help="Folder with the dataset's own files.")]
+LimitOption = Annotated[int | None, typer.Option(help="Only the first reports.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -70,10 +72,8 @@ def build(
     datasets: Annotated[list[str], typer.Argument(help="openi, showcase")],
     config: ConfigOption = None,
     store: StoreOption = None,
-    source: Annotated[
-        Path | None, typer.Option(help="Folder with the dataset's own files.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first reports.")] = None,
+    source: SourceOption = None,
+    limit: LimitOption = None,
     shard_size: Annotated[int | None, typer.Option(help="Reports per shard.")] = None,
     require_sections: Annotated[
         str | None, typer.Option(help="Sections a report must have: both or any.")
@@ -101,10 +101,8 @@ def plan(
     dataset: Annotated[str, typer.Argument(help="openi, showcase")],
     config: Annotated[Path, typer.Option(help="YAML file with the section `llm`.")],
     store: StoreOption = None,
-    source: Annotated[
-        Path | None, typer.Option(help="Folder with the dataset's own files.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first reports.")] = None,
+    source: SourceOption = None,
+    limit: LimitOption = None,
     tokens_in_per_second: Annotated[
         float, typer.Option(help="Tokens that one GPU (or group of GPUs) reads a second.")
     ] = 20_000,
@@ -122,6 +120,24 @@ def plan(
     given = {"dataset": dataset, "store": store, "source": source and str(source), "limit": limit}
     settings = read_settings(config, {k: v for k, v in given.items() if v is not None})
     show_plan(settings, (tokens_in_per_second, tokens_out_per_second), tokenizer, out)
+
+
+@app.command()
+def batch(
+    dataset: Annotated[str, typer.Argument(help="openi, showcase")],
+    requests: Annotated[Path, typer.Argument(help="File to write, the input of vllm run-batch.")],
+    config: Annotated[Path, typer.Option(help="YAML file with the section `llm.batch`.")],
+    store: StoreOption = None,
+    source: SourceOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Write what is left to ask a language model as a batch file of vLLM."""
+    from flows.planning import write_batch
+    from tasks.settings import read_settings
+
+    given = {"dataset": dataset, "store": store, "source": source and str(source), "limit": limit}
+    settings = read_settings(config, {k: v for k, v in given.items() if v is not None})
+    write_batch(settings, requests, out)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What `vividmed plan` prints: requests, tokens and GPU hours before anything runs."""
+"""Before a language model runs: what it will be asked (`plan`), and batch files for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from storage.datasets import dataset_source
 from storage.datasets.reader import Study
 from storage.inputs import fetch
 from storage.store import Store
+from tasks.llm.batch_file import write_requests
+from tasks.llm.batching import unanswered_requests
 from tasks.llm.plan import Plan, Throughput, plan_run
 from tasks.llm.tokens import token_counter
 from tasks.registry import chat_engine
@@ -54,6 +56,32 @@ def show_plan(
         f"about {hours:.2f} GPU hours at {read:,.0f} tokens read and {written:,.0f} written a "
         "second; the embedded engines rehearse the model's answers"
     )
+
+
+def write_batch(settings: BuildSettings, requests: Path, out: Console) -> None:
+    """Write what is left to ask as input of `vllm run-batch`, and say how to go on.
+
+    Raises:
+        SettingsError: if the settings do not name a model that is asked by batch files.
+    """
+    if settings.llm is None or settings.llm.batch is None:
+        raise SettingsError("the configuration has no section `llm.batch`: see configs/")
+    batch = settings.llm.batch
+    missing = unanswered_requests(
+        _texts(settings, out),
+        settings.llm.protocol,
+        batch,
+        Store(settings.store),
+        load_taxonomy(),
+        settings.dataset,
+    )
+    if not missing:
+        out.print(f"nothing is left to ask: run `vividmed build {settings.dataset}` with it")
+        return
+    written = write_requests(requests, missing, batch)
+    out.print(f"{written.requests:,} requests written to {requests}; next:")
+    out.print(f"  vllm run-batch -i {requests} -o ANSWERS.jsonl --model {batch.model}")
+    out.print(f"  put the answers where {batch.answers} finds them, and run this command again")
 
 
 def _texts(settings: BuildSettings, out: Console) -> list[str]:

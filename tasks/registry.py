@@ -78,4 +78,8 @@ def chat_engine(settings: LlmSettings) -> ChatEngine:
         from tasks.llm.openai_server import OpenAIServerEngine
 
         return OpenAIServerEngine(settings.server)
+    if settings.batch is not None:
+        from tasks.llm.batching import batch_answers
+
+        return batch_answers(settings.batch)
     raise ValueError("settings that were checked name a place where the model runs")

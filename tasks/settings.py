@@ -20,7 +20,7 @@ from storage.datasets import ARTEFACTS
 from storage.inputs import home
 from tasks.clean import RequiredSections
 from tasks.engines import Assertion
-from tasks.llm.settings import ServerSettings, VllmSettings
+from tasks.llm.settings import BatchSettings, ServerSettings, VllmSettings
 
 ProtocolName = Literal["spans", "joint", "inline", "cascade"]
 """`spans`, the default; `joint`, all steps in one request; `inline`, the paper's procedure;
@@ -41,11 +41,12 @@ class LlmSettings(BaseModel):
     protocol: ProtocolName = "spans"
     server: ServerSettings | None = Field(default=None, description="OpenAI-compatible servers")
     vllm: VllmSettings | None = Field(default=None, description="vLLM in this process")
+    batch: BatchSettings | None = Field(default=None, description="batch files of vLLM")
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.server is None) == (self.vllm is None):
-            raise ValueError("give either `server` or `vllm`, the place where the model runs")
+        if sum(place is not None for place in (self.server, self.vllm, self.batch)) != 1:
+            raise ValueError("give one of `server`, `vllm` and `batch`: where the model runs")
         return self
 
 

@@ -84,3 +84,11 @@ class VllmSettings(Sampling):
         """What decides the answers: number formats too, since they change logits."""
         formats = {"dtype": self.dtype, "quantization": self.quantization or "none"}
         return super().identity() | formats
+
+
+class BatchSettings(Sampling):
+    """A model that is asked through the batch files of `vllm run-batch`."""
+
+    answers: str = Field(
+        description="the output files of run-batch: a path or a pattern, as batch/answers-*.jsonl"
+    )

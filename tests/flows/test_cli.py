@@ -61,7 +61,7 @@ def test_a_mistake_gets_one_sentence(
     ("content", "sentence"),
     [
         ("cleaner: llm", "a step has the engine `llm`, but there is no section `llm`"),
-        ("llm: {protocol: joint}", "give either `server` or `vllm`"),
+        ("llm: {protocol: joint}", "give one of `server`, `vllm` and `batch`"),
         ("- a list", "must hold settings by name"),
         ("{unclosed: [", "cannot be read as YAML"),
         ("clean: rules", "clean = 'rules': extra inputs are not permitted"),
@@ -91,6 +91,17 @@ def test_a_plan_for_each_configuration_that_we_ship(
     result = vividmed("plan", "openi", *arguments)
     assert result.returncode == 0, result.stderr
     assert "GPU hours" in result.stdout
+
+
+def test_a_batch_file_is_written_for_vllm(vividmed: Command, tmp_path: Path) -> None:
+    config, requests = REPOSITORY / "configs" / "llama-3-70b-batch.yaml", tmp_path / "in.jsonl"
+    arguments = ["--config", str(config), "--store", str(tmp_path / "store"), "--limit", "40"]
+    result = vividmed("batch", "openi", str(requests), *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "vllm run-batch" in result.stdout
+    lines = [json.loads(line) for line in requests.read_text().splitlines()]
+    assert len({line["custom_id"] for line in lines}) == len(lines) > 0
+    assert all(line["body"]["temperature"] == 0 for line in lines)
 
 
 def test_a_taxonomy_with_an_error_is_named(vividmed: Command, tmp_path: Path) -> None:

@@ -1,20 +1,17 @@
 """The memory of answers: nothing asked twice, whatever happens to the process."""
 
-import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from storage.store import Store
 from tasks.engines import Failure
@@ -27,21 +24,6 @@ from tests.tasks.llm.scripted import NAME, ScriptedEngine, SpyEngine
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Store]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-        server.start()
-        host, port = server.get_host_and_port()
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="archive")
-        yield Store(f"s3://archive/store?endpoint_override={host}:{port}&scheme=http")
-        server.stop()
 
 
 def request(words: str) -> ChatRequest:

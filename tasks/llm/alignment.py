@@ -44,7 +44,10 @@ class Aligned:
 
 
 def occurrences(sentence: str, words: str) -> list[tuple[int, int]]:
-    """Where words stand in a sentence as whole words, case and white space aside."""
+    """Where words stand in a sentence as whole words, case and white space aside.
+
+    From left to right, never overlapping: "left left" stands once in "left left left".
+    """
     pieces = words.strip(_EDGES).split()
     if not pieces:
         return []

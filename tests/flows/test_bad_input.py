@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,7 +64,11 @@ def test_bad_records_are_set_aside_and_the_run_goes_on(
     assert "Traceback" not in result.stderr
     assert "records set aside" in result.stdout
 
-    rows = connect(Store(str(store)))
+    with connect(Store(str(store))) as rows:
+        _check(rows)
+
+
+def _check(rows: duckdb.DuckDBPyConnection) -> None:
     reasons = dict(
         rows.sql(
             "SELECT study_id, list(DISTINCT reason) FROM rejects "

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ def demo(demo_home: Path, vividmed: Command) -> str:
 
 
 @pytest.fixture(scope="module")
-def rows(demo: str, demo_home: Path) -> duckdb.DuckDBPyConnection:
+def rows(demo: str, demo_home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     assert demo
-    return connect(Store(str(demo_home / "store")))
+    with connect(Store(str(demo_home / "store"))) as connection:
+        yield connection
 
 
 def test_the_end_names_the_store_and_the_gallery(demo: str, demo_home: Path) -> None:

@@ -108,9 +108,9 @@ def test_a_run_outlives_its_client_and_its_server(
     result = vividmed(*command)
     assert result.returncode == 0, result.stderr
     assert _answers(store) >= remembered
-    rows = connect(Store(os.fspath(store)))
-    _check_accounts(rows)
-    clean = rows.sql("SELECT usage FROM manifests WHERE stage = 'clean'").fetchall()
+    with connect(Store(os.fspath(store))) as rows:
+        _check_accounts(rows)
+        clean = rows.sql("SELECT usage FROM manifests WHERE stage = 'clean'").fetchall()
     assert sum(usage["units_remembered"] for (usage,) in clean) > 0
 
     again = vividmed(*command)

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from flows.environment import quiet_prefect
 from flows.tables import print_accounts
+from storage.catalogue import CatalogueError
 from storage.inputs import fetch
-from storage.store import Store
+from storage.store import Store, StoreError
 from tasks.accounts import DatasetAccount
 from tasks.pipeline import pipeline
 from tasks.settings import make_settings, read_settings, required_inputs
@@ -52,5 +53,9 @@ def _conclude(store: str, accounts: Sequence[DatasetAccount], out: Console) -> N
     else:
         out.print(f"nothing to do: all {shards} shards are in the store")
     out.print(f"store:   {store}")
-    if gallery := write_gallery(Store(store)):
-        out.print(f"gallery: {gallery}")
+    try:
+        gallery = write_gallery(Store(store))
+    except (CatalogueError, StoreError) as fault:
+        out.print(f"gallery: not written, {fault}")
+    else:
+        out.print(f"gallery: {gallery or 'only for a store on this machine'}")

@@ -18,9 +18,9 @@ from prefect.futures import as_completed
 from prefect.tasks import Task
 
 from flows.progress import RunProgress
-from storage.catalogue import write_catalogue
+from storage.catalogue import CatalogueError, write_catalogue
 from storage.shards import Part
-from storage.store import StoreError
+from storage.store import Store, StoreError
 from tasks.accounts import DatasetAccount, account
 from tasks.pipeline import pipeline
 from tasks.settings import BuildSettings
@@ -42,9 +42,16 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetAccount:
         masks = run.stage("segment", studies, positives)
         grounded = run.stage("assemble", studies, reports, phrases, positives, boxes, masks)
 
-        write_catalogue(pipeline(settings).store)
+        _refresh_catalogue(pipeline(settings).store)
         stages = (studies, reports, phrases, positives, boxes, masks, grounded)
         return progress.finish(account(settings.dataset, stages, progress.seconds))
+
+
+def _refresh_catalogue(store: Store) -> None:
+    try:
+        write_catalogue(store)
+    except CatalogueError as error:  # another dataset's shard: none of this run's work is lost
+        get_run_logger().warning(f"the catalogue was left as it is: {error}")
 
 
 def _is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from storage.inputs import InputError, home
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console()
+out = Console(markup=False, emoji=False)  # texts of reports and users are shown as they are
 
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Folder or s3:// URI of the store.")
@@ -42,7 +43,8 @@ def main() -> None:
         app()
     except Exception as error:
         if isinstance(error, _user_errors()):
-            Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+            message = Text.assemble(("error: ", "red"), str(error))
+            Console(stderr=True).print(message, soft_wrap=True)
             sys.exit(1)
         raise
 
@@ -195,7 +197,8 @@ def tag(
     """Show what the text steps make of any text: phrases, targets, assertions."""
     from flows.reading import show_tagged, tag_text
 
-    result = tag_text(sys.stdin.read() if text == "-" else text)
+    piped = text == "-"
+    result = tag_text(sys.stdin.buffer.read().decode(errors="replace") if piped else text)
     if as_json:
         typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
     else:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from storage.inputs import artefacts, home, is_fetched
 from storage.store import Store, StoreError
@@ -36,10 +37,10 @@ def examine(store: str, out: Console) -> bool:
     passed = True
     for name, check in checks.items():
         try:
-            table.add_row(name, "[green]ok[/]", check())
+            table.add_row(name, Text("ok", "green"), check())
         except (_FaultError, StoreError, TaxonomyError) as fault:
             passed = False
-            table.add_row(name, "[red]fault[/]", str(fault))
+            table.add_row(name, Text("fault", "red"), str(fault))
     out.print(table)
     return passed
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.accounts import DatasetAccount
-from tasks.audit import Audit, Score
+from tasks.audit import MINIMUM_SUPPORT, Audit, Score
 from tasks.disagreements import Disagreement
 
 ASSERTION_STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
@@ -117,8 +117,9 @@ def audit_table(result: Audit) -> Table:
         table.add_row(target, *(c for half in halves for c in _score_cells(half.targets[target])))
     table.add_section()
     table.add_row("all (micro)", *(c for half in halves for c in _score_cells(half.overall)))
-    macro = (cells for half in halves for cells in ("", "", "", f"{half.macro_f1:.3f}"))
-    table.add_row("mean (macro)", *macro)
+    for name, least in ((f"mean, n ≥ {MINIMUM_SUPPORT}", MINIMUM_SUPPORT), ("mean, any n", 1)):
+        means = (cell for half in halves for cell in ("", "", "", f"{half.mean_f1(least):.3f}"))
+        table.add_row(name, *means)
     return table
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from storage.store import Store, StoreError
 
 
 class CatalogueError(Exception):
-    """A query that cannot be run; the message is DuckDB's."""
+    """A query that cannot be run, or a shard that cannot be read."""
 
 
 FILE = "catalogue.duckdb"
@@ -53,13 +55,15 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
 
     Raises:
         StoreError: if the store cannot be listed.
+        CatalogueError: if a shard is damaged.
     """
     connection = duckdb.connect()
     tables = [table for table in SCHEMAS if store.list(table, ".parquet")]
     for table in tables:
         if store.is_local:
             glob = _quote(store.location(f"{table}/**/*.parquet"))
-            connection.execute(_SHARDS.format(table=table, glob=glob))
+            with _readable(table):
+                connection.execute(_SHARDS.format(table=table, glob=glob))
         else:
             filesystem, base = store.filesystem()
             files = [f"{base}/{path}" for path in store.list(table, ".parquet")]
@@ -83,6 +87,8 @@ def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]
             result = connection.execute(query)
         except duckdb.Error as error:
             raise CatalogueError(f"the query cannot be run: {error}") from error
+        if result is None or result.description is None:
+            raise CatalogueError("the query is empty: give one, such as `SHOW TABLES`")
         return [column[0] for column in result.description or ()], result.fetchall()
 
 
@@ -91,7 +97,7 @@ def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:
     store = Store(root)
     if not store.list(table, ".parquet"):
         return []
-    with connect(store) as connection:
+    with connect(store) as connection, _readable(table):
         rows = connection.table(table).filter(f"study_id = '{_quote(study_id)}'")
         return list(rows.to_arrow_table().to_pylist())
 
@@ -106,7 +112,7 @@ def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
     if not store.list(f"positives/dataset={dataset}", ".parquet"):
         raise StoreError(f"{root} does not hold {dataset}: run `vividmed build {dataset}` first")
     tables = ("studies", "clean_reports", "phrases", "positives")
-    with connect(store) as connection:
+    with connect(store) as connection, _readable(", ".join(tables)):
         of_dataset = {
             table: connection.table(table).filter(f"dataset = '{_quote(dataset)}'")
             for table in tables
@@ -136,6 +142,18 @@ def write_catalogue(store: Store) -> Path | None:
             connection.execute(statement)
     partial.replace(target)
     return target
+
+
+@contextmanager
+def _readable(table: str) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise CatalogueError(
+            f"a shard of {table} is damaged ({reason}): `vividmed build` of its dataset "
+            "makes it again"
+        ) from error
 
 
 def _quote(text: str) -> str:

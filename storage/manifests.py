@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from storage.shards import Part, ShardFile, is_intact
 from storage.store import Store
 
@@ -65,13 +67,13 @@ def write_manifest(store: Store, manifest: Manifest) -> None:
 def read_manifest(store: Store, stage: str, part: Part) -> Manifest | None:
     """The manifest of a stage on a part, or None when there is none that can be read."""
     data = store.read(manifest_path(stage, part))
-    return None if data is None else _parse(data)
+    return None if data is None else _parse(data, manifest_path(stage, part))
 
 
 def read_manifests(store: Store, dataset: str = "") -> list[Manifest]:
     """Every readable manifest of the store, or of one dataset, ordered by stage and part."""
     paths = [p for p in store.list("manifests", ".json") if f"/dataset={dataset}" in p]
-    found = (_parse(data) for path in paths if (data := store.read(path)) is not None)
+    found = (_parse(data, path) for path in paths if (data := store.read(path)) is not None)
     return sorted(
         (m for m in found if m is not None and dataset in {"", m.part.dataset}),
         key=lambda m: (m.part.dataset, m.stage, m.part),
@@ -83,11 +85,19 @@ def is_complete(store: Store, manifest: Manifest) -> bool:
     return all(is_intact(store, shard) for shard in manifest.outputs.values())
 
 
-def _parse(data: bytes) -> Manifest | None:
+def _parse(data: bytes, path: str) -> Manifest | None:
+    """The manifest that a file holds; None for one that is damaged or was edited.
+
+    Such a manifest vouches for nothing: its shard is made again.
+    """
     try:
         raw = json.loads(data)
-        raw["part"] = Part(**raw["part"])
-        raw["outputs"] = {name: ShardFile(**shard) for name, shard in raw["outputs"].items()}
-        return Manifest(**raw)
-    except (ValueError, KeyError, TypeError):
-        return None  # a damaged manifest vouches for nothing: its shard is made again
+        manifest = _MANIFEST.validate_python(raw)
+    except ValueError:
+        return None
+    accounted = manifest.rows_in == manifest.rows_out + sum(manifest.rejects.values())
+    in_place = manifest_path(manifest.stage, manifest.part) == path
+    return manifest if accounted and in_place and manifest.outputs else None
+
+
+_MANIFEST = TypeAdapter(Manifest)

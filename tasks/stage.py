@@ -102,7 +102,11 @@ def run_stage(
 
     known = read_manifest(store, stage.name, part)
     current = known is not None and known.digest == digest
-    complete = known is not None and is_complete(store, known)
+    complete = (
+        known is not None
+        and {stage.table, "rejects"} <= set(known.outputs)
+        and is_complete(store, known)
+    )
     if known and current and complete and not any(r.restored for r in upstream.values()):
         return ShardResult(known, skipped=True)
 

@@ -64,49 +64,58 @@ class OpenIReader:
 
     def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
         """Parse each report; a file that is not an OpenI report is set aside."""
-        wanted = {record.key for record in records}
-        for name, data in self._files(wanted):
+        contents = self._contents({record.key for record in records})
+        for key in (record.key for record in records):
             try:
-                yield self._study(name, data)
-            except ET.ParseError as error:
-                detail = f"{name} is not well-formed XML: {error}"
-                yield Reject(_study_id(name), name, "xml_unreadable", detail)
+                data = contents[key] if contents else (self._folder / key).read_bytes()
+                yield self._study(key, data)
+            # an encoding that expat does not know is a LookupError or a ValueError
+            except (ET.ParseError, LookupError, ValueError) as error:
+                detail = f"{key} is not XML that can be read: {error}"
+                yield Reject(_study_id(key), key, "xml_unreadable", detail)
             except OSError as error:
-                yield Reject(_study_id(name), name, "file_unreadable", f"{name}: {error}")
+                detail = f"{key} cannot be read: {error.strerror}"
+                yield Reject(_study_id(key), key, "file_unreadable", detail)
+
+    @property
+    def _folder(self) -> Path:
+        return self._source / FOLDER
 
     def _file_names(self) -> list[str]:
         if (self._source / ARCHIVE).exists():
             return [name for name, _ in self._archive_members()]
-        return [file.name for file in (self._source / FOLDER).glob("*.xml")]
+        return [file.name for file in self._folder.glob("*.xml")]
+
+    def _contents(self, wanted: set[str]) -> dict[str, bytes]:
+        """The wanted files of the archive; empty when the source is a folder."""
+        if (self._source / ARCHIVE).exists():
+            return dict(self._archive_members(wanted))
+        return {}
 
     def _archive_members(self, read: set[str] | None = None) -> Iterator[tuple[str, bytes]]:
         archive = self._source / ARCHIVE
         try:
             with tarfile.open(archive) as tar:
                 for member in tar:
-                    name = Path(member.name).name
-                    if not name.endswith(".xml"):
+                    name = member.name.removeprefix(f"{FOLDER}/")
+                    if not (member.isfile() and name.endswith(".xml")):
                         continue
                     if read is None:
                         yield name, b""
                     elif name in read and (stream := tar.extractfile(member)):
                         yield name, stream.read()
         except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-            raise DatasetError(f"{archive} cannot be unpacked ({error}): fetch it again") from error
-
-    def _files(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-        if (self._source / ARCHIVE).exists():
-            found = dict(self._archive_members(wanted))
-            yield from ((name, found[name]) for name in sorted(found, key=_number))
-        else:
-            for name in sorted(wanted, key=_number):
-                yield name, (self._source / FOLDER / name).read_bytes()
+            reason = str(error).splitlines()[0]
+            raise DatasetError(
+                f"{archive} cannot be unpacked ({reason}): fetch it again"
+            ) from error
 
     def _study(self, name: str, data: bytes) -> Study:
         root = ET.fromstring(data)  # noqa: S314 expat itself refuses entity bombs
-        sections = {
-            node.get("Label"): (node.text or "").strip() for node in root.iter("AbstractText")
-        }
+        sections: dict[str | None, str] = {}
+        for node in root.iter("AbstractText"):
+            before = sections.get(node.get("Label"), "")
+            sections[node.get("Label")] = f"{before} {''.join(node.itertext()).strip()}".strip()
         mesh = [(node.tag, (node.text or "").strip()) for node in root.iterfind("./MeSH/*")]
         return Study(
             study_id=_study_id(name),

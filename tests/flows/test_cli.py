@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.conftest import REPOSITORY, Command
+from tests.flows.conftest import BIN, REPOSITORY, Command
 
 HEAVY = {"prefect", "pyarrow", "duckdb", "scipy", "skimage", "nibabel", "pydicom", "torch"}
 
@@ -46,6 +46,11 @@ def _mistake(result: subprocess.CompletedProcess[str]) -> str:
         (["status", "--store", "/no/such/store"], "run `vividmed build` first"),
         (["show", "CXR1", "--store", "/no/such/store"], "holds no grounded report of CXR1"),
         (["sql", "SELEC 1"], "the query cannot be run"),
+        (["sql", ""], "the query is empty"),
+        (["sql", "select '[/b]' FROM"], "the query cannot be run"),
+        (["build", "openi", "--source", "/no/[/red]x"], "there is no folder /no/[/red]x"),
+        (["show", "[/b]", "--store", "/no/such/store"], "holds no grounded report of [/b]"),
+        (["taxonomy", "[/b]"], "no target is called “[/b]”"),
         (["taxonomy", "no such target"], "no target is called “no such target”"),
         (["audit", "openi", "--store", "/no/such/store"], "run `vividmed build"),
         (["fetch", "nonsense"], "there is no input nonsense: choose from"),
@@ -137,6 +142,23 @@ def test_tag_shows_phrases_and_assertions(vividmed: Command) -> None:
 def test_tag_takes_any_text(vividmed: Command, text: str) -> None:
     result = vividmed("tag", "-", stdin=text)
     assert result.returncode == 0, result.stderr
+
+
+def test_tag_takes_bytes_of_another_encoding(environment: dict[str, str]) -> None:
+    result = subprocess.run(
+        [BIN / "vividmed", "tag", "-", "--json"],
+        env=environment,
+        cwd=REPOSITORY,
+        input=b"Left eff\xfcsion. No nodule.",
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert [p["target"] for p in json.loads(result.stdout)["phrases"]] == ["lung nodule"]
+
+
+def test_a_query_shows_its_rows_as_they_are(vividmed: Command) -> None:
+    assert "[/b] :smile:" in vividmed("sql", "SELECT '[/b] :smile:' AS text").stdout
 
 
 def test_doctor_finds_this_machine_ready(vividmed: Command) -> None:

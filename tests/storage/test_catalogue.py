@@ -73,3 +73,16 @@ def test_rows_of_one_study(store: Store) -> None:
 def test_a_bad_query_is_one_error(store: Store) -> None:
     with pytest.raises(CatalogueError, match="cannot be run"):
         query_rows(store.root, "SELECT nothing FROM nowhere")
+
+
+def test_a_damaged_shard_is_one_sentence(store: Store) -> None:
+    file = Path(store.location(shard_path("phrases", PART, "extract")))
+    file.write_bytes(file.read_bytes()[:100])
+    for read in (
+        lambda: study_rows(store.root, "positives", "CXR1"),
+        lambda: write_catalogue(store),
+    ):
+        with pytest.raises(
+            CatalogueError, match=r"a shard of phrases is damaged .* makes it again"
+        ):
+            read()

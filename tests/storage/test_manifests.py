@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -72,6 +73,19 @@ def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_damaged_manifest_vouches_for_nothing(tmp_path: Path, damage: bytes) -> None:
     store = Store(str(tmp_path))
     store.write(manifest_path("clean", PART), damage)
+    assert read_manifest(store, "clean", PART) is None
+    assert read_manifests(store) == []
+
+
+@pytest.mark.parametrize(
+    "edit", [{"outputs": {}}, {"rows_out": "abc"}, {"rows_out": 2}, {"stage": "extract"}]
+)
+def test_an_edited_manifest_vouches_for_nothing(tmp_path: Path, edit: dict[str, object]) -> None:
+    store = Store(str(tmp_path))
+    write_manifest(store, _manifest(_shard(store)))
+    path = manifest_path("clean", PART)
+    content = json.loads(store.read(path) or b"")
+    store.write(path, json.dumps(content | edit).encode())
     assert read_manifest(store, "clean", PART) is None
     assert read_manifests(store) == []
 

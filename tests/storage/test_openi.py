@@ -70,6 +70,46 @@ def test_a_report_that_does_not_parse_is_set_aside(tmp_path: Path, content: str)
     assert "8.xml" in bad.detail
 
 
+@pytest.mark.parametrize("encoding", ["foo", "shift_jis", "utf-7"])
+def test_an_encoding_that_cannot_be_read_sets_the_report_aside(
+    tmp_path: Path, encoding: str
+) -> None:
+    source = _folder(tmp_path, **{"7": REPORT, "8": REPORT.replace("utf-8", encoding)})
+    good, bad = OpenIReader(source).read(OpenIReader(source).records())
+    assert isinstance(good, Study)
+    assert isinstance(bad, Reject)
+    assert bad.reason == "xml_unreadable"
+
+
+def test_a_file_that_cannot_be_opened_is_set_aside(tmp_path: Path) -> None:
+    source = _folder(tmp_path, **{"7": REPORT})
+    (source / "ecgen-radiology" / "8.xml").mkdir()
+    good, bad = OpenIReader(source).read(OpenIReader(source).records())
+    assert isinstance(good, Study)
+    assert isinstance(bad, Reject)
+    assert bad.reason == "file_unreadable"
+
+
+def test_text_inside_markup_and_repeated_sections_is_kept(tmp_path: Path) -> None:
+    report = REPORT.replace(
+        "Heart size is normal.",
+        'Left <b>small</b> effusion.</AbstractText><AbstractText Label="FINDINGS">No nodule.',
+    )
+    [study] = OpenIReader(_folder(tmp_path, **{"7": report})).read([SourceRecord("train", "7.xml")])
+    assert isinstance(study, Study)
+    assert study.findings == "Left small effusion. No nodule."
+
+
+def test_members_of_one_name_in_two_folders_are_two_records(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "NLMCXR_reports.tgz", "w:gz") as tar:
+        for name in ("x/1.xml", "y/1.xml"):
+            info = tarfile.TarInfo(name)
+            info.size = len(REPORT.encode())
+            tar.addfile(info, io.BytesIO(REPORT.encode()))
+    reader = OpenIReader(tmp_path)
+    assert len(list(reader.read(reader.records()))) == len(reader.records()) == 2
+
+
 def test_a_folder_without_reports_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no OpenI reports"):
         OpenIReader(tmp_path).records()

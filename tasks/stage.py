@@ -60,6 +60,20 @@ class Stage:
     external: Callable[[Part], Mapping[str, str]] = lambda _: {}
 
 
+MAY_SUCCEED_LATER = frozenset(
+    {
+        "bad_answer",
+        "connection_lost",
+        "not_in_batch",
+        "rate_limited",
+        "server_error",
+        "timeout",
+        "unreachable",
+    }
+)
+"""Reasons that say nothing of the record itself: a shard that holds such rejects is made again."""
+
+
 @dataclass(frozen=True)
 class ShardResult:
     """How a stage on a part ended.
@@ -107,7 +121,14 @@ def run_stage(
         and {stage.table, "rejects"} <= set(known.outputs)
         and is_complete(store, known)
     )
-    if known and current and complete and not any(r.restored for r in upstream.values()):
+    retry = known is not None and not MAY_SUCCEED_LATER.isdisjoint(known.rejects)
+    if (
+        known
+        and current
+        and complete
+        and not retry
+        and not any(r.restored for r in upstream.values())
+    ):
         return ShardResult(known, skipped=True)
 
     started = time.perf_counter()
@@ -130,7 +151,7 @@ def run_stage(
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_manifest(store, manifest)
-    return ShardResult(manifest, restored=current)
+    return ShardResult(manifest, restored=current and not complete)
 
 
 def _write(store: Store, stage: Stage, part: Part, output: StepOutput) -> dict[str, ShardFile]:

@@ -28,7 +28,7 @@ def is_near(base_url: str) -> bool:
     """Whether every address that the host name stands for is this machine's or private."""
     try:
         return all(map(_is_near_address, _addresses(base_url)))
-    except OSError:
+    except (OSError, UnicodeError):
         return False
 
 
@@ -40,7 +40,7 @@ def refuse_remote(base_url: str) -> None:
     """
     try:
         addresses = _addresses(base_url)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise EngineError(
             f"The host of {base_url} cannot be resolved ({error}): check `base_urls`."
         ) from error

@@ -43,12 +43,13 @@ def unanswered_requests(
         texts: findings and impressions as the dataset has them.
         protocol: how the model is asked.
         settings: model, sampling, and the answers so far.
-        store: whose memory of answers counts as answered; it is not written.
+        store: its memory of answers takes in what the files answer, sentence by sentence, so that
+            a build finds it however it packs sentences into requests.
         taxonomy: the targets that may be named.
         dataset: whose prompts to use.
     """
     collector = _Collector(batch_answers(settings))
-    memories = Memories(store, writes=False)
+    memories = Memories(store)
     chat = RememberingEngine(collector, memories)
     engines = text_engines(protocol, chat, memories, taxonomy, dataset)
     cleaned = engines.cleaner.clean(texts)

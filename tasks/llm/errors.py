@@ -109,7 +109,7 @@ def _fields(content: bytes) -> dict[str, Any]:
     """The error's fields, out of whichever wrapping it came in."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"message": content.decode(errors="replace")}
     inner = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
     return inner if isinstance(inner, dict) else {"message": inner}

@@ -85,7 +85,7 @@ async def _check_model(endpoint: Endpoint, model: str) -> None:
     try:
         response = await endpoint.get(f"{endpoint.base_url}/models")
         served = [entry["id"] for entry in response.json()["data"]]
-    except (httpx.RequestError, TimeoutError, ValueError, KeyError, TypeError):
+    except (httpx.RequestError, TimeoutError, ValueError, RecursionError, KeyError, TypeError):
         return  # no list to check against: the first request tells
     if served and model not in served:
         raise EngineError(
@@ -120,7 +120,7 @@ async def _ask_patiently(
 def _follows(text: str, word: str) -> bool:
     try:
         return bool(json.loads(text) == {"answer": word})
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -38,6 +39,16 @@ class Sampling(BaseModel):
         }
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:  # a port that is no number or too large, half an IPv6 address
+        return False
+    is_plain = re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", url) is not None
+    return is_plain and bool(parts.hostname) and port_is_valid
+
+
 class ServerSettings(Sampling):
     """OpenAI-compatible servers that all serve the same model."""
 
@@ -64,7 +75,7 @@ class ServerSettings(Sampling):
     @classmethod
     def _http_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", url):
+            if not _is_address(url):
                 raise ValueError(f"{url!r} is not an address such as http://127.0.0.1:8000/v1")
         return tuple(dict.fromkeys(url.rstrip("/") for url in urls))
 

@@ -20,6 +20,7 @@ class Recorder:
         self.store = Store(str(root))
         self.calls: list[str] = []
         self.text = "Clear."
+        self.reason = "xml_unreadable"
         self.recipe: dict[str, Any] = {"version": 1}
 
     def run(self) -> dict[str, ShardResult]:
@@ -33,7 +34,7 @@ class Recorder:
     def _studies(self, _: Part) -> StepOutput:
         self.calls.append("ingest")
         rows = table_from_rows("studies", [ROW | {"findings": self.text}])
-        return StepOutput(rows, [Reject("CXR2", "2.xml", "xml_unreadable", "broken")], 2, 1)
+        return StepOutput(rows, [Reject("CXR2", "2.xml", self.reason, "broken")], 2, 1)
 
     def _clean(self, _: Part, studies: pa.Table) -> StepOutput:
         self.calls.append("clean")
@@ -65,6 +66,13 @@ def test_a_lost_shard_is_made_again_with_what_depends_on_it(recorder: Recorder, 
     assert recorder.calls == ["ingest", "clean"] * 2
     recorder.run()
     assert recorder.calls == ["ingest", "clean"] * 2
+
+
+def test_what_a_server_could_not_do_is_tried_again(recorder: Recorder) -> None:
+    recorder.reason = "server_error"
+    recorder.run()
+    recorder.run()
+    assert recorder.calls == ["ingest", "clean", "ingest"]
 
 
 def test_a_lost_last_shard_costs_only_itself(recorder: Recorder) -> None:

@@ -57,11 +57,11 @@ def test_rounds_end_and_the_answers_serve_the_build(
         assert rounds <= most_rounds
         _answer(tmp_path / f"answers-{rounds}.jsonl", missing, settings)
     assert rounds > 0
-    assert store.list("answers") == []
 
+    # A build packs by shard: other sentences share a request, and other texts are not there.
     chat = batch_answers(settings)
     engines = text_engines(protocol, chat, Memories(store), TAXONOMY, "openi")
-    cleaned = engines.cleaner.clean(TEXTS)
+    cleaned = [text for one in reversed(TEXTS) for text in engines.cleaner.clean([one])][::-1]
     assert all(isinstance(text, CleanedText) for text in cleaned)
     texts = [text.text for text in cleaned if isinstance(text, CleanedText)]
     assert "unchanged" not in texts[0]

@@ -22,12 +22,12 @@ class Fleet:
         self._settings = settings
         self._constrained = False
         self._handshakes: dict[Endpoint, asyncio.Task[None]] = {}
-        self._unfit: Exception | None = None
+        self._unfit: dict[Endpoint, Exception] = {}
         self._news = asyncio.Event()
 
     def muster(self, constrained: bool) -> None:
         """Begin handshakes where they are due; with `constrained`, schemas have to be honoured."""
-        self._unfit = None
+        self._unfit.clear()
         if constrained and not self._constrained:
             self._constrained = True
             for endpoint in self.endpoints:
@@ -41,7 +41,7 @@ class Fleet:
             avoided: the server that the request has just failed at; taken only if no other is up.
 
         Raises:
-            EngineError: if none comes up within `server_wait_s`, or one is unfit for the work.
+            EngineError: if none comes up within `server_wait_s`, or none is fit for the work.
         """
         try:
             async with asyncio.timeout(self._settings.server_wait_s):
@@ -68,15 +68,16 @@ class Fleet:
             await endpoint.close()
 
     def _up(self) -> list[Endpoint]:
-        if self._unfit:
-            raise self._unfit
-        return [endpoint for endpoint in self.endpoints if endpoint.up]
+        up = [endpoint for endpoint in self.endpoints if endpoint.up]
+        if not up and len(self._unfit) == len(self.endpoints):
+            raise next(iter(self._unfit.values()))
+        return up
 
     def _greet(self) -> None:
-        """Shake hands with every server that is down and not being greeted already."""
+        """Shake hands with every server that is down, fit, and not being greeted already."""
         self._news.clear()
         for endpoint in self.endpoints:
-            if not endpoint.up and endpoint not in self._handshakes:
+            if not (endpoint.up or endpoint in self._handshakes or endpoint in self._unfit):
                 self._handshakes[endpoint] = asyncio.create_task(self._shake_hands(endpoint))
 
     def _end_handshakes(self) -> None:
@@ -89,7 +90,7 @@ class Fleet:
             await shake_hands(endpoint, self._settings, constrained)
             endpoint.up = constrained == self._constrained
         except Exception as error:  # noqa: BLE001 - raised where a server is waited for
-            self._unfit = error
+            self._unfit[endpoint] = error
         finally:
             del self._handshakes[endpoint]
             self._news.set()

@@ -41,6 +41,7 @@ async def shake_hands(endpoint: Endpoint, settings: ServerSettings, constrained:
         try:
             endpoint.schema_field = await _find_schema_field(endpoint, settings.retries)
         except ConnectionError:
+            await asyncio.sleep(_POLL_S)
             continue
         return
 
@@ -50,9 +51,10 @@ async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField:
 
     Raises:
         EngineError: if none does.
-        ConnectionError: if the server went down meanwhile.
+        ConnectionError: if the server went down meanwhile, or only says that it is busy.
     """
     seen: list[str] = []
+    is_busy = True
     for field in SCHEMA_FIELDS:
         word = "".join(secrets.choice(string.ascii_lowercase) for _ in range(10))
         outcome = await _ask_patiently(endpoint, _probe(word), field, retries)
@@ -60,7 +62,10 @@ async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField:
             return field
         if isinstance(outcome, Setback) and outcome.reason == "unreachable":
             raise ConnectionError(outcome.detail)
+        is_busy = is_busy and isinstance(outcome, Setback)
         seen.append(f"{field}: {_shown(outcome)}")
+    if is_busy:  # a full queue tells nothing of schemas
+        raise ConnectionError(seen[-1])
     raise EngineError(
         f"{endpoint.base_url} does not hold its answers to a JSON schema, whichever way it is "
         f"sent ({'; '.join(seen)}): serve the model with vLLM, SGLang or llama.cpp, or choose "

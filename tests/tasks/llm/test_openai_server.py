@@ -260,6 +260,20 @@ def test_waits_while_weights_are_loaded(server, engine):
     assert time.monotonic() - started > 0.6
 
 
+def test_a_server_that_is_busy_at_the_handshake_is_waited_for(server, engine):
+    busy = server(always="500")
+    threading.Timer(1.0, lambda: setattr(busy, "always", None)).start()
+    (answer,) = engine(busy, retries=1).complete(ask("a", schema=SCHEMA))
+    assert isinstance(answer, Completion)
+
+
+def test_a_server_that_is_not_fit_leaves_the_work_to_the_others(server, engine):
+    deaf, good = server(honours=()), server()
+    answers = engine(deaf, good).complete(ask(*map(str, range(20)), schema=SCHEMA))
+    assert all(isinstance(answer, Completion) for answer in answers)
+    assert not deaf.answered.keys() & {str(n) for n in range(20)}
+
+
 def test_a_server_without_health_page_is_asked_for_its_models(server, engine):
     assert engine(server(health=404)).complete(ask("a"))[0].text == "answer to a"
 

@@ -16,7 +16,9 @@ _NEVER_FINAL = frozenset(
 )
 """Abbreviations whose full stop does not end a sentence, whatever follows."""
 
-_SELDOM_FINAL = frozenset("etc a.m p.m am pm al inc min max avg wk wks mo mos yr yrs hrs".split())
+_SELDOM_FINAL = frozenset(
+    "etc a.m p.m am pm al inc min max avg bilat wk wks mo mos yr yrs hrs".split()
+)
 """Abbreviations whose full stop ends a sentence only before a capital letter."""
 
 _DANGLING = frozenset(
@@ -28,7 +30,7 @@ _DANGLING = frozenset(
 _CANDIDATE = re.compile(
     r"""
     (?P<stop> (?: \.+ | (?<=[^\s(])[.!?]+ ) ["')\]]* (?: (?=\s|$) | (?=[A-Z]|\d{1,2}[.)]\s) ) )
-  | (?P<line> [^\S\n]* \n \s* )
+  | (?P<line> (?<![^\S\n]) [^\S\n]* \n \s* )
   | (?P<item> (?<=\s) \(?(?P<number>\d{1,2})[.)] (?=\s+[A-Z]) )
     """,
     re.VERBOSE,

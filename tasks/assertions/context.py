@@ -19,7 +19,7 @@ from tasks.sentences import split_sentences
 from taxonomy.targets import Taxonomy, load_taxonomy
 from taxonomy.words import HYPHENS, tokenize
 
-VERSION = "1"
+VERSION = "2"
 _ARTICLES = frozenset({"the", "a", "an"})
 
 Span = tuple[int, int, bool]
@@ -57,11 +57,21 @@ class ContextClassifier:
             members.setdefault(max(bisect_right(starts, phrase.start) - 1, 0), []).append(i)
         answers: list[Assertion] = ["present"] * len(phrases)
         for number, indices in members.items():
-            start, end = sentences[number]
-            spans = tuple(self._span(phrases[i], start) for i in indices)
-            for i, answer in zip(indices, self._judge(text[start:end], spans), strict=True):
+            spans = tuple(self._span(phrases[i], sentences[number][0]) for i in indices)
+            sentence = self._answered(text, sentences, number)
+            for i, answer in zip(indices, self._judge(sentence, spans), strict=True):
                 answers[i] = answer
         return answers
+
+    def _answered(self, text: str, sentences: Sequence[tuple[int, int]], number: int) -> str:
+        """A sentence, and a question with its answer: "Pneumothorax? None."."""
+        start, end = sentences[number]
+        sentence = text[start:end]
+        if not sentence.endswith("?") or number + 1 == len(sentences):
+            return sentence
+        answer = text[slice(*sentences[number + 1])]
+        is_bare = answer.strip(" .!").lower() in self._cues.answers
+        return f"{sentence[:-1]}: {answer}" if is_bare else sentence
 
     def _span(self, phrase: Phrase, offset: int) -> Span:
         return phrase.start - offset, phrase.end - offset, phrase.target in self._anatomy
@@ -79,6 +89,10 @@ class ContextClassifier:
                 if cue.meaning in ("absent", "uncertain"):
                     for i in _reached(clauses, found, cue, self._cues):
                         said[i].add(cue.meaning)
+        for found in clauses.cues:
+            antecedent = _antecedent(clauses, found, self._cues)
+            if antecedent is not None and said[antecedent]:
+                said[antecedent] = {"uncertain"}
         return tuple(
             "absent" if "absent" in s else "uncertain" if "uncertain" in s else "present"
             for s in said
@@ -109,6 +123,18 @@ def _reached(clauses: Clauses, found: FoundCue, cue: Cue, vocabulary: Cues) -> l
     ]
     near = [i for group in findings for i in group[:limit]]
     return [i for i in inside if not clauses.mentions[i].is_anatomy] + near
+
+
+def _antecedent(clauses: Clauses, found: FoundCue, vocabulary: Cues) -> int | None:
+    """Index of the finding that a hedge takes up by a pronoun: "a small one is possible"."""
+    cue = next((c for c in found.cues if (c.meaning, c.finding) == ("uncertain", "before")), None)
+    if cue is None:
+        return None
+    subject = range(clauses.backward(found.first, cue) + 1, found.first)
+    if vocabulary.pronouns.isdisjoint(clauses.words[i] for i in subject):
+        return None
+    before = (i for i, m in enumerate(clauses.mentions) if m.after <= found.first)
+    return next((i for i in reversed(list(before)) if not clauses.mentions[i].is_anatomy), None)
 
 
 def _has_words(words: Sequence[str]) -> bool:

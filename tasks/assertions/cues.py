@@ -18,7 +18,8 @@ from taxonomy.words import phrase_key
 
 Meaning = Literal["absent", "uncertain", "nothing", "stop"]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SLOT = re.compile(r"\(([^()]*)\)")
+_WORD_LISTS = ("fresh", "verbs", "shared", "places", "answers", "pronouns")
+_SLOT = re.compile(r"\(([^()|]*\|[^()]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Cues:
     verbs: frozenset[str]
     shared: frozenset[str]
     places: frozenset[str]
+    answers: frozenset[str]
+    pronouns: frozenset[str]
     digest: str
 
 
@@ -53,7 +56,7 @@ def load_cues() -> Cues:
         by_phrase.setdefault(phrase_key(phrase), {})[cue] = phrase
     return Cues(
         tree=PhraseTree((next(iter(cues.values())), tuple(cues)) for cues in by_phrase.values()),
-        **{name: frozenset(raw[name]) for name in ("fresh", "verbs", "shared", "places")},
+        **{name: frozenset(raw[name]) for name in _WORD_LISTS},
         digest=hashlib.sha256(content).hexdigest(),
     )
 

@@ -45,11 +45,17 @@ class Clauses:
         self.cues = [FoundCue(*found) for found in vocabulary.tree.find(tokens)]
         self._cue_at = {cue.first: cue for cue in self.cues}
         self._vocabulary = vocabulary
+        self._mentioned = {i for m in mentions for i in range(m.first, m.after)}
+        self._mention_starts = {m.first for m in mentions}
+        self._stopping = {c.first for c in self.cues if c.cues[0].meaning == "stop"}
+        self._verbs = {i for i in range(len(self.words)) if self._is_verb(i)}
+        self._listed_on = self._list_runs()
+        self._ended: dict[tuple[int, str], bool] = {}
 
     def forward(self, start: int, cue: Cue) -> int:
         """The token at which a cue that ends before token `start` ceases to reach."""
         for i in range(start, len(self.words)):
-            if self._stops(i) or (self.words[i] in _ASIDES and i > start):
+            if i in self._stopping or (self.words[i] in _ASIDES and i > start):
                 return i
             if self.words[i] in _COORDINATORS and self._ends_at(i, start, cue):
                 return i
@@ -64,7 +70,7 @@ class Clauses:
         listed = False
         for i in range(before - 1, -1, -1):
             word = self.words[i]
-            if self._stops(i) or (word in self._vocabulary.verbs and not self._in_mention(i)):
+            if i in self._stopping or (word in self._vocabulary.verbs and i not in self._mentioned):
                 return i
             if word == "," and not listed and i < own_comma:
                 return i
@@ -75,65 +81,69 @@ class Clauses:
         """Whether a comma, "and" or "with" at token i ends the reach of a cue."""
         if cue.reach == "nearest":
             return True
-        if cue.reach == "sentence" or i == start or self._is_listed_on(i):
+        if cue.reach == "sentence" or i == start or self._listed_on[i]:
             return False
-        end = self._part_end(i + 1)
-        if any(self._is_verb(j) or self._contradicts(j, cue) for j in range(i + 1, end)):
+        if self._begins_statement(i, cue.meaning):
             return True
         if cue.meaning == "uncertain":
-            return self._ends_hedge(i, start, end)
-        return self._is_fresh(i, end)
+            return self._ends_hedge(i, start)
+        return self._is_fresh(i)
 
-    def _ends_hedge(self, i: int, start: int, end: int) -> bool:
+    def _begins_statement(self, i: int, meaning: str) -> bool:
+        """Whether a verb or a cue of another meaning makes the part after token i one."""
+        # Every cue before token i asks this; a long list would be read again for each of them.
+        key = (i, meaning)
+        if key not in self._ended:
+            part = range(i + 1, self._part_end(i + 1))
+            self._ended[key] = any(j in self._verbs or self._contradicts(j, meaning) for j in part)
+        return self._ended[key]
+
+    def _ends_hedge(self, i: int, start: int) -> bool:
         """A hedge goes over "and", over "with" to its first finding, over commas inside a list."""
         if self.words[i] == "with":
             return any(start <= m.first < i for m in self.mentions)
-        if self._is_fresh(i, end):
+        if self._is_fresh(i):
             return True
         if self.words[i] == "and":
             return False
         if self.words[i + 1 : i + 2] == ["and"]:
             return "," not in self.words[start:i]
-        return not any(m.first in (i + 1, i + 2) for m in self.mentions)
+        return self._mention_starts.isdisjoint((i + 1, i + 2))
 
-    def _is_fresh(self, i: int, end: int) -> bool:
+    def _is_fresh(self, i: int) -> bool:
         """Whether the first word after token i and links is one that begins a statement."""
         first = i + 1
-        while first < end and self.words[first] in _LINKS:
+        while first < len(self.words) and self.words[first] in _LINKS:
             first += 1
-        return first < end and self.words[first] in self._vocabulary.fresh
+        if first == len(self.words) or first in self._stopping:
+            return False
+        return self.words[first] in self._vocabulary.fresh
 
-    def _is_listed_on(self, i: int) -> bool:
-        """Whether an "or" tells that the list goes on over token i."""
-        for j in range(i + 1, len(self.words)):
-            if self._stops(j) or self._is_verb(j):
-                return False
-            if self.words[j] in _ALTERNATIVES:
-                return True
-        return False
+    def _list_runs(self) -> list[bool]:
+        """For each token, whether an "or" further on tells that a list goes on over it."""
+        runs = [False] * len(self.words)
+        for i in range(len(self.words) - 1, 0, -1):
+            runs[i - 1] = i not in self._stopping and i not in self._verbs
+            runs[i - 1] = runs[i - 1] and (self.words[i] in _ALTERNATIVES or runs[i])
+        return runs
 
-    def _contradicts(self, i: int, cue: Cue) -> bool:
+    def _contradicts(self, i: int, meaning: str) -> bool:
         """Whether a cue of the other meaning begins at token i."""
         found = self._cue_at.get(i)
         return found is not None and any(
-            other.meaning in ("absent", "uncertain") and other.meaning != cue.meaning
+            other.meaning in ("absent", "uncertain") and other.meaning != meaning
             for other in found.cues
         )
 
     def _part_end(self, start: int) -> int:
         """The next comma or closing word from token `start` on."""
-        ends = (j for j in range(start, len(self.words)) if self._stops(j) or self.words[j] == ",")
+        ends = (
+            j for j in range(start, len(self.words)) if j in self._stopping or self.words[j] == ","
+        )
         return next(ends, len(self.words))
 
     def _is_verb(self, i: int) -> bool:
         """Whether token i is a verb with its own subject, and not one a list shares."""
-        if self.words[i] not in self._vocabulary.verbs or self._in_mention(i):
+        if self.words[i] not in self._vocabulary.verbs or i in self._mentioned:
             return False
         return self._vocabulary.shared.isdisjoint(self.words[i + 1 : i + 3])
-
-    def _stops(self, i: int) -> bool:
-        found = self._cue_at.get(i)
-        return found is not None and found.cues[0].meaning == "stop"
-
-    def _in_mention(self, i: int) -> bool:
-        return any(m.first <= i < m.after for m in self.mentions)

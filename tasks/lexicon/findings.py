@@ -164,6 +164,8 @@ class FindingFinder:
         kind = unit.term.kind if unit else None
         if word == ",":
             return self._skips_comma(sentence, t, said, step)
+        if word == ":":
+            return step < 0 and self._opens_answer(sentence, t)
         if word in self._fillers or word in self._vocabulary.linkers or word[0].isdigit():
             return True
         if kind in ("said", "number", "ordinal"):
@@ -172,6 +174,12 @@ class FindingFinder:
             is_open = kind == "finding" or word in self._vocabulary.prepositions
             return is_open and said in self._nouns
         return self._skips_back(sentence, t, said)
+
+    def _opens_answer(self, sentence: Sentence, t: int) -> bool:
+        """Whether what is said of a label follows the colon at token t: "Heart: enlarged"."""
+        answer = sentence.unit(t + 1)
+        is_said = answer is not None and answer.term.said is not None
+        return is_said or sentence.word(t + 1) in self._vocabulary.fillers["degrees"]
 
     def _skips_comma(self, sentence: Sentence, t: int, said: str, step: int) -> bool:
         """A comma before a further thing said, a structure ("fracture, left rib") or a measure."""

@@ -123,12 +123,16 @@ class ModifierFinder:
     def _goes_on(self, sentence: Sentence, t: int, high: int, at: list[Place | None]) -> bool:
         """Whether what is said of a finding goes on over token t."""
         word, following = sentence.words[t], sentence.word(t + 1)
+        if word == ":":
+            return self._opens_place(sentence, t, high, at)
         if word in self._breaks:
             return False
         if word not in (",", "and", "with"):
             return True
         if t + 1 >= high:
             return False
+        if self._grades_place(sentence, t, at):
+            return True
         place = at[t + 1]
         rest = sentence.words[t + 1 : high]
         if word == "and":
@@ -140,6 +144,24 @@ class ModifierFinder:
             return True
         end = next((i for i, w in enumerate(rest) if w in self._stops), len(rest))
         return not {"and", "or"}.isdisjoint(rest[:end])
+
+    def _opens_place(self, sentence: Sentence, t: int, high: int, at: list[Place | None]) -> bool:
+        """Whether the colon at token t tells where: "Nodule: left base", not "…: heart is big"."""
+        place = at[t + 1] if t + 1 < high else None
+        is_subject = place and sentence.word(place.after) in self._vocabulary.fillers["verbs"]
+        return place is not None and place.locates and not is_subject
+
+    def _grades_place(self, sentence: Sentence, t: int, at: list[Place | None]) -> bool:
+        """Whether a degree and its place follow token t: "effusions, small on the left"."""
+        grades = self._vocabulary.fillers["degrees"] | self._vocabulary.sizes
+        preposition = t + 2
+        where = preposition + 1 + (sentence.word(preposition + 1) == "the")
+        return (
+            sentence.word(t + 1) in grades
+            and sentence.word(preposition) in self._vocabulary.prepositions
+            and where < len(at)
+            and at[where] is not None
+        )
 
     def _group_start(self, sentence: Sentence, first: int, low: int, at: list[Place | None]) -> int:
         """Where the noun group begins whose noun is at token `first`."""

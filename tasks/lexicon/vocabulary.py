@@ -88,6 +88,7 @@ class Vocabulary(_Model):
     not_with: dict[str, frozenset[str]]
     joins: frozenset[str]
     fillers: dict[str, frozenset[str]]
+    sizes: frozenset[str]
     prepositions: frozenset[str]
     linkers: frozenset[str]
     clause_breaks: frozenset[str]

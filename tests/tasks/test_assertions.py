@@ -63,6 +63,15 @@ def test_sentences_are_judged_alone(classifier):
     assert classifier.classify([text], [phrases]) == [["absent", "present"]]
 
 
+@pytest.mark.parametrize("answer", ["absent", "uncertain"])
+def test_a_list_of_thousands_is_judged_to_its_end(classifier, answer):
+    item = {"absent": "no effusion, ", "uncertain": "possible effusion, "}[answer]
+    start = item.index("effusion")
+    places = range(start, 1500 * len(item), len(item))
+    phrases = [Phrase(i, i + 8, "pleural effusion") for i in places]
+    assert classifier.classify([item * 1500], [phrases]) == [[answer] * 1500]
+
+
 def test_the_fingerprint_names_the_cues(classifier):
     assert classifier.fingerprint["name"] == "context"
     assert len(classifier.fingerprint["cues"]) == 64

@@ -18,6 +18,8 @@ CASES = [
     "Seen by Dr. Smith at 3 p.m. on Monday.|Clear.",
     "Nodule of 2.5 cm vs. 3.0 cm.|No mass.",
     "Approx. 3 cm nodule.",
+    "Bilat. effusions.",
+    "Effusions bilat.|Heart normal.",
     "Devices, e.g. tubes, are in place.|Clear.",
     "? pneumonia.|Normal?|Yes.",
     "A (?small) effusion.",
@@ -58,6 +60,13 @@ def test_spans_cover_everything_but_spaces_in_order(text):
     covered = {i for a, b in spans for i in range(a, b)}
     assert all(text[i].isspace() for i in range(len(text)) if i not in covered)
     assert all(not text[a].isspace() and not text[b - 1].isspace() for a, b in spans)
+
+
+def test_long_runs_of_white_space_are_gaps():
+    gap = " " * 300_000
+    text = f"Clear.{gap}No{gap}\t effusion.{gap}\n{gap}No mass.{gap}"
+    parts = [" ".join(text[a:b].split()) for a, b in split_sentences(text)]
+    assert parts == ["Clear.", "No effusion.", "No mass."]
 
 
 def test_real_sentences_are_neither_glued_nor_torn(even_texts):

@@ -121,4 +121,5 @@ def touch_manifest(store: Store, stage: str, part: Part, rows_out: int) -> None:
     """Change what a manifest accounts for, as a run with other settings does."""
     known = read_manifest(store, stage, part)
     assert known is not None
-    write_manifest(store, Manifest(**{**vars(known), "rows_out": rows_out}))
+    rows_in = rows_out + sum(known.rejects.values())
+    write_manifest(store, Manifest(**{**vars(known), "rows_in": rows_in, "rows_out": rows_out}))

@@ -122,13 +122,8 @@ def run_stage(
         and is_complete(store, known)
     )
     retry = known is not None and not MAY_SUCCEED_LATER.isdisjoint(known.rejects)
-    if (
-        known
-        and current
-        and complete
-        and not retry
-        and not any(r.restored for r in upstream.values())
-    ):
+    built_anew = any(result.restored for result in upstream.values())
+    if known and current and complete and not retry and not built_anew:
         return ShardResult(known, skipped=True)
 
     started = time.perf_counter()
@@ -151,7 +146,7 @@ def run_stage(
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_manifest(store, manifest)
-    return ShardResult(manifest, restored=current and not complete)
+    return ShardResult(manifest, restored=current and (built_anew or not complete))
 
 
 def _write(store: Store, stage: Stage, part: Part, output: StepOutput) -> dict[str, ShardFile]:

@@ -103,11 +103,11 @@ def test_every_tag_is_the_text_at_its_offsets_and_none_overlap(
 
 
 def test_a_tag_has_a_grounding_or_a_reason_never_both(rows: duckdb.DuckDBPyConnection) -> None:
-    tags = rows.sql("SELECT unnest(tags, recursive := true) FROM grounded_reports")
-    wrong = tags.filter(
-        "(grounding = 'none') != (reason IS NOT NULL) "
-        "OR (grounding = 'box') != (coalesce(len(boxes), 0) > 0) "
-        "OR (grounding = 'mask') != (mask IS NOT NULL)"
+    wrong = rows.sql(
+        "SELECT * FROM (SELECT unnest(tags) AS t FROM grounded_reports) "
+        "WHERE (t.grounding = 'none') != (t.reason IS NOT NULL) "
+        "OR (t.grounding = 'box') != (coalesce(len(t.boxes), 0) > 0) "
+        "OR (t.grounding = 'mask') != (t.mask IS NOT NULL)"
     )
     assert wrong.fetchall() == []
     openi = rows.sql(

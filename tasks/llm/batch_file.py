@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 
 from tasks.engines import Failure, Fingerprint
 from tasks.llm.answers import digest
-from tasks.llm.chat import ChatRequest, Completion, EngineError
+from tasks.llm.chat import ChatRequest, Completion, EngineError, account
 from tasks.llm.errors import read_refusal
 from tasks.llm.settings import Sampling
 from tasks.llm.wire import BadAnswerError, chat_body, read_answer
-from tasks.usage import consume
 
 VERSION = "1"
 
@@ -126,13 +125,7 @@ class BatchAnswers:
         Seconds are 0: a batch file does not tell them.
         """
         answers = [self._look_up(custom_id(request, self._sampling)) for request in requests]
-        completions = [answer for answer in answers if isinstance(answer, Completion)]
-        consume(
-            requests=len(answers),
-            tokens_in=sum(completion.tokens_in for completion in completions),
-            tokens_out=sum(completion.tokens_out for completion in completions),
-            retries=0,
-        )
+        account(answers)
         return answers
 
     def _add(self, path: Path) -> None:

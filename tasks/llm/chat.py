@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from tasks.engines import Failure, Fingerprint
+from tasks.usage import consume
 
 
 class EngineError(Exception):
@@ -66,3 +67,14 @@ class ChatEngine(Protocol):
         Requests and tokens are counted with `tasks.usage.consume`.
         """
         ...
+
+
+def account(answers: Sequence[Completion | Failure], retries: int = 0) -> None:
+    """Count what a batch of answers took, for the shard that asked."""
+    completions = [answer for answer in answers if isinstance(answer, Completion)]
+    consume(
+        requests=len(answers),
+        tokens_in=sum(completion.tokens_in for completion in completions),
+        tokens_out=sum(completion.tokens_out for completion in completions),
+        retries=retries,
+    )

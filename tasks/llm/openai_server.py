@@ -17,11 +17,10 @@ from functools import cache
 from typing import cast
 
 from tasks.engines import Failure, Fingerprint
-from tasks.llm.chat import ChatRequest, Completion, EngineError
+from tasks.llm.chat import ChatRequest, Completion, EngineError, account
 from tasks.llm.endpoints import Endpoint, Setback
 from tasks.llm.fleet import Fleet
 from tasks.llm.settings import ServerSettings
-from tasks.usage import consume
 
 VERSION = "1"
 
@@ -66,13 +65,7 @@ class OpenAIServerEngine:
         except BaseException:
             future.cancel()
             raise
-        completions = [answer for answer in answers if isinstance(answer, Completion)]
-        consume(
-            requests=len(answers),
-            tokens_in=sum(completion.tokens_in for completion in completions),
-            tokens_out=sum(completion.tokens_out for completion in completions),
-            retries=retries,
-        )
+        account(answers, retries)
         return answers
 
     def close(self) -> None:

@@ -14,9 +14,8 @@ from functools import cache
 from typing import Any
 
 from tasks.engines import Failure, Fingerprint
-from tasks.llm.chat import ChatRequest, Completion, EngineError
+from tasks.llm.chat import ChatRequest, Completion, EngineError, account
 from tasks.llm.settings import VllmSettings
-from tasks.usage import consume
 
 VERSION = "1"
 
@@ -52,13 +51,7 @@ class VllmEngine:
             answers = complete_in_batches(
                 requests, model.prompt_tokens, model.max_tokens, model.chat
             )
-        completions = [answer for answer in answers if isinstance(answer, Completion)]
-        consume(
-            requests=len(answers),
-            tokens_in=sum(completion.tokens_in for completion in completions),
-            tokens_out=sum(completion.tokens_out for completion in completions),
-            retries=0,
-        )
+        account(answers)
         return answers
 
 

@@ -1,0 +1,1 @@
+"""From an image file to text, boxes and masks in the file's own coordinates."""

@@ -81,9 +81,7 @@ def _flash(
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    starts = torch.tensor(
-        list(accumulate(lengths, initial=0)), dtype=torch.int32, device=query.device
-    )
+    starts = _starts(lengths, query.device)
     longest = max(lengths)
     window = (-1, 0) if causal else (-1, -1)
     attended = varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
@@ -91,7 +89,18 @@ def _flash(
     return attended
 
 
+# What follows is the same for every layer of a model: making it once a batch saves a wait for the
+# GPU in each. Outside inference mode, because what is kept may serve a training step next.
+
+
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _starts(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32, device=device)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _block_mask(lengths: tuple[int, ...], causal: bool, device: torch.device) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 

@@ -54,6 +54,7 @@ class TokenSequence:
     labels: the id that each position shall predict, or IGNORED: already shifted.
     weights: float32, the weight of each position in the loss.
     num_phrases: `<p>` … `</p>` pairs that the sequence holds whole.
+    num_cut: pairs behind them that the length limit cut off.
     """
 
     input_ids: Tensor
@@ -62,6 +63,7 @@ class TokenSequence:
     labels: Tensor
     weights: Tensor
     num_phrases: int
+    num_cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,18 @@ class Sample:
     image: ModelImage
     text: TokenSequence
     targets: tuple[PhraseTarget, ...] = ()
+
+    @classmethod
+    def of(cls, image: ModelImage, text: TokenSequence, targets: Sequence[PhraseTarget]) -> Sample:
+        """Make a sample from the targets of all phrases, those that were cut off among them.
+
+        Raises:
+            ValueError: if there is not one target for each phrase of the text before it was cut.
+        """
+        written = text.num_phrases + text.num_cut
+        if len(targets) != written:
+            raise ValueError(f"{len(targets)} targets for the {written} phrases of the text")
+        return cls(image, text, tuple(targets[: text.num_phrases]))
 
 
 @dataclass(frozen=True)

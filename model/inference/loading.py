@@ -1,0 +1,60 @@
+"""Trained models from their folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from model.config import VividMedConfig
+from model.inference.errors import InferenceError
+from model.processor import VividMedProcessor
+from model.vividmed import VividMedForCausalLM
+
+_NEEDED = ("config.json", "processor_config.json", "tokenizer.json")
+
+
+def load(folder: Path) -> tuple[VividMedForCausalLM, VividMedProcessor]:
+    """Load a model and its processor as `save_pretrained` wrote them, for inference.
+
+    Weights keep the type they were saved in; a GPU is used if there is one.
+
+    Raises:
+        InferenceError: if the folder is absent, of another model, or incomplete.
+    """
+    _check(folder)
+    try:
+        processor = VividMedProcessor.from_pretrained(folder, local_files_only=True)
+        model = VividMedForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    # transformers, tokenizers and safetensors raise nearly anything at damaged files.
+    except Exception as error:
+        detail = str(error).strip().split("\n")[0]
+        raise InferenceError(
+            f"the model in {folder} cannot be loaded, it may be damaged: {detail};"
+            f" `vividmed model check {folder}` may tell more"
+        ) from error
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model, processor
+
+
+def _check(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InferenceError(
+            f"there is no model folder {folder}: `make overfit` trains a small model and writes it"
+            " to data/overfit/model"
+        )
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise InferenceError(
+            f"{folder} is no saved VividMed model: it has no {missing[0]}"
+            " (`vividmed model check` says what a folder of weights holds)"
+        )
+    try:
+        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InferenceError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if kind != VividMedConfig.model_type:
+        raise InferenceError(
+            f"{folder} holds a model of type {kind}, not {VividMedConfig.model_type}"
+        )

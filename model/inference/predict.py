@@ -1,0 +1,119 @@
+"""From image files and a task to text, and to what its phrases point at in the files.
+
+Generation is greedy, as in the paper. When the answers are finished, one pass over the whole
+sequences gives the hidden states of their phrases, and the localiser grounds them: the states are
+the same as those while generating, and need not be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.feature_extraction_utils import BatchFeature
+
+from model.images import Frame, SourceImage, read_image
+from model.inference.answers import Answer, finished, read_answer
+from model.inference.prompts import Question
+from model.inference.regions import Pointer, Region
+from model.inference.streaming import Streamer
+from model.inputs import ModelImage
+from model.localization.localizer import Localization
+from model.processor import VividMedProcessor
+from model.vividmed import VividMedForCausalLM
+
+MAX_NEW_TOKENS = 1024
+"""Of an answer, as in the paper's evaluation."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer about an image and the regions of its phrases, in reading order."""
+
+    path: Path
+    source: SourceImage
+    question: Question
+    text: str
+    regions: tuple[Region, ...]
+
+
+def predict(
+    model: VividMedForCausalLM,
+    processor: VividMedProcessor,
+    paths: Sequence[Path],
+    question: Question,
+    pointer: Pointer,
+    *,
+    batch_size: int = 4,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    write: Callable[[str], None] | None = None,
+) -> Iterator[Prediction]:
+    """Ask one question about every image; predictions come as their batches are done.
+
+    Args:
+        model: in evaluation mode, on its device.
+        processor: of the model.
+        paths: files of radiographs and CTs, folders of DICOM series.
+        question: see `model.inference.prompts`.
+        pointer: what grounds a phrase.
+        batch_size: images at a time.
+        max_new_tokens: of an answer.
+        write: takes the text while it is generated, if there is just one image.
+
+    Raises:
+        ImageError: if an image cannot be read.
+    """
+    streamer = Streamer(processor.tokenizer, write) if write and len(paths) == 1 else None
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
+        sources = [read_image(path) for path in batch]
+        inputs = processor(sources, [question.query] * len(sources), grounded=question.grounded)
+        frames: Sequence[Frame] = inputs.pop("frames")
+        inputs = _on_device(inputs, model.device)
+        sequences = model.generate(
+            **inputs, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer
+        )
+        generated = sequences[:, inputs["input_ids"].shape[1] :]
+        tokens = [finished(row, model.config) for row in generated]
+        answers = [read_answer(of, processor.tokenizer, model.config) for of in tokens]
+        located = _localize(model, inputs, tokens, answers, pointer)
+        for path, source, answer, frame, found in zip(
+            batch, sources, answers, frames, located, strict=True
+        ):
+            regions = pointer.point(answer.text, answer.spans, found, frame)
+            yield Prediction(path, source, question, answer.text, tuple(regions))
+
+
+def _on_device(inputs: BatchFeature, device: torch.device) -> BatchFeature:
+    images = [ModelImage(image.pixels.to(device), image.grid) for image in inputs["images"]]
+    return BatchFeature({**inputs.to(device), "images": images})
+
+
+def _localize(
+    model: VividMedForCausalLM,
+    inputs: BatchFeature,
+    tokens: Sequence[Tensor],
+    answers: Sequence[Answer],
+    pointer: Pointer,
+) -> list[Localization]:
+    """Ground the phrases of finished answers; nothing is computed if there are none."""
+    if not any(answer.spans for answer in answers):
+        return [Localization()] * len(answers)
+    room = max(len(of) for of in tokens)
+
+    def behind(name: str, parts: Sequence[Tensor]) -> Tensor:
+        rows = torch.stack([pad(part, (0, room - len(part))) for part in parts])
+        return torch.cat([inputs[name], rows], dim=1)
+
+    return model.localize(
+        behind("input_ids", tokens),
+        images=inputs["images"],
+        attention_mask=behind("attention_mask", [torch.ones_like(of) for of in tokens]),
+        token_type_ids=behind("token_type_ids", [torch.zeros_like(of) for of in tokens]),
+        masks=pointer.uses_masks,
+        boxes=pointer.uses_boxes,
+    )

@@ -1,32 +1,90 @@
 """`make bench`: every measurement, one after the other, each in a process of its own.
 
+All are run, whatever the first ones show; a table at the end says which targets were missed.
+
 Name some to run only those: `python -m benchmarks mask_codec text_steps`.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import time
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.targets import MET, MISSED, NOT_MEASURED
 
 BENCHMARKS = (
     "mask_codec",
     "text_steps",
+    "audit",
     "hounsfield",
     "atlas",
     "orchestration",
     "llm_tokens",
     "llm_client",
+    "packed_training",
+    "generation_cache",
 )
 
 
+class Outcome(NamedTuple):
+    """How a benchmark ended, and the lines that it printed about its targets."""
+
+    name: str
+    code: int
+    seconds: float
+    verdicts: tuple[str, ...]
+
+    def row(self) -> tuple[str, ...]:
+        """For the table: name, seconds, targets met, and what is amiss."""
+        met = sum(line.startswith(MET) for line in self.verdicts)
+        amiss = [line for line in self.verdicts if not line.startswith(MET)]
+        if self.code and not any(line.startswith(MISSED) for line in amiss):
+            amiss.append(f"ended with exit code {self.code}")
+        share = f"{met} of {len(self.verdicts)}" if self.verdicts else "–"
+        return self.name, f"{self.seconds:.0f}", share, "\n".join(amiss)
+
+
 def main() -> int:
-    """Run them; the exit code tells whether all ran to their end."""
-    chosen = sys.argv[1:] or BENCHMARKS
-    codes = [
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
-        for name in chosen
-    ]
-    return max(codes)
+    """Run them all, then sum up; 1 if one has missed a target or did not run to its end."""
+    outcomes = [_run(name) for name in sys.argv[1:] or BENCHMARKS]
+    table = Table(title="Targets", title_justify="left")
+    table.add_column("benchmark")
+    table.add_column("seconds", justify="right")
+    table.add_column("met", justify="right")
+    table.add_column("amiss")
+    for outcome in outcomes:
+        table.add_row(*outcome.row())
+    print()
+    Console().print(table)
+    return int(any(outcome.code for outcome in outcomes))
+
+
+def _run(name: str) -> Outcome:
+    """Run a benchmark, and show what it prints while it does."""
+    print(f"\n=== {name}", flush=True)
+    width = str(shutil.get_terminal_size((100, 24)).columns)
+    started = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{name}"],
+        env=os.environ | {"COLUMNS": width, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        lines = [_shown(line) for line in process.stdout or ()]
+    verdicts = tuple(line for line in lines if line.startswith((MET, MISSED, NOT_MEASURED)))
+    return Outcome(name, process.returncode, time.monotonic() - started, verdicts)
+
+
+def _shown(line: str) -> str:
+    print(line, end="", flush=True)
+    return line.rstrip("\n")
 
 
 if __name__ == "__main__":

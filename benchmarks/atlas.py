@@ -16,6 +16,7 @@ the ball are false. The same CT without a ball, and the real film, follow.
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from benchmarks.targets import judge, targets_of
 from storage.images import Radiograph, Volume, load_radiograph, load_volume
 from storage.inputs import input_path
 from storage.projection import (
@@ -104,22 +106,27 @@ def naive_box(structure: str, shape: tuple[int, int], atlas_shape: tuple[int, in
     return max(0.0, x_min), max(0.0, y_min), min(shape[1], x_max), min(shape[0], y_max)
 
 
-def print_anatomy(detector: AtlasDetector, volume: Volume) -> None:
-    """IoU per structure, naive and registered."""
+def print_anatomy(detector: AtlasDetector, volume: Volume) -> dict[str, float]:
+    """IoU per structure, naive and registered; what has a target is returned by its figure."""
     radiograph = project(volume)
     rows, columns = radiograph.pixels.shape
     grid = FrontalGrid.of(load_volume(input_path("chest_ct/cxr.nii.gz")))
     references = reference_boxes(volume)
     answers = detector.detect(radiograph, [Site(name) for name in REFERENCES])
+    figures: dict[str, float] = {}
     print(f"{'structure':<16}{'naive IoU':>10}{'atlas IoU':>10}{'score':>8}  reference")
     for (name, (structure, source)), answer in zip(REFERENCES.items(), answers, strict=True):
-        naive = naive_box(structure, (rows, columns), (grid.rows, grid.columns))
-        line = f"{name:<16}{iou(naive, references[name]):>10.2f}"
+        box = naive_box(structure, (rows, columns), (grid.rows, grid.columns))
+        naive = iou(box, references[name])
         if isinstance(answer, Ungrounded):
-            print(f"{line}  {answer.reason}")
-            continue
-        score = iou(corners(answer[0]), references[name])
-        print(f"{line}{score:>10.2f}{answer[0].score:>8.2f}  {source}")
+            ours, beside = 0.0, f"  {answer.reason}"
+        else:
+            ours = iou(corners(answer[0]), references[name])
+            beside = f"{answer[0].score:>8.2f}  {source}"
+        print(f"{name:<16}{naive:>10.2f}{ours:>10.2f}{beside}")
+        figures[f"{name}, IoU"] = ours
+        figures[f"{name}, IoU gained on fixed fractions of the image"] = ours - naive
+    return {t.figure: figures[t.figure] for t in targets_of("atlas")}
 
 
 class Ball(NamedTuple):
@@ -185,18 +192,19 @@ def print_count(detector: AtlasDetector, name: str, radiograph: Radiograph) -> N
     print(f"{name:<28} nodules boxed: {count}   {seconds:.1f} s")
 
 
-def main() -> None:
-    """Print all tables."""
+def main() -> int:
+    """Print all tables; 1 if a target is missed."""
     print(f"atlas detector, Python {platform.python_version()}, one core\n")
     detector = AtlasDetector()
     volume = load_volume(input_path("totalsegmentator/thorax_ct.nii.gz"))
-    print_anatomy(detector, volume)
+    figures = print_anatomy(detector, volume)
     print_nodules(detector, volume)
     print()
     print_count(detector, "that CT without a ball", project(volume))
     film = load_radiograph(input_path("radiograph/RG1_UNCR.dcm"))
     print_count(detector, "real film with large nodules", film)
+    return judge("atlas", figures)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

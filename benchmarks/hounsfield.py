@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import platform
 import resource
+import sys
 import time
 
 import nibabel as nib
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from benchmarks.targets import judge, targets_of
 from storage.images import Volume, load_volume
 from storage.inputs import input_path
 from tasks.engines import Mask, Site
@@ -36,18 +38,20 @@ NODULE_CUBE_MM = 32.0
 T12 = "totalsegmentator/thorax_vertebrae_T12.nii.gz"
 BONES = ("vertebrae_", "rib_", "sternum", "clavicula_", "scapula_", "humerus_", "hip_", "sacrum")
 
+TARGETS = targets_of("hounsfield")
+
 Voxels = NDArray[np.bool_]
 
 
-def main() -> None:
-    """Print the tables."""
+def main() -> int:
+    """Print the tables; 1 if a target is missed."""
     print(f"HU segmenter, {platform.processor() or platform.machine()}, one process")
     volume = load_volume(input_path("chest_ct/cxr.nii.gz"))
     _time_all_targets(volume)
-    _chest(volume)
-    _nodule(volume)
+    figures = _chest(volume) | _nodule(volume)
     _second_chest()
     _abdomen()
+    return judge("hounsfield", {target.figure: figures[target.figure] for target in TARGETS})
 
 
 def _time_all_targets(volume: Volume) -> None:
@@ -62,7 +66,7 @@ def _time_all_targets(volume: Volume) -> None:
     )
 
 
-def _chest(volume: Volume) -> None:
+def _chest(volume: Volume) -> dict[str, float]:
     chest, reference = Chest(volume), Reference("chest_ct/mask.nii.gz")
     lungs, bone = _naive_lungs(chest), volume.hu > 200
     print(f"\n{'structure':<28}{'Dice':>8}{'naive':>8}")
@@ -76,22 +80,25 @@ def _chest(volume: Volume) -> None:
         ("left ribs", chest.left_ribs(), reference.named("rib_left"), None),
         ("right ribs", chest.right_ribs(), reference.named("rib_right"), None),
     )
-    for name, found, truth, naive in rows:
-        _print_row(name, found, truth, naive)
+    return {f"{name}, Dice": _dice_row(name, *masks) for name, *masks in rows}
 
 
-def _print_row(name: str, found: Voxels, truth: Voxels, naive: Voxels | None) -> None:
+def _dice_row(name: str, found: Voxels, truth: Voxels, naive: Voxels | None) -> float:
+    """Print the row of a structure; its Dice."""
+    ours = dice(found, truth)
     beside = "–" if naive is None else f"{dice(naive, truth):.3f}"
-    print(f"{name:<28}{dice(found, truth):>8.3f}{beside:>8}")
+    print(f"{name:<28}{ours:>8.3f}{beside:>8}")
+    return ours
 
 
-def _nodule(volume: Volume) -> None:
+def _nodule(volume: Volume) -> dict[str, float]:
     chest = Chest(volume)
     truth = _nodule_box(volume)
     overlaps = [box_iou(_box(chest.draw_nodules([nodule])), truth) for nodule in chest.nodules]
     best = max(overlaps, default=0.0)
     false = sum(overlap < 0.5 for overlap in overlaps)
     print(f"\nnodule: best IoU of the 3D box {best:.2f}, false nodules {false}")
+    return {"nodule, IoU of its box": best, "false nodules": false}
 
 
 def _second_chest() -> None:
@@ -122,7 +129,7 @@ def _abdomen() -> None:
     print(f"\n{'abdominal crop':<28}{'Dice':>8}{'naive':>8}")
     for name, found, (first, last), naive in rows:
         truth = (labels >= first) & (labels <= last)
-        _print_row(name, found, truth, naive)
+        _dice_row(name, found, truth, naive)
 
 
 class Reference:
@@ -182,4 +189,4 @@ def _box(mask: Voxels) -> NDArray[np.int64]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.targets import judge
 from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
 from storage.inputs import fetch, home, input_path
@@ -64,8 +65,8 @@ class Cost:
             getattr(self, name).append(usage.get(name, 0))
 
 
-def main() -> None:
-    """Replay all protocols and print the tables."""
+def main() -> int:
+    """Replay all protocols and print the tables; 1 if a target is missed."""
     reports, texts = _reports()
     taxonomy = load_taxonomy()
     count, tokenizer = _counter()
@@ -96,6 +97,18 @@ def main() -> None:
         print(f"refused, as it must be: {refused.reason}: {refused.detail}")
     if count is not approximate_tokens:
         _print_calibration(texts, count)
+    return judge("llm_tokens", _figures(costs, baseline, reports))
+
+
+def _figures(costs: Mapping[str, Cost], baseline: Cost, reports: int) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for name in ("spans", "joint"):
+        written, asked = sum(costs[name].tokens_out), sum(costs[name].requests)
+        figures[f"{name}, share of the output tokens of inline"] = written / sum(
+            baseline.tokens_out
+        )
+        figures[f"{name}, share of the requests"] = asked / (len(STEPS) * reports)
+    return figures
 
 
 def _reports() -> tuple[int, list[str]]:
@@ -266,4 +279,4 @@ def _print_calibration(texts: Sequence[str], count: TokenCounter) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.environment import quiet_prefect
+from flows.signals import end_at_signals
 from flows.tables import print_accounts
 from storage.catalogue import CatalogueError
 from storage.inputs import fetch
@@ -37,7 +38,7 @@ def build_datasets(
     from flows.build_grounded_reports import build_grounded_reports
 
     out.print("starting Prefect …")
-    accounts = [build_grounded_reports(settings) for settings in runs]
+    accounts = end_at_signals(lambda: [build_grounded_reports(settings) for settings in runs])
     _conclude(runs[0].store, accounts, out)
 
 

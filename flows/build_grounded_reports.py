@@ -19,12 +19,13 @@ from prefect.tasks import Task
 
 from flows.progress import RunProgress
 from storage.catalogue import CatalogueError, write_catalogue
-from storage.shards import Part
+from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
 from tasks.accounts import DatasetAccount, account
 from tasks.pipeline import pipeline
 from tasks.settings import BuildSettings
 from tasks.stage import ShardResult, run_stage
+from tasks.waiting import waits_end_together
 
 StageResults = Mapping[Part, ShardResult]
 
@@ -35,6 +36,7 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetAccount:
     with tags(settings.dataset), RunProgress(settings.dataset, pipeline(settings)) as progress:
         run = _Run(settings, progress)
         studies = run.stage("ingest")
+        run.require_batch_answers(studies)
         reports = run.stage("clean", studies)
         phrases = run.stage("extract", reports)
         positives = run.stage("filter", reports, phrases)
@@ -86,13 +88,25 @@ class _Run:
     def stage(self, name: str, *upstream: StageResults) -> StageResults:
         """Run a stage on every part; ends when all its shards are done."""
         parts = pipeline(self._settings).parts
-        with self._progress.stage(name, len(parts)) as done:
+        with self._progress.stage(name, len(parts)) as done, waits_end_together():
             futures = [
                 run_shard.submit(self._settings, name, part, _of_part(part, upstream))
                 for part in parts
             ]
             results = [done(future.result()) for future in as_completed(futures)]
         return {result.manifest.part: result for result in results}
+
+    def require_batch_answers(self, studies: StageResults) -> None:
+        """End the run here if its model is asked by batch files and some were never asked."""
+        llm = self._settings.llm
+        if llm is None or llm.batch is None:
+            return
+        from tasks.llm.batching import require_answers
+
+        store = pipeline(self._settings).store
+        files = (result.manifest.outputs["studies"] for result in studies.values())
+        shards = [read_shard(store, file) for file in files]
+        require_answers(shards, self._settings, llm, llm.batch)
 
 
 def _of_part(part: Part, upstream: tuple[StageResults, ...]) -> dict[str, ShardResult]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from storage.inputs import InputError, home
+
+if TYPE_CHECKING:
+    from tasks.settings import BuildSettings
 
 app = typer.Typer(
     name="vividmed",
@@ -24,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+models = typer.Typer(help="Look at checkpoints.", no_args_is_help=True)
+app.add_typer(models, name="model")
 out = Console(markup=False, emoji=False)  # texts of reports and users are shown as they are
 
 StoreOption = Annotated[
@@ -34,6 +39,9 @@ ConfigOption = Annotated[
 ]
 SourceOption = Annotated[Path | None, typer.Option(help="Folder with the dataset's own files.")]
 LimitOption = Annotated[int | None, typer.Option(help="Only the first reports.")]
+SectionsOption = Annotated[
+    str | None, typer.Option(help="Sections a report must have: both or any.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -53,6 +61,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     """Errors whose message was written for the user; the others are bugs and keep their trace."""
     from storage.catalogue import CatalogueError
     from storage.datasets.reader import DatasetError
+    from storage.images import ImageError
     from storage.store import StoreError
     from tasks.llm.chat import EngineError
     from tasks.settings import SettingsError
@@ -62,11 +71,22 @@ def _user_errors() -> tuple[type[Exception], ...]:
         CatalogueError,
         DatasetError,
         EngineError,
+        ImageError,
         InputError,
         SettingsError,
         StoreError,
         TaxonomyError,
+        *_errors_of_models(),
     )
+
+
+def _errors_of_models() -> list[type[Exception]]:
+    # Their modules may need PyTorch; an error of a module that nobody imported was not raised.
+    homes = {
+        "model.inference.errors": "InferenceError",
+        "model.checkpoints.weights": "CheckpointError",
+    }
+    return [getattr(sys.modules[home], name) for home, name in homes.items() if home in sys.modules]
 
 
 @app.command()
@@ -77,9 +97,7 @@ def build(
     source: SourceOption = None,
     limit: LimitOption = None,
     shard_size: Annotated[int | None, typer.Option(help="Reports per shard.")] = None,
-    require_sections: Annotated[
-        str | None, typer.Option(help="Sections a report must have: both or any.")
-    ] = None,
+    require_sections: SectionsOption = None,
     keep_uncertain: Annotated[
         bool, typer.Option(help="Count hedged findings as positive, as the paper's prompts do.")
     ] = False,
@@ -105,6 +123,7 @@ def plan(
     store: StoreOption = None,
     source: SourceOption = None,
     limit: LimitOption = None,
+    require_sections: SectionsOption = None,
     tokens_in_per_second: Annotated[
         float, typer.Option(help="Tokens that one GPU (or group of GPUs) reads a second.")
     ] = 20_000,
@@ -117,11 +136,11 @@ def plan(
 ) -> None:
     """Show what the language model will be asked, before anything runs."""
     from flows.planning import show_plan
-    from tasks.settings import read_settings
+    from tasks.llm.plan import Throughput
 
-    given = {"dataset": dataset, "store": store, "source": source and str(source), "limit": limit}
-    settings = read_settings(config, {k: v for k, v in given.items() if v is not None})
-    show_plan(settings, (tokens_in_per_second, tokens_out_per_second), tokenizer, out)
+    given = {"store": store, "limit": limit, "require_sections": require_sections}
+    settings = _settings(config, source, dataset=dataset, **given)
+    show_plan(settings, Throughput(tokens_in_per_second, tokens_out_per_second), tokenizer, out)
 
 
 @app.command()
@@ -132,14 +151,22 @@ def batch(
     store: StoreOption = None,
     source: SourceOption = None,
     limit: LimitOption = None,
+    require_sections: SectionsOption = None,
 ) -> None:
     """Write what is left to ask a language model as a batch file of vLLM."""
     from flows.planning import write_batch
+
+    given = {"store": store, "limit": limit, "require_sections": require_sections}
+    settings = _settings(config, source, dataset=dataset, **given)
+    write_batch(settings, requests, out)
+
+
+def _settings(config: Path, source: Path | None, **given: Any) -> BuildSettings:
+    """A configuration with what was given by hand on top."""
     from tasks.settings import read_settings
 
-    given = {"dataset": dataset, "store": store, "source": source and str(source), "limit": limit}
-    settings = read_settings(config, {k: v for k, v in given.items() if v is not None})
-    write_batch(settings, requests, out)
+    given["source"] = source and str(source)
+    return read_settings(config, {k: v for k, v in given.items() if v is not None})
 
 
 @app.command()
@@ -246,6 +273,69 @@ def taxonomy(
     from flows.reading import show_taxonomy
 
     show_taxonomy(name, file, out)
+
+
+@app.command()
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(help="DICOM, PNG, JPEG, NIfTI; folders of a DICOM series.")
+    ],
+    model: Annotated[Path | None, typer.Option(help="Folder of a trained model.")] = None,
+    task: Annotated[
+        Literal["report", "detect", "vqa"], typer.Option(help="What to ask of each image.")
+    ] = "report",
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="vqa: the question; detect: targets, separated by commas."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for JSON, masks (NIfTI, PNG) and overlays.")
+    ] = None,
+    grounded: Annotated[
+        bool | None,
+        typer.Option("--grounded/--plain", help="Point at what the text names; not for vqa."),
+    ] = None,
+    pointing: Annotated[
+        Literal["by-category", "masks", "boxes", "both"],
+        typer.Option(help="By category: masks for anatomy, boxes for abnormalities."),
+    ] = "by-category",
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Least probability of a box.")
+    ] = 0.5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 1024,
+    as_json: JsonOption = False,
+) -> None:
+    """Write grounded reports of images with a trained model, or ask it about them."""
+    from flows.predicting import Request, predict_images
+    from model.inference.prompts import ask
+
+    request = Request(
+        images=images,
+        question=ask(task, prompt, grounded=grounded),
+        model=model,
+        folder=output,
+        pointing=pointing,
+        threshold=threshold,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+    )
+    predict_images(request, out, as_json=as_json)
+
+
+@models.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A checkpoint's folder or file.")],
+    config: Annotated[
+        str | None, typer.Option(help="paper, tiny, mid, or a folder with a config.json.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a checkpoint's tensors with our model's, without loading them."""
+    from flows.checking import check_checkpoint
+
+    if not check_checkpoint(path, config, out, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -4,57 +4,49 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
+import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
 
+from flows.tables import duration, model_table
 from storage.datasets import dataset_source
-from storage.datasets.reader import Study
 from storage.inputs import fetch
-from storage.store import Store
+from tasks.ingest import ingest_studies
 from tasks.llm.batch_file import write_requests
 from tasks.llm.batching import unanswered_requests
-from tasks.llm.plan import Plan, Throughput, plan_run
+from tasks.llm.plan import Throughput, plan_run
 from tasks.llm.tokens import token_counter
-from tasks.registry import chat_engine
-from tasks.settings import BuildSettings, SettingsError, required_inputs
+from tasks.pipeline import parts_of
+from tasks.settings import BuildSettings, LlmSettings, SettingsError, required_inputs
 from taxonomy.targets import load_taxonomy
 
 
 def show_plan(
-    settings: BuildSettings,
-    tokens_per_second: tuple[float, float],
-    tokenizer: Path | None,
-    out: Console,
+    settings: BuildSettings, throughput: Throughput, tokenizer: Path | None, out: Console
 ) -> None:
     """Rehearse the text steps on a dataset and print what a model would be asked.
 
     Args:
         settings: with a section `llm`.
-        tokens_per_second: read and written by one GPU, or group of GPUs that holds the model.
+        throughput: of one GPU, or group of GPUs that holds the model.
         tokenizer: the model's `tokenizer.json`; a stated rule of thumb without.
         out: where to print.
 
     Raises:
-        SettingsError: if the settings name no language model.
+        SettingsError: if no step of the settings asks a language model.
     """
-    if settings.llm is None:
-        raise SettingsError("the configuration has no section `llm`: nothing to plan")
-    plan = plan_run(
-        _texts(settings, out),
-        settings.llm.protocol,
-        chat_engine(settings.llm).fingerprint,
-        Store(settings.store),
-        load_taxonomy(),
-        settings.dataset,
-        token_counter(tokenizer),
+    llm = _model(settings)
+    usage = plan_run(
+        _shards(settings, out), settings, llm, load_taxonomy(), token_counter(tokenizer)
     )
-    out.print(_plan_table(plan))
-    hours = plan.gpu_hours(Throughput(*tokens_per_second))
-    read, written = tokens_per_second
+    for step in usage.values():
+        step["busy_us"] = round(1e6 * throughput.seconds(step))
+    out.print(model_table(f"{settings.dataset}: what {llm.protocol} will ask", usage))
+    total_s = sum(step["busy_us"] for step in usage.values()) / 1e6
+    speed = f"{throughput.tokens_in_per_second:,.0f} tokens read and "
+    speed += f"{throughput.tokens_out_per_second:,.0f} written a second"
     out.print(
-        f"about {hours:.2f} GPU hours at {read:,.0f} tokens read and {written:,.0f} written a "
-        "second; the embedded engines rehearse the model's answers"
+        f"about {duration(total_s)} of GPU time at {speed}; the embedded engines rehearse the "
+        "model's answers. After a run `vividmed status` shows the same figures, measured"
     )
 
 
@@ -64,51 +56,32 @@ def write_batch(settings: BuildSettings, requests: Path, out: Console) -> None:
     Raises:
         SettingsError: if the settings do not name a model that is asked by batch files.
     """
-    if settings.llm is None or settings.llm.batch is None:
+    llm = _model(settings)
+    if llm.batch is None:
         raise SettingsError("the configuration has no section `llm.batch`: see configs/")
-    batch = settings.llm.batch
-    missing = unanswered_requests(
-        _texts(settings, out),
-        settings.llm.protocol,
-        batch,
-        Store(settings.store),
-        load_taxonomy(),
-        settings.dataset,
-    )
+    missing = unanswered_requests(_shards(settings, out), settings, llm, llm.batch, load_taxonomy())
     if not missing:
         out.print(f"nothing is left to ask: run `vividmed build {settings.dataset}` with it")
         return
-    written = write_requests(requests, missing, batch)
+    written = write_requests(requests, missing, llm.batch)
     out.print(f"{written.requests:,} requests written to {requests}; next:")
-    out.print(f"  vllm run-batch -i {requests} -o ANSWERS.jsonl --model {batch.model}")
-    out.print(f"  put the answers where {batch.answers} finds them, and run this command again")
+    out.print(f"  vllm run-batch -i {requests} -o ANSWERS.jsonl --model {llm.batch.model}")
+    out.print(f"  put the answers where {llm.batch.answers} finds them, and run this command again")
 
 
-def _texts(settings: BuildSettings, out: Console) -> list[str]:
+def _model(settings: BuildSettings) -> LlmSettings:
+    if settings.llm is None or "llm" not in {settings.cleaner, settings.extractor, settings.filter}:
+        raise SettingsError(
+            "no text step asks a language model: the configuration needs a section `llm`, and "
+            "cleaner, extractor or filter set to `llm`"
+        )
+    return settings.llm
+
+
+def _shards(settings: BuildSettings, out: Console) -> list[pa.Table]:
+    """The `studies` of every part that a build would make."""
     fetch(required_inputs(settings), out.print)
     source = dataset_source(settings.dataset, Path(settings.source) if settings.source else None)
-    studies = source.reader.read(source.reader.records()[: settings.limit])
-    sections = (
-        text for s in studies if isinstance(s, Study) for text in (s.findings, s.impression)
-    )
-    return [text for text in sections if text]
-
-
-def _plan_table(plan: Plan) -> Table:
-    title = f"{plan.protocol}: {plan.sections:,} section texts"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("step")
-    for name in ("units", "distinct", "known", "requests", "hits", "tokens in", "tokens out"):
-        table.add_column(name, justify="right")
-    for step in (*plan.steps, plan.total):
-        numbers = (
-            step.units,
-            step.units_asked + step.units_remembered,
-            step.units_remembered,
-            step.requests,
-            step.cache_hits,
-            step.tokens_in,
-            step.tokens_out,
-        )
-        table.add_row(step.step, *(f"{number:,}" for number in numbers))
-    return table
+    records = source.reader.records()[: settings.limit]
+    parts = parts_of(settings.dataset, records, settings.shard_size or source.shard_size)
+    return [ingest_studies(part, source.reader, own).rows for part, own in parts.items()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,8 +14,26 @@ from rich.text import Text
 from tasks.accounts import DatasetAccount
 from tasks.audit import MINIMUM_SUPPORT, Audit, Score
 from tasks.disagreements import Disagreement
+from tasks.usage import gpu_s, is_latency, latency_s
 
 ASSERTION_STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
+
+_MODEL_COUNTS = {
+    "units": "sentences or texts",
+    "units_remembered": "distinct, remembered",
+    "units_asked": "distinct, asked about",
+    "requests": "requests",
+    "cache_hits": "requests remembered",
+    "tokens_in": "tokens in",
+    "tokens_out": "tokens out",
+}
+"""What a plan and a run both count, and how it is called in their table."""
+
+_MODEL_TIMES: dict[str, Callable[[Mapping[str, int]], float | None]] = {
+    "latency, median": lambda usage: latency_s(usage, 0.5),
+    "latency, 95 % within": lambda usage: latency_s(usage, 0.95),
+    "GPU time": gpu_s,
+}
 
 
 def account_table(account: DatasetAccount) -> Table:
@@ -38,14 +57,51 @@ def account_table(account: DatasetAccount) -> Table:
     return table
 
 
+def model_table(title: str, usage: Mapping[str, Mapping[str, int]]) -> Table:
+    """What steps take of a model, planned or measured: usage by step, and of all together.
+
+    A dash stands for what was not measured, as the latencies of a plan.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    columns = {**usage, "all": sum(map(Counter, usage.values()), Counter[str]())}
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for count, label in _MODEL_COUNTS.items():
+        table.add_row(label, *(f"{of_step.get(count, 0):,}" for of_step in columns.values()))
+    for label, seconds in _MODEL_TIMES.items():
+        table.add_row(label, *(_time(seconds(of_step)) for of_step in columns.values()))
+    return table
+
+
+def _time(seconds: float | None) -> str:
+    return "–" if seconds is None else duration(seconds)
+
+
+def _is_tabled(name: str) -> bool:
+    return name in _MODEL_COUNTS or name == "busy_us" or is_latency(name)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose: "40 ms", "12.5 s", "8.1 min", "3.2 h"."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
 def account_lines(account: DatasetAccount) -> list[str]:
     """What each stage set aside, threw away of what a model proposed, and took of the model."""
     lines = []
     for stage in account.stages:
+        used = {n: c for n, c in stage.usage.items() if c and not _is_tabled(n)}
         counts = (
             ("set aside", stage.rejects),
             ("discarded of the model's proposals", stage.discarded),
-            ("used", stage.usage),
+            ("also counted", Counter(used)),
         )
         for what, count in counts:
             if count:
@@ -58,6 +114,8 @@ def print_accounts(accounts: Iterable[DatasetAccount], out: Console) -> None:
     """The table of every dataset, and below it what the numbers are made of."""
     for account in accounts:
         out.print(account_table(account))
+        if asking := {s.stage: s.usage for s in account.stages if s.asked_a_model}:
+            out.print(model_table("asked of the model", asking))
         for line in account_lines(account):
             out.print(line, style="dim", highlight=False)
 

@@ -54,11 +54,14 @@ class Volume:
     hu: int16 (x, y, z), C order, Hounsfield units; the indices grow towards the patient's right,
     front and head.
     affine: (4, 4), voxel index to RAS millimetres, translation in the last column.
+    stored_affine: the same for the voxels in the order of the file's own axes; None for a series
+        of slices, which has no grid of its own.
     """
 
     hu: NDArray[np.int16]
     affine: NDArray[np.float64]
     modality: str = "CT"
+    stored_affine: NDArray[np.float64] | None = None
 
     @property
     def spacing_xyz_mm(self) -> tuple[float, float, float]:

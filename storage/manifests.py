@@ -26,7 +26,7 @@ class Manifest:
 
     `rows_in == rows_out + sum(rejects.values())`, counted in `unit`; a stage that turns one
     report into many phrases still counts reports. `outputs` has the rows of every file,
-    `discarded` what engines proposed in vain, `usage` the requests and tokens they took.
+    `discarded` what engines proposed in vain, `usage` the requests, tokens and time they took.
     """
 
     stage: str

@@ -11,6 +11,7 @@ from storage.manifests import Manifest, read_manifests
 from storage.shards import Part
 from storage.store import Store
 from tasks.stage import ShardResult
+from tasks.usage import gpu_s, latency_s
 
 STAGE_ORDER = ("ingest", "clean", "extract", "filter", "detect", "segment", "assemble")
 
@@ -30,6 +31,20 @@ class StageAccount:
     seconds: float = 0.0
     shards: int = 0
     skipped: int = 0
+
+    @property
+    def asked_a_model(self) -> bool:
+        """Whether there was anything to ask a language model, or to remember of one."""
+        return "units" in self.usage or "requests" in self.usage
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for programs; times are seconds, None where nothing was timed."""
+        values = {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(self).items()}
+        if self.asked_a_model:
+            values["latency_median_s"] = latency_s(self.usage, 0.5)
+            values["latency_95_percent_s"] = latency_s(self.usage, 0.95)
+            values["gpu_s"] = gpu_s(self.usage)
+        return values
 
     def add(self, manifest: Manifest, *, skipped: bool = False) -> None:
         """Count a part; the seconds of a skipped one were spent in an earlier run."""
@@ -54,11 +69,7 @@ class DatasetAccount:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for programs."""
-        stages = [
-            {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(stage).items()}
-            for stage in self.stages
-        ]
-        return {"dataset": self.dataset, "stages": stages}
+        return {"dataset": self.dataset, "stages": [stage.as_json() for stage in self.stages]}
 
     @property
     def computed_shards(self) -> int:

@@ -57,7 +57,7 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     store.require_writable()
     source = dataset_source(settings.dataset, Path(settings.source) if settings.source else None)
     records = source.reader.records()[: settings.limit]
-    parts = _parts(settings.dataset, records, settings.shard_size or source.shard_size)
+    parts = parts_of(settings.dataset, records, settings.shard_size or source.shard_size)
     _refuse_stale_parts(store, settings.dataset, parts)
     stages = _stages(settings, source, parts, choose_engines(settings, taxonomy), taxonomy)
     return Pipeline(store, tuple(parts), {stage.name: stage for stage in stages})
@@ -66,7 +66,8 @@ def pipeline(settings: BuildSettings) -> Pipeline:
 Records = tuple[SourceRecord, ...]
 
 
-def _parts(dataset: str, records: list[SourceRecord], size: int) -> dict[Part, Records]:
+def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part, Records]:
+    """The parts of a dataset, each with its records; `size` records a part, splits apart."""
     by_split: dict[str, list[SourceRecord]] = {}
     for record in records:
         by_split.setdefault(record.split, []).append(record)

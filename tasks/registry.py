@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cache
+from typing import TYPE_CHECKING
 
 from storage.store import Store
-from tasks.engines import AssertionClassifier, Cleaner, Detector, Extractor, Segmenter
+from tasks.engines import (
+    AssertionClassifier,
+    Cleaner,
+    Detector,
+    Extractor,
+    Fingerprint,
+    Segmenter,
+)
 from tasks.llm.chat import ChatEngine
 from tasks.settings import BuildSettings, LlmSettings
 from taxonomy.targets import Taxonomy
+
+if TYPE_CHECKING:
+    from tasks.llm.answers import Memories
+    from tasks.llm.protocols import TextEngines
 
 
 @dataclass(frozen=True)
@@ -33,38 +45,85 @@ def choose_engines(settings: BuildSettings, taxonomy: Taxonomy) -> Engines:
     from tasks.atlas import AtlasDetector
     from tasks.hounsfield import HounsfieldSegmenter
 
-    embedded = _embedded_text_engines(taxonomy)
-    by_model = _model_text_engines(settings, settings.llm, taxonomy) if settings.llm else embedded
+    text = _text_engines(settings, taxonomy)
     return Engines(
-        cleaner=(by_model if settings.cleaner == "llm" else embedded)[0],
-        extractor=(by_model if settings.extractor == "llm" else embedded)[1],
-        filter=(by_model if settings.filter == "llm" else embedded)[2],
+        cleaner=text.cleaner,
+        extractor=text.extractor,
+        filter=text.filter,
         detector={"atlas": AtlasDetector}[settings.detector](),
         segmenter={"hounsfield": HounsfieldSegmenter}[settings.segmenter](),
     )
 
 
-TextEngines = tuple[Cleaner, Extractor, AssertionClassifier]
+def _text_engines(settings: BuildSettings, taxonomy: Taxonomy) -> TextEngines:
+    if settings.llm is None:
+        return _embedded_text_engines(taxonomy)
+    from tasks.llm.answers import Memories, RememberingEngine
+
+    memories = Memories(Store(settings.store))
+    chat = RememberingEngine(_metered_engine(settings.llm), memories)
+    return text_engines_asking(chat, memories, settings, settings.llm, taxonomy)
+
+
+def text_engines_asking(
+    chat: ChatEngine,
+    memories: Memories,
+    settings: BuildSettings,
+    llm: LlmSettings,
+    taxonomy: Taxonomy,
+) -> TextEngines:
+    """The text engines of a run whose steps with the engine `llm` ask `chat`.
+
+    Args:
+        chat: the model, or what stands in for it.
+        memories: what has been answered before.
+        settings: which steps ask a model; the others keep their embedded engine.
+        llm: by which protocol.
+        taxonomy: the targets that may be named.
+    """
+    from tasks.llm.protocols import TextEngines, text_engines
+
+    embedded = _embedded_text_engines(taxonomy)
+    by_model = text_engines(llm.protocol, chat, memories, taxonomy, settings.dataset)
+    return TextEngines(
+        cleaner=(by_model if settings.cleaner == "llm" else embedded).cleaner,
+        extractor=(by_model if settings.extractor == "llm" else embedded).extractor,
+        filter=(by_model if settings.filter == "llm" else embedded).filter,
+    )
 
 
 def _embedded_text_engines(taxonomy: Taxonomy) -> TextEngines:
     from tasks.assertions import ContextClassifier
     from tasks.cleaning import RulesCleaner
     from tasks.lexicon import LexiconExtractor
+    from tasks.llm.protocols import TextEngines
 
-    return RulesCleaner(), LexiconExtractor(taxonomy), ContextClassifier(taxonomy)
+    return TextEngines(RulesCleaner(), LexiconExtractor(taxonomy), ContextClassifier(taxonomy))
 
 
-def _model_text_engines(
-    settings: BuildSettings, llm: LlmSettings, taxonomy: Taxonomy
-) -> TextEngines:
-    from tasks.llm.answers import Memories, RememberingEngine
-    from tasks.llm.protocols import text_engines
+@cache
+def _metered_engine(settings: LlmSettings) -> ChatEngine:
+    """The chat engine with a clock, one per process; batch files take no time that we see."""
+    from tasks.llm.metering import MeteredEngine
 
-    memories = Memories(Store(settings.store))
-    chat = RememberingEngine(chat_engine(llm), memories)
-    made = text_engines(llm.protocol, chat, memories, taxonomy, settings.dataset)
-    return made.cleaner, made.extractor, made.filter
+    if settings.batch is not None:
+        return chat_engine(settings)
+    servers = len(settings.server.base_urls) if settings.server else 1
+    return MeteredEngine(chat_engine(settings), servers)
+
+
+def chat_fingerprint(settings: LlmSettings) -> Fingerprint:
+    """That of `chat_engine`, without an engine: no address is looked up and no key is read."""
+    from tasks.llm import batch_file, openai_server, vllm_engine
+
+    if settings.vllm is not None:
+        return vllm_engine.VllmEngine(settings.vllm).fingerprint
+    if settings.server is not None:
+        identity = settings.server.identity()
+        return {"name": "openai", "version": openai_server.VERSION, **identity}
+    if settings.batch is not None:
+        return batch_file.BatchAnswers([], settings.batch).fingerprint
+    raise ValueError("settings that were checked name a place where the model runs")
 
 
 @cache

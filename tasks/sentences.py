@@ -39,6 +39,10 @@ _LAST_WORD = re.compile(r"[\w.]*\w(?=\W*$)")
 _MARKER_ALONE = re.compile(r"\s*\(?\d{1,2}\s*")
 _ITEM = re.compile(r"\s*\(?(\d{1,2})[.)]\s")
 _LINE_OPENER = re.compile(r"[-*•·–]\s|\(?\d{1,2}[.)]\s|[A-Z][a-z]|[A-Z]\b|X{2,}")
+_CAPITALS = re.compile(r"[A-Z]{2,}")
+_SHORT_LINE = 60
+"""Characters; text is wrapped later than that, so a shorter line ends where it was meant to."""
+
 _LABEL = re.compile(r"[A-Z][\w /-]*:$")
 
 
@@ -107,12 +111,19 @@ def _ends_sentence(before: str, after: str, match: re.Match[str]) -> bool:
 def _line_ends_sentence(before: str, after: str, gap: str) -> bool:
     if gap.count("\n") > 1 or not before.strip():
         return True
-    if not _LINE_OPENER.match(after):
+    if not (_LINE_OPENER.match(after) or _opens_without_a_capital(before, after)):
         return False
     if _LABEL.match(before.strip()):
         return False
     last = _LAST_WORD.search(before)
     return not (before.rstrip().endswith(",") or (last and last[0].lower() in _DANGLING))
+
+
+def _opens_without_a_capital(before: str, after: str) -> bool:
+    """Whether a line opens a sentence although no capital tells: all are capitals, or none are."""
+    line = before.rsplit("\n", 1)[-1]
+    tells_nothing = _CAPITALS.match(after) or before.lstrip()[0].islower()
+    return len(line) < _SHORT_LINE and bool(tells_nothing)
 
 
 def _word_may_end(word: str, following: str) -> bool:

@@ -27,12 +27,13 @@ _NIFTI2_HEADER_SIZE = 540
 def read(path: Path) -> Volume:
     """Load a NIfTI file as a CT volume."""
     with decoding(path, "NIfTI"), _opened(path) as (stream, image):
-        shape, affine = _grid(path, image)
+        shape, stored_affine = _grid(path, image)
         proxy = image.dataobj
         stored = proxy.get_unscaled().reshape(shape)
         _drain(stream)
-        stored, affine = to_ras(stored, affine)
-        return Volume(to_hounsfield(stored, proxy.slope, proxy.inter), affine)
+        stored, affine = to_ras(stored, stored_affine)
+        hu = to_hounsfield(stored, proxy.slope, proxy.inter)
+        return Volume(hu, affine, stored_affine=stored_affine)
 
 
 def describe(path: Path) -> ImageDescription:

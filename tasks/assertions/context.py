@@ -19,7 +19,7 @@ from tasks.sentences import split_sentences
 from taxonomy.targets import Taxonomy, load_taxonomy
 from taxonomy.words import HYPHENS, tokenize
 
-VERSION = "2"
+VERSION = "3"
 _ARTICLES = frozenset({"the", "a", "an"})
 
 Span = tuple[int, int, bool]

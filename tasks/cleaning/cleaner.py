@@ -17,7 +17,7 @@ from tasks.cleaning.rules import MARK, SWEEPING_MARK, Rule, Rules, load_rules
 from tasks.engines import CleanedText, Fingerprint
 from tasks.sentences import split_sentences
 
-VERSION = "2"
+VERSION = "3"
 
 _LIST_MARKER = re.compile(r"\s*(?:\(?\d{1,2}[.)]|[-*•·–])\s+")
 _SPACES = re.compile(r"\s+")

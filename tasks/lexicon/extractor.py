@@ -14,7 +14,7 @@ from tasks.lexicon.vocabulary import compile_terms, load_vocabulary, vocabulary_
 from tasks.sentences import split_sentences
 from taxonomy.targets import Taxonomy
 
-_VERSION = "2"
+_VERSION = "3"
 _REMEMBERED = 1 << 15
 """Sentences kept with their phrases: reports repeat themselves about three to one."""
 

@@ -1,10 +1,9 @@
 """The memory of answers: what a model has said once is not asked again.
 
-Answers are kept in the store, below `answers/<owner>/`, as immutable Parquet segments with unique
-names: several processes may add to it at once, and none ever touches a segment of another. What
-identifies an answer is a digest of everything that decides it, so it serves every dataset, run
-and restart. Each chunk of questions is written before the next one is asked, so that a process
-that is killed loses the chunk it was at.
+Answers are kept in the store, below `answers/<owner>/`, in segments that several processes may add
+to at once (`tasks.llm.segments`). What identifies an answer is a digest of everything that decides
+it, so it serves every dataset, run and restart. Each chunk of questions is written before the next
+one is asked, so that a process that is killed loses the chunk it was at.
 """
 
 from __future__ import annotations
@@ -13,23 +12,21 @@ import hashlib
 import json
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from storage.store import Store
 from tasks.engines import Failure, Fingerprint
 from tasks.llm.chat import ChatEngine, ChatRequest, Completion
+from tasks.llm.segments import Segments
 from tasks.usage import consume
 
 Ask = Callable[[Sequence[str]], Mapping[str, str]]
 """Answers the questions behind some keys; a key left out could not be answered."""
 
-_SEGMENT = pa.schema([("key", pa.string()), ("answer", pa.large_string())])
 _FIRST_CHUNK = 16
 _BRISK_SECONDS = 30.0
 _SLOW_SECONDS = 120.0
@@ -43,30 +40,47 @@ def digest(*values: Any) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-class AnswerMemory:
-    """Answers of one owner by key; safe between threads and between processes.
+def is_json(answer: str) -> bool:
+    """Whether an answer is JSON, as all that is kept is written."""
+    try:
+        json.loads(answer)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
-    damaged: segments that could not be read; their answers are asked again.
-    """
+
+class AnswerMemory:
+    """Answers of one owner by key, each JSON; safe between threads and between processes."""
 
     def __init__(self, store: Store, owner: Fingerprint, *, writes: bool = True) -> None:
         """A memory that does not write forgets at its end what it has been told."""
-        self._store = store
-        self._folder = f"answers/{digest(dict(owner))}"
+        self._segments = Segments(store, f"answers/{digest(dict(owner))}")
         self._writes = writes
         self._lock = threading.Lock()
-        self._segments: set[str] = set()
         self._found: dict[str, tuple[pa.ChunkedArray, int]] = {}
+        self._forgotten: set[str] = set()
         self._asked: dict[str, threading.Event] = {}
         self._size = 0
-        self.damaged = 0
 
-    def get(self, key: str) -> str | None:
-        """The answer under a key, as far as `refresh` has seen."""
+    @property
+    def damaged(self) -> int:
+        """Segments that could not be read; their answers are asked again."""
+        return len(self._segments.damaged)
+
+    def get(self, key: str, is_sound: Callable[[str], bool] = is_json) -> str | None:
+        """The answer under a key, as far as `refresh` has seen.
+
+        One that is not sound is forgotten, and counted as `memory_damaged`.
+        """
         if (found := self._found.get(key)) is None:
             return None
         answers, row = found
-        return str(answers[row].as_py())
+        answer = str(answers[row].as_py())
+        if is_sound(answer):
+            return answer
+        self._found.pop(key, None)
+        consume(memory_damaged=1)
+        return None
 
     def put(self, answers: Mapping[str, str]) -> None:
         """Keep answers as one segment; where a key has an answer, the first one stays.
@@ -76,47 +90,51 @@ class AnswerMemory:
         """
         if not answers:
             return
-        rows = {"key": list(answers), "answer": list(answers.values())}
-        table = pa.table(rows, schema=_SEGMENT)
         if self._writes:
-            sink = pa.BufferOutputStream()
-            pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-            path = f"{self._folder}/{uuid.uuid4().hex}.parquet"
-            self._store.write(path, sink.getvalue().to_pybytes())
-            with self._lock:
-                self._segments.add(path)
-        self._add(table)
+            self._segments.append(answers)
+        self._forgotten.difference_update(answers)
+        self._add(list(answers), pa.chunked_array([list(answers.values())], pa.large_string()))
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Take answers back that turned out to be of no use; other processes follow.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        if keys:
+            if self._writes:
+                self._segments.append(dict.fromkeys(keys))
+            self._drop(keys)
 
     def refresh(self) -> None:
         """Read the segments that have come since the last time, by whichever process.
 
         Raises:
-            StoreError: if the store cannot be listed or read.
+            StoreError: if the store cannot be listed, read or written.
         """
-        for path in self._store.list(self._folder, ".parquet"):
-            with self._lock:
-                if path in self._segments:
-                    continue
-                self._segments.add(path)
-            try:
-                content = pa.BufferReader(self._store.read(path) or b"")
-                table = pq.read_table(content, page_checksum_verification=True)
-                self._add(table.cast(_SEGMENT))
-            except (pa.ArrowException, OSError, ValueError):
-                self.damaged += 1
+        for table in self._segments.news():
+            answers = table.column("answer")
+            self._add(table.column("key").to_pylist(), answers)
+        if self._writes:
+            self._segments.merge()
 
     def recall_or_ask(
-        self, keys: Sequence[str], ask: Ask, first: int = _FIRST_CHUNK
+        self,
+        keys: Sequence[str],
+        ask: Ask,
+        first: int = _FIRST_CHUNK,
+        is_sound: Callable[[str], bool] = is_json,
     ) -> dict[str, str]:
         """The answers to some questions, the unknown ones asked in chunks and kept at once.
 
         A question that another thread is asking is waited for. Chunks grow from `first` as long
-        as they are answered briskly: a chunk is what a killed process loses.
+        as they are answered briskly: a chunk is what a killed process loses. An answer from the
+        memory that is not sound is asked for again.
         """
         self.refresh()
         waiting = dict.fromkeys(keys)
         while waiting:
-            mine, theirs = self._claim(list(waiting))
+            mine, theirs = self._claim([key for key in waiting if self.get(key, is_sound) is None])
             try:
                 for chunk in self._paced(mine, first):
                     self.put(ask(chunk))
@@ -161,11 +179,24 @@ class AnswerMemory:
             for key in keys:
                 self._asked.pop(key).set()
 
-    def _add(self, table: pa.Table) -> None:
-        answers = table.column("answer")
+    def _add(self, keys: Iterable[str | None], answers: pa.ChunkedArray) -> None:
+        gone = {i for i, valid in enumerate(answers.is_valid().to_pylist()) if not valid}
+        forgotten: set[str] = set()
         with self._lock:
-            for row, key in enumerate(table.column("key").to_pylist()):
-                self._found.setdefault(key, (answers, row))
+            for row, key in enumerate(keys):
+                if key is None:
+                    continue
+                if row in gone:
+                    forgotten.add(key)
+                elif key not in self._forgotten:
+                    self._found.setdefault(key, (answers, row))
+        self._drop(forgotten)
+
+    def _drop(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._forgotten.add(key)
+                self._found.pop(key, None)
 
 
 class Memories:
@@ -219,8 +250,19 @@ class RememberingEngine:
                     answers[key] = json.dumps(asdict(completion), ensure_ascii=False)
             return answers
 
-        known = self._memory.recall_or_ask(keys, ask)
+        known = self._memory.recall_or_ask(keys, ask, is_sound=_is_completion)
         consume(cache_hits=len(keys) - len(asked))
         return [
             Completion(**json.loads(known[key])) if key in known else failures[key] for key in keys
         ]
+
+    def forget(self, requests: Sequence[ChatRequest]) -> None:
+        """Answers that turned out to be of no use: asked again, they are put to the model anew."""
+        self._memory.forget({digest(asdict(request)) for request in requests})
+
+
+def _is_completion(answer: str) -> bool:
+    try:
+        return isinstance(Completion(**json.loads(answer)).text, str)
+    except (TypeError, ValueError, RecursionError):
+        return False

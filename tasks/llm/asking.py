@@ -8,11 +8,11 @@ it is a failure with its reason: never dropped, never guessed.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from tasks.engines import Failure
-from tasks.llm.answers import AnswerMemory, digest
+from tasks.llm.answers import AnswerMemory, RememberingEngine, digest
 from tasks.llm.chat import ChatEngine, ChatRequest, Completion
 from tasks.usage import consume
 
@@ -90,24 +90,56 @@ def ask(
 
 def _with_retries(chat: ChatEngine, step: Step[U], units: Sequence[U]) -> list[Any | Failure]:
     outcomes: dict[int, Any | Failure] = {}
+    complaints: dict[int, str] = {}
     batches = list(_packed(step, units))
-    complaints = [""] * len(batches)
     for attempt in range(ATTEMPTS):
         if attempt:
             consume(units_asked_again=len(batches))
-        asked = [[units[i] for i in batch] for batch in batches]
-        requests = [step.request(*about) for about in zip(asked, complaints, strict=True)]
-        again: list[int] = []
-        for batch, about, completion in zip(batches, asked, chat.complete(requests), strict=True):
-            answers, is_final = _read(step, about, completion)
-            outcomes.update(zip(batch, answers, strict=True))
-            if not is_final:
-                again += [i for i in batch if isinstance(outcomes[i], Failure)]
+        again = _attempt(chat, step, units, batches, complaints, outcomes)
         if not again:
             break
         batches = [[i] for i in again]
-        complaints = [outcomes[i].detail for i in again]
+        for i in again:
+            if (fault := outcomes[i]).reason != "prompt_too_long":
+                # All faults so far: the words that were in vain before would be so again.
+                before = f"{complaints[i]}; then: " if i in complaints else ""
+                complaints[i] = before + fault.detail
     return [outcomes[i] for i in range(len(units))]
+
+
+def _attempt(
+    chat: ChatEngine,
+    step: Step[U],
+    units: Sequence[U],
+    batches: Sequence[Sequence[int]],
+    complaints: Mapping[int, str],
+    outcomes: dict[int, Any | Failure],
+) -> list[int]:
+    """Ask once, note what came of each unit, and give the numbers of those to be asked again.
+
+    An answer of which a part is asked again has served its time: what it said of the other units
+    is remembered by itself, and remembered as a whole it would only keep its fault.
+    """
+    asked = [[units[i] for i in batch] for batch in batches]
+    requests = [
+        step.request(about, complaints.get(batch[0], ""))
+        for about, batch in zip(asked, batches, strict=True)
+    ]
+    again: list[int] = []
+    useless: list[ChatRequest] = []
+    completions = chat.complete(requests)
+    for batch, about, request, completion in zip(
+        batches, asked, requests, completions, strict=True
+    ):
+        answers, is_final = _read(step, about, completion)
+        outcomes.update(zip(batch, answers, strict=True))
+        failed = [] if is_final else [i for i in batch if isinstance(outcomes[i], Failure)]
+        again += failed
+        if failed and isinstance(completion, Completion):
+            useless.append(request)
+    if isinstance(chat, RememberingEngine):
+        chat.forget(useless)
+    return again
 
 
 def _read(

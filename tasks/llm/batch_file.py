@@ -148,7 +148,8 @@ class BatchAnswers:
                 if read := _read_line(file.readline()):
                     return read[1]
         return Failure(
-            "not_in_batch", "The batch's answers do not hold this request: run it again."
+            "not_in_batch",
+            "The batch answers do not hold this request: run `vividmed batch` again.",
         )
 
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from storage.store import Store
-from tasks.engines import CleanedText, Failure, Fingerprint, Phrase
+from tasks.engines import Failure, Fingerprint
 from tasks.llm.answers import Memories, RememberingEngine
 from tasks.llm.batch_file import BatchAnswers
-from tasks.llm.chat import ChatRequest, Completion
-from tasks.llm.protocols import ProtocolName, text_engines
+from tasks.llm.chat import ChatRequest, Completion, EngineError
+from tasks.llm.plan import usage_of_steps
 from tasks.llm.settings import BatchSettings
-from taxonomy.targets import Taxonomy
+from tasks.registry import text_engines_asking
+from tasks.settings import BuildSettings, LlmSettings
+from tasks.stage import MAY_SUCCEED_LATER
+from taxonomy.targets import Taxonomy, load_taxonomy
 
 
 def batch_answers(settings: BatchSettings) -> BatchAnswers:
@@ -25,51 +30,101 @@ def batch_answers(settings: BatchSettings) -> BatchAnswers:
     Raises:
         EngineError: if a file cannot be read.
     """
-    pattern = Path(settings.answers)
-    return BatchAnswers(sorted(pattern.parent.glob(pattern.name)), settings)
+    return BatchAnswers(answer_files(settings), settings)
+
+
+def answer_files(settings: BatchSettings) -> list[Path]:
+    """The files that `answers` names or matches, sorted; `**` stands for folders at any depth."""
+    pattern = Path(settings.answers).expanduser()
+    if pattern.is_file():
+        return [pattern]
+    root = Path(pattern.anchor)
+    found = root.glob(str(pattern.relative_to(pattern.anchor)))
+    return sorted(path for path in found if path.is_file())
+
+
+def require_answers(
+    shards: Sequence[pa.Table], settings: BuildSettings, llm: LlmSettings, batch: BatchSettings
+) -> None:
+    """See to it that a build finds every answer that batch files are to give.
+
+    Without this a request that was never asked would look like one that the model failed at. A
+    request that vLLM could not answer is no obstacle: its reports are set aside with the reason.
+
+    Args:
+        shards: the `studies` tables of the build's parts.
+        settings: the build's.
+        llm: their section of the same name.
+        batch: model, sampling, and the answers so far.
+
+    Raises:
+        EngineError: if answers are missing, with their number.
+    """
+    collector = _collect(shards, settings, llm, batch, load_taxonomy())
+    if not collector.missing:
+        return
+    files = len(answer_files(batch))
+    raise EngineError(
+        f"{len(collector.missing):,} of {collector.asked:,} requests have no answer (files that "
+        f"match {batch.answers}: {files or 'none'}): run `vividmed batch {settings.dataset}` "
+        "again, `vllm run-batch` on what it writes, and then this command; nothing was set aside."
+    )
 
 
 def unanswered_requests(
-    texts: Sequence[str],
-    protocol: ProtocolName,
-    settings: BatchSettings,
-    store: Store,
+    shards: Sequence[pa.Table],
+    settings: BuildSettings,
+    llm: LlmSettings,
+    batch: BatchSettings,
     taxonomy: Taxonomy,
-    dataset: str,
 ) -> list[ChatRequest]:
-    """What the three steps over some section texts have yet to ask.
+    """What the text steps of a build have yet to ask, or to ask again.
+
+    The store's memory of answers takes in what the files answer, sentence by sentence, so that a
+    build finds it however it packs sentences into requests. What vLLM could not answer for reasons
+    of its own, such as an error in the middle of a batch, is asked again.
 
     Args:
-        texts: findings and impressions as the dataset has them.
-        protocol: how the model is asked.
-        settings: model, sampling, and the answers so far.
-        store: its memory of answers takes in what the files answer, sentence by sentence, so that
-            a build finds it however it packs sentences into requests.
+        shards: the `studies` tables of the build's parts.
+        settings: the build's.
+        llm: their section of the same name.
+        batch: model, sampling, and the answers so far.
         taxonomy: the targets that may be named.
-        dataset: whose prompts to use.
     """
-    collector = _Collector(batch_answers(settings))
-    memories = Memories(store)
+    collector = _collect(shards, settings, llm, batch, taxonomy)
+    return collector.missing + collector.failed
+
+
+def _collect(
+    shards: Sequence[pa.Table],
+    settings: BuildSettings,
+    llm: LlmSettings,
+    batch: BatchSettings,
+    taxonomy: Taxonomy,
+) -> _Collector:
+    collector = _Collector(batch_answers(batch))
+    memories = Memories(Store(settings.store))
     chat = RememberingEngine(collector, memories)
-    engines = text_engines(protocol, chat, memories, taxonomy, dataset)
-    cleaned = engines.cleaner.clean(texts)
-    kept = [text.text for text in cleaned if isinstance(text, CleanedText) and text.text]
-    found = dict(zip(kept, engines.extractor.extract(kept), strict=True))
-    phrases = {
-        text: [phrase for phrase in answer if isinstance(phrase, Phrase)]
-        for text, answer in found.items()
-        if not isinstance(answer, Failure)
-    }
-    engines.filter.classify(list(phrases), list(phrases.values()))
-    return collector.missing
+    engines = text_engines_asking(chat, memories, settings, llm, taxonomy)
+    # All shards at once: which sentences share a request must not depend on which shards had an
+    # answer before, or every round would ask for other requests than the last one wrote.
+    usage_of_steps([pa.concat_tables(shards)], engines, settings, taxonomy)
+    return collector
 
 
 class _Collector:
-    """Answers from the files, and keeps what they do not hold."""
+    """Answers from the files, and keeps what they do not hold.
+
+    asked: how many requests there were, those that the memory answers apart.
+    missing: requests that the files do not hold.
+    failed: requests that failed for a reason that may pass.
+    """
 
     def __init__(self, answers: BatchAnswers) -> None:
         self._answers = answers
+        self.asked = 0
         self.missing: list[ChatRequest] = []
+        self.failed: list[ChatRequest] = []
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -79,9 +134,10 @@ class _Collector:
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
         """One answer per request, order kept."""
         answers = self._answers.complete(requests)
-        self.missing += [
-            request
-            for request, answer in zip(requests, answers, strict=True)
-            if isinstance(answer, Failure) and answer.reason == "not_in_batch"
-        ]
+        self.asked += len(requests)
+        for request, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, Failure) and answer.reason == "not_in_batch":
+                self.missing.append(request)
+            elif isinstance(answer, Failure) and answer.reason in MAY_SUCCEED_LATER:
+                self.failed.append(request)
         return answers

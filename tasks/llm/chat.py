@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from tasks.engines import Failure, Fingerprint
-from tasks.usage import consume
+from tasks.usage import consume, latencies
 
 
 class EngineError(Exception):
@@ -70,11 +70,15 @@ class ChatEngine(Protocol):
 
 
 def account(answers: Sequence[Completion | Failure], retries: int = 0) -> None:
-    """Count what a batch of answers took, for the shard that asked."""
+    """Count what a batch of answers took, for the shard that asked.
+
+    An answer that came in no time was not timed: batch files do not tell.
+    """
     completions = [answer for answer in answers if isinstance(answer, Completion)]
     consume(
         requests=len(answers),
         tokens_in=sum(completion.tokens_in for completion in completions),
         tokens_out=sum(completion.tokens_out for completion in completions),
         retries=retries,
+        **latencies(completion.seconds for completion in completions if completion.seconds),
     )

@@ -43,12 +43,14 @@ class Endpoint:
 
     up: whether the server was reached and passed its handshake since it was last seen down.
     schema_field: how it takes a schema, once a probe has shown that it honours it.
+    trouble: what it said at its handshake instead of being ready, if it said anything.
     """
 
     def __init__(self, base_url: str, settings: ServerSettings, api_key: str | None) -> None:
         self.base_url = base_url
         self.up = False
         self.schema_field: SchemaField | None = None
+        self.trouble = ""
         self.in_flight = 0
         self._settings = settings
         self._headers = {"Content-Type": "application/json"}

@@ -51,7 +51,7 @@ class Fleet:
         except TimeoutError:
             self._end_handshakes()
             raise EngineError(
-                f"No model server answered at {', '.join(self._settings.base_urls)} for "
+                f"No model server answered at {', '.join(map(_with_trouble, self.endpoints))} for "
                 f"{self._settings.server_wait_s:g} s: start it and run again; "
                 "what was answered so far is kept."
             ) from None
@@ -94,3 +94,8 @@ class Fleet:
         finally:
             del self._handshakes[endpoint]
             self._news.set()
+
+
+def _with_trouble(endpoint: Endpoint) -> str:
+    said = f" (it says: {endpoint.trouble})" if endpoint.trouble else ""
+    return endpoint.base_url + said

@@ -11,6 +11,7 @@ import asyncio
 import json
 import secrets
 import string
+import time
 
 import httpx
 
@@ -21,51 +22,68 @@ from tasks.llm.settings import ServerSettings
 from tasks.llm.wire import SCHEMA_FIELDS, SchemaField
 
 _POLL_S = 0.5
+_BROKEN_AFTER_S = 60.0
+"""A server that is healthy by its own account and answers nothing but errors is not loading."""
+
 _NO_HEALTH_PAGE = {httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.UNAUTHORIZED}
 
 
 async def shake_hands(endpoint: Endpoint, settings: ServerSettings, constrained: bool) -> None:
     """Wait until the server is up, then check its model and, if asked, its constraint.
 
-    Waits for as long as it takes; the caller sets the bound.
+    Waits for as long as it takes; the caller sets the bound. What keeps the server from being
+    ready is left in `endpoint.trouble`.
 
     Raises:
         EngineError: if the server is up but cannot do the work.
     """
+    errors_since: float | None = None
     while True:
         while not await _is_healthy(endpoint):
             await asyncio.sleep(_POLL_S)
         await _check_model(endpoint, settings.model)
         if not constrained:
             return
-        try:
-            endpoint.schema_field = await _find_schema_field(endpoint, settings.retries)
-        except ConnectionError:
-            await asyncio.sleep(_POLL_S)
-            continue
-        return
+        found = await _find_schema_field(endpoint, settings.retries)
+        if not isinstance(found, Setback):
+            endpoint.schema_field = found
+            return
+        endpoint.trouble = found.detail
+        if found.reason != "server_error":
+            errors_since = None
+        elif errors_since is None:
+            errors_since = time.monotonic()
+        elif time.monotonic() - errors_since > _BROKEN_AFTER_S:
+            raise EngineError(
+                f"{endpoint.base_url} answers every request with an error ({found.detail}): see "
+                "its log, and run again; what was answered so far is kept."
+            )
+        await asyncio.sleep(_POLL_S)
 
 
-async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField:
+async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField | Setback:
     """The first way of carrying a schema that really constrains the answer.
+
+    A setback, if the server went down meanwhile or only says that it is busy: a full queue tells
+    nothing of schemas.
 
     Raises:
         EngineError: if none does.
-        ConnectionError: if the server went down meanwhile, or only says that it is busy.
     """
     seen: list[str] = []
-    is_busy = True
+    setbacks: list[Setback] = []
     for field in SCHEMA_FIELDS:
         word = "".join(secrets.choice(string.ascii_lowercase) for _ in range(10))
         outcome = await _ask_patiently(endpoint, _probe(word), field, retries)
         if isinstance(outcome, Completion) and _follows(outcome.text, word):
             return field
-        if isinstance(outcome, Setback) and outcome.reason == "unreachable":
-            raise ConnectionError(outcome.detail)
-        is_busy = is_busy and isinstance(outcome, Setback)
+        if isinstance(outcome, Setback):
+            if outcome.reason == "unreachable":
+                return outcome
+            setbacks.append(outcome)
         seen.append(f"{field}: {_shown(outcome)}")
-    if is_busy:  # a full queue tells nothing of schemas
-        raise ConnectionError(seen[-1])
+    if len(setbacks) == len(seen):
+        return setbacks[-1]
     raise EngineError(
         f"{endpoint.base_url} does not hold its answers to a JSON schema, whichever way it is "
         f"sent ({'; '.join(seen)}): serve the model with vLLM, SGLang or llama.cpp, or choose "

@@ -11,14 +11,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tasks.engines import Assertion, CleanedText, Failure, Fingerprint, Phrase
+from tasks.engines import Assertion, CleanedText, Failure, Phrase
 from tasks.llm.answers import Memories
-from tasks.llm.asking import MALFORMED, ask
+from tasks.llm.asking import MALFORMED
 from tasks.llm.chat import ChatEngine, ChatRequest
 from tasks.llm.names import TargetNames
 from tasks.llm.phrases import PhraseBuilder
 from tasks.llm.prompting import Prompt, load_prompt, protocol_fingerprint
 from tasks.llm.rewriting import rewrite_fault
+from tasks.llm.step_engine import StepEngine
 from tasks.llm.units import level_spaces, places_of
 from taxonomy.targets import Taxonomy
 
@@ -109,31 +110,26 @@ class InlineFilterStep(_WholeText):
         return [[tag.start for tag in kept]]
 
 
-class InlineCleaner:
+class InlineCleaner(StepEngine[str]):
     """Takes the cleaned text as the model writes it."""
 
     def __init__(
         self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
     ) -> None:
         """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        self.step = InlineCleanStep(chat, dataset, TargetNames(taxonomy))
-        self._chat = chat
-        self._memory = memories.of(self.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Protocol, version, prompt digest, and the chat engine's own."""
-        return self.step.fingerprint
+        step = InlineCleanStep(chat, dataset, TargetNames(taxonomy))
+        super().__init__(step, chat, memories)
+        self._triggers = step.prompt.only_if
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts, order kept; removed are the sentences that are not there again."""
-        triggers = self.step.prompt.only_if
-        asked = [t for t in texts if not triggers or any(word in t.lower() for word in triggers)]
-        answers = dict(zip(asked, ask(self._chat, self._memory, self.step, asked), strict=True))
+        words = self._triggers
+        asked = [t for t in texts if not words or any(word in t.lower() for word in words)]
+        answers = self.answers(asked)
         return [_cleaned(text, answers.get(text, text)) for text in texts]
 
 
-class InlineExtractor:
+class InlineExtractor(StepEngine[str]):
     """Takes phrases from the tags that the model writes into the text."""
 
     def __init__(
@@ -141,24 +137,18 @@ class InlineExtractor:
     ) -> None:
         """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
         self._names = TargetNames(taxonomy)
-        self.step = InlineExtractStep(chat, dataset, self._names, taxonomy.digest("lexicon"))
-        self._chat = chat
+        step = InlineExtractStep(chat, dataset, self._names, taxonomy.digest("lexicon"))
+        super().__init__(step, chat, memories)
         self._builder = PhraseBuilder(taxonomy)
-        self._memory = memories.of(self.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Protocol, version, prompt and taxonomy digests, and the chat engine's own."""
-        return self.step.fingerprint
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
         """Phrases of each text; one that did not come back as it was fails whole."""
-        answers = ask(self._chat, self._memory, self.step, texts)
+        answers = self.answers(texts)
         return [
             answer
-            if isinstance(answer, Failure)
+            if isinstance(answer := answers[text], Failure)
             else [self._phrase(text, Tag(*tag)) for tag in answer]
-            for text, answer in zip(texts, answers, strict=True)
+            for text in texts
         ]
 
     def _phrase(self, text: str, tag: Tag) -> Phrase | Failure:
@@ -174,27 +164,19 @@ class InlineExtractor:
         return Phrase(tag.start, tag.end, target, said)
 
 
-class InlineFilter:
+class InlineFilter(StepEngine[str]):
     """Counts a phrase as present if its tag stays, as the paper does: a hedged one is absent."""
 
     def __init__(self, chat: ChatEngine, memories: Memories, dataset: str) -> None:
         """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        self.step = InlineFilterStep(chat, dataset)
-        self._chat = chat
-        self._memory = memories.of(self.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Protocol, version, prompt digest, and the chat engine's own."""
-        return self.step.fingerprint
+        super().__init__(InlineFilterStep(chat, dataset), chat, memories)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
     ) -> list[list[Assertion | Failure]]:
         """One assertion per phrase, order kept."""
         given = [with_tags(text, own) for text, own in zip(texts, phrases, strict=True)]
-        asked = [unit for unit, own in zip(given, phrases, strict=True) if own]
-        answers = dict(zip(asked, ask(self._chat, self._memory, self.step, asked), strict=True))
+        answers = self.answers([u for u, own in zip(given, phrases, strict=True) if own])
         results: list[list[Assertion | Failure]] = []
         for unit, own in zip(given, phrases, strict=True):
             answer = answers.get(unit, [])

@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 from tasks.engines import Assertion, CleanedText, Failure, Fingerprint, Match, Phrase
 from tasks.llm.alignment import Proposal
 from tasks.llm.answers import AnswerMemory, Memories, digest
-from tasks.llm.asking import MALFORMED, UNITS_PER_REQUEST, ask
+from tasks.llm.asking import MALFORMED
 from tasks.llm.chat import ChatEngine, ChatRequest
 from tasks.llm.names import TargetNames
 from tasks.llm.phrases import PhraseBuilder
@@ -24,6 +24,7 @@ from tasks.llm.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.llm.reading import answer_bound, closed_object, read_json, require_numbers
 from tasks.llm.spans import (
     Changes,
+    SentenceStep,
     SpansExtractor,
     changes_schema,
     cleaned_text,
@@ -31,6 +32,7 @@ from tasks.llm.spans import (
     read_changes,
 )
 from tasks.llm.spans_filter import ASSERTIONS, SpansFilter
+from tasks.llm.step_engine import StepEngine
 from tasks.llm.units import Place, Unit, places_of, rejoin
 from taxonomy.targets import Taxonomy
 
@@ -64,10 +66,8 @@ class _Said(NamedTuple):
     match: Match
 
 
-class JointStep:
+class JointStep(SentenceStep):
     """Asks for everything about some sentences at once; answers annotations."""
-
-    units_per_request = UNITS_PER_REQUEST
 
     def __init__(self, chat: ChatEngine, dataset: str, taxonomy: Taxonomy) -> None:
         self._names = TargetNames(taxonomy)
@@ -75,10 +75,6 @@ class JointStep:
         self.fingerprint = protocol_fingerprint(
             NAME, VERSION, self.prompt, chat, taxonomy=taxonomy.digest("lexicon")
         )
-
-    def payload(self, unit: Unit) -> str | dict[str, str]:
-        """The sentence, with what stands before it if it needs that."""
-        return unit.payload()
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:
         """The request about some sentences."""
@@ -114,35 +110,29 @@ def _annotation(
     return Annotation(text, phrases)
 
 
-class JointCleaner:
+class JointCleaner(StepEngine[Unit]):
     """Cleans as the model says, and remembers what it says of phrases on the way."""
 
     def __init__(
         self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
     ) -> None:
         """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        self.step = JointStep(chat, dataset, taxonomy)
-        self._chat = chat
+        super().__init__(JointStep(chat, dataset, taxonomy), chat, memories)
         self._builder = PhraseBuilder(taxonomy)
-        self._memory = memories.of(self.fingerprint)
         self._learnt = _learnt(memories, self.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Protocol, version, prompt and taxonomy digests, and the chat engine's own."""
-        return self.step.fingerprint
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts; one with a sentence that could not be done fails whole."""
         of_texts = [places_of(text) for text in texts]
-        units = [place.unit for places in of_texts for place in places]
-        answers = iter(ask(self._chat, self._memory, self.step, units))
+        answers = self.answers([place.unit for places in of_texts for place in places])
         results: list[CleanedText | Failure] = []
         learnt: dict[str, str] = {}
         for text, places in zip(texts, of_texts, strict=True):
             said = [
-                answer if isinstance(answer, Failure) else Annotation(*answer)
-                for _, answer in zip(places, answers, strict=False)
+                answer
+                if isinstance(answer := answers[place.unit], Failure)
+                else Annotation(*answer)
+                for place in places
             ]
             cleaned = cleaned_text(
                 text, places, [a if isinstance(a, Failure) else a.text for a in said]

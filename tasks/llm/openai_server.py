@@ -3,7 +3,8 @@
 Reliability follows what such servers ask of a client (exponential back-off with full jitter, as in
 Brooker, "Exponential Backoff And Jitter", AWS 2015; `Retry-After`, RFC 9110). Trouble with one
 request ends as a `Failure` after a bounded number of attempts; trouble with the servers themselves
-ends the run with an `EngineError`, so that an outage never turns a data set into rejects.
+ends the run with an `EngineError`, so that an outage never turns a data set into rejects
+(`tasks.llm.doubt` tells the one from the other).
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from typing import cast
 
 from tasks.engines import Failure, Fingerprint
 from tasks.llm.chat import ChatRequest, Completion, EngineError, account
+from tasks.llm.doubt import Doubt
 from tasks.llm.endpoints import Endpoint, Setback
 from tasks.llm.fleet import Fleet
 from tasks.llm.settings import ServerSettings
+from tasks.waiting import result_of
 
 VERSION = "1"
 
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
+_ONE_LOOP = threading.Lock()
 
 
 class OpenAIServerEngine:
@@ -42,6 +46,7 @@ class OpenAIServerEngine:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._fleet = Fleet(settings, _api_key(settings.api_key_variable))
+        self._doubt = Doubt(self._answer_alone, settings.server_wait_s)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -56,15 +61,12 @@ class OpenAIServerEngine:
         `bad_answer`.
 
         Raises:
-            EngineError: if no request can be answered: servers down, wrong key or model, schema
-                not honoured.
+            EngineError: if no request can be answered: servers down or failing at everything,
+                wrong key or model, schema not honoured.
+            CalledOffError: if the surrounding run has ended.
         """
         future = asyncio.run_coroutine_threadsafe(self._complete(requests), _background_loop())
-        try:
-            answers, retries = future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        answers, retries = result_of(future)
         account(answers, retries)
         return answers
 
@@ -99,9 +101,15 @@ class OpenAIServerEngine:
         """
         retries = 0
         for index, request in pending:
-            answers[index], attempts = await self._answer(request)
+            answered_before = self._doubt.answered
+            outcome, attempts = await self._answer(request)
+            await self._doubt.weigh(request, outcome, answered_before)
+            answers[index] = outcome
             retries += attempts - 1
         return retries
+
+    async def _answer_alone(self, request: ChatRequest) -> Completion | Failure:
+        return (await self._answer(request))[0]
 
     async def _answer(self, request: ChatRequest) -> tuple[Completion | Failure, int]:
         """The answer, and after how many attempts it came."""
@@ -138,9 +146,14 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
-@cache
 def _background_loop() -> asyncio.AbstractEventLoop:
     """The loop of this process's connections, in a thread that ends with the process."""
+    with _ONE_LOOP:  # of two threads that ask first at the same time, each would get its own
+        return _start_loop()
+
+
+@cache
+def _start_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="chat-engine", daemon=True).start()
     return loop

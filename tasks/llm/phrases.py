@@ -35,8 +35,9 @@ class PhraseBuilder:
     def build(self, text: str, place: Place, proposals: Sequence[Proposal]) -> list[Outcome]:
         """Phrases of one sentence in order of start, then the failures; offsets into the text.
 
-        Codes of failures: `unknown_target`, and those of `tasks.llm.alignment.align`. Words that
-        were found by likeness alone are counted as `fuzzy_phrases`.
+        Codes of failures: `unknown_target`, and those of `tasks.llm.alignment.align`. Counted are
+        the `proposals`, those that were `proposals_accepted`, and as `fuzzy_phrases` the words
+        that were found by likeness alone.
         """
         sentence = text[place.start : place.end]
         targets = [
@@ -44,7 +45,11 @@ class PhraseBuilder:
         ]
         known = [i for i, target in enumerate(targets) if target is not None]
         aligned, unaligned = align(sentence, [proposals[i] for i in known])
-        consume(fuzzy_phrases=sum(a.match == "fuzzy" for a in aligned))
+        consume(
+            proposals=len(proposals),
+            proposals_accepted=len({a.proposal for a in aligned}),
+            fuzzy_phrases=sum(a.match == "fuzzy" for a in aligned),
+        )
         outcomes = [
             Outcome(self._phrase(sentence, place.start, a, str(targets[known[a.proposal]])), i)
             for a in aligned

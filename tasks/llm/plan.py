@@ -1,48 +1,33 @@
 """What a run will ask of a model, before anything is asked.
 
-The plan is a rehearsal over all reports: the embedded engines answer in the model's place, the
-memory of answers is read but not written. The requests and the tokens going in are therefore
-those of the run, as far as the model cleans and finds as the embedded engines do; the tokens
-coming out are what the same answers would cost.
+The plan is a rehearsal of the text steps over all shards: the embedded engines answer in the
+model's place, the memory of answers is read but not written. The requests and the tokens going in
+are therefore those of the run, as far as the model cleans and finds as the embedded engines do; the
+tokens coming out are what the same answers would cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+
+import pyarrow as pa
 
 from storage.store import Store
-from tasks.engines import CleanedText, Failure, Fingerprint, Phrase
+from tasks.clean import clean_reports
+from tasks.extract import extract_phrases
+from tasks.filter import filter_positives
 from tasks.llm.answers import Memories, RememberingEngine
-from tasks.llm.protocols import ProtocolName, text_engines
+from tasks.llm.protocols import TextEngines
 from tasks.llm.rehearsal import RehearsalEngine
 from tasks.llm.tokens import TokenCounter
+from tasks.registry import chat_fingerprint, text_engines_asking
+from tasks.settings import BuildSettings, LlmSettings
 from tasks.usage import metered
 from taxonomy.targets import Taxonomy
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """What one step will ask.
-
-    units: sentences, or texts where the protocol asks about texts; of the distinct ones,
-    units_remembered have an answer in the memory and units_asked have none; cache_hits: requests
-    whose very words were asked before; tokens_shared: the part of tokens_in that every request
-    of its kind begins with, computed once where prefixes are cached.
-    """
-
-    step: str
-    units: int
-    units_remembered: int
-    units_asked: int
-    requests: int
-    cache_hits: int
-    tokens_in: int
-    tokens_shared: int
-    tokens_out: int
+STEPS = ("clean", "extract", "filter")
 
 
 @dataclass(frozen=True)
@@ -52,69 +37,54 @@ class Throughput:
     tokens_in_per_second: float
     tokens_out_per_second: float
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run of a protocol over some reports will ask, step by step."""
-
-    protocol: ProtocolName
-    sections: int
-    steps: tuple[StepPlan, ...]
-
-    @property
-    def total(self) -> StepPlan:
-        """All steps together."""
-        names = [name for name in StepPlan.__dataclass_fields__ if name != "step"]
-        return StepPlan("all", *(sum(getattr(s, name) for s in self.steps) for name in names))
-
-    def gpu_hours(self, throughput: Throughput, *, prefix_caching: bool = True) -> float:
-        """Estimated hours of one GPU (or of one group of GPUs that holds the model)."""
-        total = self.total
-        read = total.tokens_in - (total.tokens_shared if prefix_caching else 0)
-        seconds = read / throughput.tokens_in_per_second
-        return (seconds + total.tokens_out / throughput.tokens_out_per_second) / 3600
+    def seconds(self, usage: Counter[str], *, prefix_caching: bool = True) -> float:
+        """Estimated seconds of one GPU (or of one group of GPUs that holds the model)."""
+        read = usage["tokens_in"] - (usage["tokens_shared"] if prefix_caching else 0)
+        reading = read / self.tokens_in_per_second
+        return reading + usage["tokens_out"] / self.tokens_out_per_second
 
 
 def plan_run(
-    texts: Sequence[str],
-    protocol: ProtocolName,
-    model: Fingerprint,
-    store: Store,
+    shards: Sequence[pa.Table],
+    settings: BuildSettings,
+    llm: LlmSettings,
     taxonomy: Taxonomy,
-    dataset: str,
     count: TokenCounter,
-) -> Plan:
-    """Plan the text steps over the section texts of a dataset.
+) -> dict[str, Counter[str]]:
+    """What each text step of a run will take of the model, in the words of its manifests.
+
+    units: sentences, or texts where the protocol asks about texts; of the distinct ones,
+    units_remembered have an answer in the memory and units_asked have none; cache_hits: requests
+    whose very words were asked before; tokens_shared: the part of tokens_in that every request
+    of its kind begins with, computed once where prefixes are cached.
 
     Args:
-        texts: findings and impressions as the dataset has them.
-        protocol: how the model is asked.
-        model: the fingerprint of the chat engine of the run; its remembered answers are hits.
-        store: where the memory of answers is.
+        shards: the `studies` tables of the run's parts.
+        settings: the run's.
+        llm: their section of the same name.
         taxonomy: the targets that may be named.
-        dataset: whose prompts to use.
         count: tokens of a text.
     """
-    memories = Memories(store, writes=False)
-    rehearsal = RehearsalEngine(taxonomy, dataset, count, model)
+    memories = Memories(Store(settings.store), writes=False)
+    model = chat_fingerprint(llm)
+    rehearsal = RehearsalEngine(taxonomy, settings.dataset, count, model)
     chat = RememberingEngine(rehearsal, memories)
-    engines = text_engines(protocol, chat, memories, taxonomy, dataset)
-
-    cleaned, clean = _metered("clean", lambda: engines.cleaner.clean(texts))
-    kept = [t.text for t in cleaned if isinstance(t, CleanedText) and t.text]
-    found, extract = _metered("extract", lambda: engines.extractor.extract(kept))
-    phrases = [_phrases(answer) for answer in found]
-    _, filter_ = _metered("filter", lambda: engines.filter.classify(kept, phrases))
-    return Plan(protocol, len(texts), (clean, extract, filter_))
+    engines = text_engines_asking(chat, memories, settings, llm, taxonomy)
+    return usage_of_steps(shards, engines, settings, taxonomy)
 
 
-def _phrases(answer: Sequence[Phrase | Failure] | Failure) -> list[Phrase]:
-    items = () if isinstance(answer, Failure) else answer
-    return [item for item in items if isinstance(item, Phrase)]
-
-
-def _metered(step: str, run: Callable[[], T]) -> tuple[T, StepPlan]:
-    with metered() as usage:
-        result = run()
-    counts = (name for name in StepPlan.__dataclass_fields__ if name != "step")
-    return result, StepPlan(step, *(usage[name] for name in counts))
+def usage_of_steps(
+    shards: Sequence[pa.Table], engines: TextEngines, settings: BuildSettings, taxonomy: Taxonomy
+) -> dict[str, Counter[str]]:
+    """Run the text steps as a build does, for what the engines are asked on the way."""
+    usage = {step: Counter[str]() for step in STEPS}
+    for studies in shards:
+        with metered() as clean:
+            reports = clean_reports(studies, engines.cleaner, settings.require_sections).rows
+        with metered() as extract:
+            phrases = extract_phrases(reports, engines.extractor, taxonomy).rows
+        with metered() as judge:
+            filter_positives(reports, phrases, engines.filter, settings.positive)
+        for step, of_shard in zip(STEPS, (clean, extract, judge), strict=True):
+            usage[step].update(of_shard)
+    return usage

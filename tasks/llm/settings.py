@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -101,5 +102,13 @@ class BatchSettings(Sampling):
     """A model that is asked through the batch files of `vllm run-batch`."""
 
     answers: str = Field(
-        description="the output files of run-batch: a path or a pattern, as batch/answers-*.jsonl"
+        min_length=1,
+        description="output files of run-batch: a path or a pattern, as batch/**/answers-*.jsonl",
     )
+
+    @field_validator("answers")
+    @classmethod
+    def _pattern(cls, pattern: str) -> str:
+        if any("**" in part and part != "**" for part in Path(pattern).parts):
+            raise ValueError("`**` must stand between slashes, as in batch/**/answers-*.jsonl")
+        return pattern

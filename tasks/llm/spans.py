@@ -13,16 +13,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from tasks.engines import CleanedText, Failure, Fingerprint, Phrase
+from tasks.engines import CleanedText, Failure, Phrase
 from tasks.llm.alignment import Proposal
 from tasks.llm.answers import Memories
-from tasks.llm.asking import MALFORMED, UNITS_PER_REQUEST, ask
+from tasks.llm.asking import MALFORMED, UNITS_PER_REQUEST
 from tasks.llm.chat import ChatEngine, ChatRequest
 from tasks.llm.names import SAME, TargetNames
 from tasks.llm.phrases import PhraseBuilder
 from tasks.llm.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.llm.reading import answer_bound, closed_object, read_json, require_numbers
 from tasks.llm.rewriting import has_leftovers, rewrite_fault
+from tasks.llm.step_engine import StepEngine
 from tasks.llm.units import Place, Unit, level_spaces, places_of, rejoin
 from tasks.usage import consume
 from taxonomy.targets import Taxonomy
@@ -43,19 +44,23 @@ _CHANGES = TypeAdapter(Changes)
 _PHRASES = TypeAdapter(dict[str, dict[str, str]])
 
 
-class CleanStep:
-    """Asks which sentences to drop or rewrite; answers "" for drop, None for leave as it is."""
+class SentenceStep:
+    """Asks about sentences, as many at a time as three reports have."""
 
     units_per_request = UNITS_PER_REQUEST
+
+    def payload(self, unit: Unit) -> str | dict[str, str]:
+        """The sentence, with what stands before it if it needs that."""
+        return unit.payload()
+
+
+class CleanStep(SentenceStep):
+    """Asks which sentences to drop or rewrite; answers "" for drop, None for leave as it is."""
 
     def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames) -> None:
         self.prompt = load_prompt("spans", "clean", dataset)
         self._names = names
         self.fingerprint = protocol_fingerprint("llm-spans", VERSION, self.prompt, chat)
-
-    def payload(self, unit: Unit) -> str | dict[str, str]:
-        """The sentence, with what stands before it if it needs that."""
-        return unit.payload()
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:
         """The request about some sentences."""
@@ -107,21 +112,16 @@ def _change(
     return rewrite_fault(unit.sentence, rewritten, names) or level_spaces(rewritten).strip()
 
 
-class SpansCleaner:
+class SpansCleaner(StepEngine[Unit]):
     """Drops or rewrites sentences as the model says; the others keep their own words."""
 
     def __init__(
         self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
     ) -> None:
         """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        self.step = CleanStep(chat, dataset, TargetNames(taxonomy))
-        self._chat = chat
-        self._memory = memories.of(self.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Protocol, version, prompt digest, and the chat engine's own."""
-        return self.step.fingerprint
+        step = CleanStep(chat, dataset, TargetNames(taxonomy))
+        super().__init__(step, chat, memories)
+        self._needs_asking = step.needs_asking
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts; one with a sentence that could not be done fails whole.
@@ -130,8 +130,7 @@ class SpansCleaner:
         """
         of_texts = [places_of(text) for text in texts]
         units = [place.unit for places in of_texts for place in places]
-        asked = [unit for unit in units if self.step.needs_asking(unit)]
-        answers = dict(zip(asked, ask(self._chat, self._memory, self.step, asked), strict=True))
+        answers = self.answers([unit for unit in units if self._needs_asking(unit)])
         return [
             cleaned_text(text, places, [answers.get(place.unit) for place in places])
             for text, places in zip(texts, of_texts, strict=True)
@@ -156,10 +155,8 @@ def cleaned_text(
     return CleanedText(rejoin(text, places, new)[0], tuple(removed))
 
 
-class ExtractStep:
+class ExtractStep(SentenceStep):
     """Asks for the words that name a target; answers pairs of words and target."""
-
-    units_per_request = UNITS_PER_REQUEST
 
     def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames, taxonomy: str) -> None:
         self.prompt = load_prompt("spans", "extract", dataset, {"targets": names.listing()})
@@ -167,10 +164,6 @@ class ExtractStep:
         self.fingerprint = protocol_fingerprint(
             "llm-spans", VERSION, self.prompt, chat, taxonomy=taxonomy
         )
-
-    def payload(self, unit: Unit) -> str | dict[str, str]:
-        """The sentence, with what stands before it if it needs that."""
-        return unit.payload()
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:
         """The request about some sentences."""
@@ -191,7 +184,7 @@ class ExtractStep:
         ]
 
 
-class SpansExtractor:
+class SpansExtractor(StepEngine[Unit]):
     """Finds phrases as the model names them, each held against its sentence."""
 
     def __init__(
@@ -199,23 +192,16 @@ class SpansExtractor:
     ) -> None:
         """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
         names = TargetNames(taxonomy)
-        self.step = ExtractStep(chat, dataset, names, taxonomy.digest("lexicon"))
-        self._chat = chat
+        step = ExtractStep(chat, dataset, names, taxonomy.digest("lexicon"))
+        super().__init__(step, chat, memories)
         self._builder = PhraseBuilder(taxonomy)
-        self._memory = memories.of(self.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Protocol, version, prompt and taxonomy digests, and the chat engine's own."""
-        return self.step.fingerprint
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
         """Phrases of each text; one with a sentence that could not be done fails whole."""
         of_texts = [places_of(text) for text in texts]
-        units = [place.unit for places in of_texts for place in places]
-        answers = iter(ask(self._chat, self._memory, self.step, units))
+        answers = self.answers([place.unit for places in of_texts for place in places])
         return [
-            self._phrases(text, places, [next(answers) for _ in places])
+            self._phrases(text, places, [answers[place.unit] for place in places])
             for text, places in zip(texts, of_texts, strict=True)
         ]
 

@@ -9,13 +9,14 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from tasks.engines import Assertion, Failure, Fingerprint, Phrase
+from tasks.engines import Assertion, Failure, Phrase
 from tasks.llm.answers import Memories
-from tasks.llm.asking import MALFORMED, UNITS_PER_REQUEST, ask
+from tasks.llm.asking import MALFORMED, UNITS_PER_REQUEST
 from tasks.llm.chat import ChatEngine, ChatRequest
 from tasks.llm.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.llm.reading import answer_bound, closed_object, read_json, require_numbers
 from tasks.llm.spans import VERSION
+from tasks.llm.step_engine import StepEngine
 from tasks.llm.units import Place, level_spaces, places_of
 
 ASSERTIONS: tuple[Assertion, ...] = ("present", "absent", "uncertain")
@@ -100,35 +101,30 @@ class FilterStep:
         return answers
 
 
-class SpansFilter:
+class SpansFilter(StepEngine[MarkedUnit]):
     """Tells present, absent and uncertain apart as the model says."""
 
     def __init__(self, chat: ChatEngine, memories: Memories, dataset: str) -> None:
         """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        self.step = FilterStep(chat, dataset)
-        self._chat = chat
-        self._memory = memories.of(self.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Protocol, version, prompt digest, and the chat engine's own."""
-        return self.step.fingerprint
+        super().__init__(FilterStep(chat, dataset), chat, memories)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
     ) -> list[list[Assertion | Failure]]:
         """One assertion per phrase, order kept; a sentence in vain fails with its phrases."""
-        of_texts = [by_sentence(t, p) for t, p in zip(texts, phrases, strict=True)]
-        units = [
-            marked_unit(text, place, [in_text[i] for i in members])
-            for text, in_text, sentences in zip(texts, phrases, of_texts, strict=True)
-            for place, members in sentences
+        of_texts = [
+            [
+                (marked_unit(text, place, [in_text[i] for i in members]), members)
+                for place, members in by_sentence(text, in_text)
+            ]
+            for text, in_text in zip(texts, phrases, strict=True)
         ]
-        answers = iter(ask(self._chat, self._memory, self.step, units))
+        answers = self.answers([unit for marked in of_texts for unit, _ in marked])
         results: list[list[Assertion | Failure]] = []
-        for in_text, sentences in zip(phrases, of_texts, strict=True):
+        for in_text, marked in zip(phrases, of_texts, strict=True):
             by_phrase: dict[int, Assertion | Failure] = {}
-            for (_, members), answer in zip(sentences, answers, strict=False):
+            for unit, members in marked:
+                answer = answers[unit]
                 said = [answer] * len(members) if isinstance(answer, Failure) else answer
                 by_phrase.update(zip(members, said, strict=True))
             results.append([by_phrase[i] for i in range(len(in_text))])

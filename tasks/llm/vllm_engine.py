@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.engines import Failure, Fingerprint
 from tasks.llm.chat import ChatRequest, Completion, EngineError, account
+from tasks.llm.doubt import without_report
 from tasks.llm.settings import VllmSettings
 
 VERSION = "1"
@@ -42,7 +43,8 @@ class VllmEngine:
         `server_error` (vLLM broke the answer off).
 
         Raises:
-            EngineError: if vLLM is not installed.
+            EngineError: if vLLM is not installed, or takes no request of a kind whatever the
+                report.
         """
         if not requests:
             return []
@@ -72,11 +74,21 @@ def complete_in_batches(
         prompt_tokens: the length of a prompt as the model will see it.
         max_tokens: what the model takes, prompt and answer together.
         chat: answers a batch, or raises RefusedBatchError for the whole of it.
+
+    Raises:
+        EngineError: if a request would be too long or refused without a report in it too.
     """
     answers: dict[int, Answer] = {}
     for index, request in enumerate(requests):
         tokens = prompt_tokens(request)
         if tokens + request.max_tokens > max_tokens:
+            empty = without_report(request)
+            if (least := prompt_tokens(empty) + empty.max_tokens) > max_tokens:
+                raise EngineError(
+                    f"The model takes {max_tokens:,} tokens, and the instructions with a short "
+                    f"answer need {least:,}: raise `max_model_len`, or choose a model that takes "
+                    "more; what was answered so far is kept."
+                )
             answers[index] = Failure(
                 "prompt_too_long",
                 f"The prompt has {tokens} tokens and the answer may have {request.max_tokens}; "
@@ -98,11 +110,24 @@ def _chat_around_refusals(
         yield from chat(requests)
     except RefusedBatchError as error:
         if len(requests) == 1:
+            _require_chat(without_report(requests[0]), chat)
             yield Failure("request_refused", f"vLLM refuses the request: {error}")
             return
         middle = len(requests) // 2
         yield from _chat_around_refusals(requests[:middle], chat)
         yield from _chat_around_refusals(requests[middle:], chat)
+
+
+def _require_chat(
+    empty: ChatRequest, chat: Callable[[Sequence[ChatRequest]], Sequence[Answer]]
+) -> None:
+    try:
+        chat([empty])
+    except RefusedBatchError as error:
+        raise EngineError(
+            f"vLLM refuses every request of this kind, even without a report ({error}): "
+            "what was answered so far is kept."
+        ) from error
 
 
 class _Model:

@@ -95,7 +95,7 @@ def test_a_plan_for_each_configuration_that_we_ship(
     arguments = ["--config", str(config), "--store", str(tmp_path), "--limit", "40"]
     result = vividmed("plan", "openi", *arguments)
     assert result.returncode == 0, result.stderr
-    assert "GPU hours" in result.stdout
+    assert "of GPU time at 20,000 tokens read" in result.stdout
 
 
 def test_a_batch_file_is_written_for_vllm(vividmed: Command, tmp_path: Path) -> None:

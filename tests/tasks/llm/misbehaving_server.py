@@ -24,6 +24,8 @@ class MisbehavingServer:
 
     honours: the schema fields that it constrains answers by; all others it ignores or, with
     `refuses_unknown`, answers with 400.
+    always: how it behaves when scripts are used up; at_schema: how, if a request has a schema.
+    context: words of prompt and tokens of answer that it takes together.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class MisbehavingServer:
         refuses_unknown=False,
         slow_s=0.3,
         always=None,
+        at_schema=None,
+        context=None,
     ):
         self.honours, self.models, self.api_key = honours, models, api_key
         self.health, self.refuses_unknown, self.slow_s = health, refuses_unknown, slow_s
-        self.always = always
+        self.always, self.at_schema, self.context = always, at_schema, context
         self.attempts = Counter()
         self.answered = Counter()
         self.met = Counter()
@@ -121,7 +125,11 @@ class MisbehavingServer:
     async def _chat(self, body, writer):
         constrained = {"response_format", "structured_outputs", "guided_json", "json_schema"}
         if constrained & body.keys():
+            await self._behave(self.at_schema or "ok", writer)
             self._answer_constrained(body)
+        words = sum(len(message["content"].split()) for message in body["messages"])
+        if self.context and words + body["max_tokens"] > self.context:
+            raise Reply(*REPLIES["too-long"])
         key, _, script = body["messages"][-1]["content"].partition(": ")
         behaviours = script.split()
         attempt = self.attempts[key]

@@ -7,16 +7,21 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from storage.store import Store
+from storage.store import Store, StoreError
 from tasks.engines import Failure
 from tasks.llm.answers import AnswerMemory, Memories, RememberingEngine, digest
 from tasks.llm.chat import ChatRequest, Completion, Message
+from tasks.llm.segments import Segments
 from tasks.usage import metered
 from tests.tasks.llm.scripted import NAME, ScriptedEngine, SpyEngine
 
@@ -72,9 +77,9 @@ def test_whatever_decides_an_answer_decides_its_name() -> None:
 
 def test_another_model_has_another_memory(store: Store) -> None:
     memories = Memories(store)
-    memories.of(NAME).put({"k": "one"})
+    memories.of(NAME).put({"k": "1"})
     assert memories.of(NAME | {"version": "2"}).get("k") is None
-    assert memories.of(dict(NAME)).get("k") == "one"
+    assert memories.of(dict(NAME)).get("k") == "1"
 
 
 def test_failures_are_not_remembered(store: Store) -> None:
@@ -86,15 +91,15 @@ def test_failures_are_not_remembered(store: Store) -> None:
 
 def test_the_first_answer_stays(store: Store) -> None:
     memory = AnswerMemory(store, NAME)
-    memory.put({"k": "first"})
-    memory.put({"k": "second"})
-    assert memory.get("k") == "first"
+    memory.put({"k": "1"})
+    memory.put({"k": "2"})
+    assert memory.get("k") == "1"
 
 
 def test_a_memory_that_does_not_write_leaves_no_trace(store: Store) -> None:
     memory = AnswerMemory(store, NAME, writes=False)
-    memory.put({"k": "v"})
-    assert memory.get("k") == "v"
+    memory.put({"k": "1"})
+    assert memory.get("k") == "1"
     assert store.list("answers") == []
 
 
@@ -119,9 +124,130 @@ def test_a_damaged_segment_is_counted_and_asked_again(store: Store, damage: str)
     store.write(path, replacement)
 
     memory = AnswerMemory(store, NAME)
-    answers = memory.recall_or_ask(["good", "bad"], lambda keys: dict.fromkeys(keys, "new"))
-    assert answers == {"good": "1", "bad": "new"}
-    assert memory.damaged == 1
+    with metered() as usage:
+        answers = memory.recall_or_ask(["good", "bad"], lambda keys: dict.fromkeys(keys, "3"))
+        memory.refresh()
+    assert answers == {"good": "1", "bad": "3"}
+    assert memory.damaged == usage["memory_damaged"] == 1
+
+
+@pytest.mark.parametrize("answer", [None, "", "{", "nonsense", "\ud7ff", "[" * 100_000])
+def test_an_answer_that_is_not_json_is_counted_and_asked_again(
+    store: Store, answer: str | None
+) -> None:
+    Segments(store, f"answers/{digest(NAME)}").append({"a": answer, "b": "2"})
+    memory = AnswerMemory(store, NAME)
+    with metered() as usage:
+        found = memory.recall_or_ask(["a", "b"], lambda keys: dict.fromkeys(keys, "1"))
+    assert found == {"a": "1", "b": "2"}
+    assert usage["memory_damaged"] == (answer is not None)
+
+
+@pytest.mark.parametrize("answer", [None, "null", "{", "[]", "7", '{"text": null}', '{"a": 1}'])
+def test_what_is_no_completion_is_asked_again(store: Store, answer: str | None) -> None:
+    engine = SpyEngine(echo)
+    key = digest(asdict(request("a")))
+    Segments(store, f"answers/{digest(NAME)}").append({key: answer})
+    assert RememberingEngine(engine, Memories(store)).complete([request("a")])[0].text == "A"
+    assert len(engine.asked) == 1
+
+
+def test_a_segment_without_a_key_does_no_harm(store: Store) -> None:
+    Segments(store, f"answers/{digest(NAME)}").append({None: "1", "b": "2"})  # type: ignore[dict-item]
+    memory = AnswerMemory(store, NAME)
+    memory.refresh()
+    assert memory.get("b") == "2"
+
+
+def test_a_segment_counts_as_read_once_it_was(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AnswerMemory(store, NAME).put({"a": "1"})
+    memory = AnswerMemory(store, NAME)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "read", _out_of_reach)
+        with pytest.raises(StoreError):
+            memory.refresh()
+    memory.refresh()
+    assert memory.get("a") == "1"
+
+
+def _out_of_reach(_: Store, path: str) -> bytes:
+    raise StoreError(f"cannot read {path}", transient=True)
+
+
+def test_what_is_forgotten_is_asked_anew(store: Store) -> None:
+    engine = SpyEngine(echo)
+    remembering = RememberingEngine(engine, Memories(store))
+    for _ in range(2):
+        remembering.complete([request("a"), request("b")])
+    assert len(engine.asked) == 2
+    remembering.forget([request("a")])
+    later = SpyEngine(echo)
+    for one in (remembering, RememberingEngine(later, Memories(store))):
+        assert [a.text for a in one.complete([request("a"), request("b")])] == ["A", "B"]
+    assert len(engine.asked) == 3
+    assert [r.messages[0].content for r in later.asked] == ["a"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.sampled_from("pqf"), st.sampled_from("abc")), max_size=40))
+def test_merging_changes_no_answer(steps: list[tuple[str, str]]) -> None:
+    """Whatever two processes put (p, q) and forget (f), with and without merging."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.llm.segments._MANY", 3)
+        store = Store(folder)
+        memories = {name: AnswerMemory(store, NAME) for name in "pq"}
+        forgotten: set[str] = set()
+        for i, (what, key) in enumerate(steps):
+            if what == "f":
+                memories["p"].forget([key])
+                forgotten.add(key)
+            else:
+                memories[what].refresh()
+                memories[what].put({key: str(i)})
+        for memory in memories.values():
+            memory.refresh()
+        late = AnswerMemory(store, NAME)
+        late.refresh()
+        known = {key for what, key in steps if what != "f"}
+        assert late.damaged == 0
+        assert {key for key in "abc" if late.get(key)} == known - forgotten
+        assert len(store.list("answers", ".parquet")) <= 3 + len(steps) // 3
+
+
+def test_a_reader_finds_what_is_merged_under_its_eyes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.llm.segments._MANY", 2)
+    writer = AnswerMemory(store, NAME)
+    writer.put({"a": "1"})
+    writer.put({"b": "2"})
+    read = Store.read
+
+    def late(self: Store, path: str) -> bytes | None:
+        monkeypatch.setattr(Store, "read", read)
+        writer.refresh()  # puts both together and takes them away
+        return read(self, path)
+
+    monkeypatch.setattr(Store, "read", late)
+    reader = AnswerMemory(store, NAME)
+    reader.refresh()
+    assert len(store.list("answers", ".parquet")) == 1
+    assert (reader.get("a"), reader.get("b"), reader.damaged) == ("1", "2", 0)
+
+
+def test_a_bucket_merges_as_a_disk_does(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.llm.segments._MANY", 3)
+    owner = {"name": "merged", "version": "1"}
+    memory = AnswerMemory(bucket, owner)
+    for i in range(3):
+        memory.put({str(i): str(i)})
+    memory.refresh()
+    assert len(bucket.list(f"answers/{digest(owner)}", ".parquet")) == 1
+    later = AnswerMemory(bucket, owner)
+    later.refresh()
+    assert [later.get(str(i)) for i in range(3)] == ["0", "1", "2"]
 
 
 def test_a_question_in_flight_is_not_asked_again(store: Store) -> None:
@@ -133,7 +259,7 @@ def test_a_question_in_flight_is_not_asked_again(store: Store) -> None:
         asked.extend(keys)
         started.set()
         time.sleep(0.2)
-        return {key: key.upper() for key in keys}
+        return dict.fromkeys(keys, "1")
 
     results: list[dict[str, str]] = []
     one = threading.Thread(target=lambda: results.append(memory.recall_or_ask(["a", "b"], ask)))
@@ -142,11 +268,7 @@ def test_a_question_in_flight_is_not_asked_again(store: Store) -> None:
     results.append(memory.recall_or_ask(["b", "c", "a"], ask))
     one.join()
     assert sorted(asked) == ["a", "b", "c"]
-    assert {key: v for found in results for key, v in found.items()} == {
-        "a": "A",
-        "b": "B",
-        "c": "C",
-    }
+    assert {key for found in results for key in found} == {"a", "b", "c"}
 
 
 def test_what_another_thread_asked_in_vain_is_asked_here(store: Store) -> None:
@@ -165,7 +287,7 @@ def test_what_another_thread_asked_in_vain_is_asked_here(store: Store) -> None:
     one = threading.Thread(target=doomed)
     one.start()
     started.wait()
-    assert memory.recall_or_ask(["a"], lambda keys: dict.fromkeys(keys, "x")) == {"a": "x"}
+    assert memory.recall_or_ask(["a"], lambda keys: dict.fromkeys(keys, "1")) == {"a": "1"}
     one.join()
 
 
@@ -175,8 +297,9 @@ from storage.store import Store
 from tasks.llm.answers import AnswerMemory
 store, name = sys.argv[1:]
 memory = AnswerMemory(Store(store), {"name": "shared", "version": "1"})
-for i in range(20):
-    memory.put({f"{name}-{i}": name, f"common-{i}": name})
+for i in range(40):
+    memory.put({f"{name}-{i}": f'"{name}"', f"common-{i}": f'"{name}"'})
+    memory.refresh()
 """
 
 
@@ -187,8 +310,9 @@ def test_several_processes_write_at_once(store: Store) -> None:
     memory = AnswerMemory(store, {"name": "shared", "version": "1"})
     memory.refresh()
     assert memory.damaged == 0
-    assert all(memory.get(f"{name}-{i}") == name for name in "xyz" for i in range(20))
-    assert all(memory.get(f"common-{i}") in "xyz" for i in range(20))
+    assert len(store.list("answers", ".parquet")) < 120  # put together on the way
+    assert all(memory.get(f"{name}-{i}") == f'"{name}"' for name in "xyz" for i in range(40))
+    assert all(memory.get(f"common-{i}") in {'"x"', '"y"', '"z"'} for i in range(40))
 
 
 CLIENT = """

@@ -4,18 +4,31 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from storage.shards import table_from_rows
 from storage.store import Store
 from tasks.engines import CleanedText
 from tasks.llm.answers import Memories
-from tasks.llm.batch_file import write_requests
-from tasks.llm.batching import batch_answers, unanswered_requests
-from tasks.llm.chat import ChatRequest, Completion
+from tasks.llm.batch_file import custom_id, write_requests
+from tasks.llm.batching import (
+    answer_files,
+    batch_answers,
+    require_answers,
+    unanswered_requests,
+)
+from tasks.llm.chat import ChatRequest, Completion, EngineError
 from tasks.llm.protocols import ProtocolName, text_engines
 from tasks.llm.rehearsal import RehearsalEngine
 from tasks.llm.settings import BatchSettings
 from tasks.llm.tokens import approximate_tokens
+from tasks.settings import (
+    BuildSettings,
+    LlmSettings,
+    SettingsError,
+    make_settings,
+)
 from taxonomy.targets import load_taxonomy
 
 TEXTS = [
@@ -23,6 +36,26 @@ TEXTS = [
     "No pneumothorax. Possible atelectasis in the left base.",
 ]
 TAXONOMY = load_taxonomy()
+
+
+def _missing(
+    protocol: ProtocolName, batch: BatchSettings, store: Store, **more: object
+) -> list[ChatRequest]:
+    """What a build of the texts, a report each, has yet to ask."""
+    return unanswered_requests(*_build(protocol, batch, store, **more), TAXONOMY)
+
+
+def _build(
+    protocol: ProtocolName, batch: BatchSettings, store: Store, **more: object
+) -> tuple[list[pa.Table], BuildSettings, LlmSettings, BatchSettings]:
+    """Shards and settings of a build of the texts."""
+    key = {"dataset": "openi", "split": "train", "source": "authored"}
+    rows = [key | {"study_id": str(i), "findings": text} for i, text in enumerate(TEXTS)]
+    chosen = {"cleaner": "llm", "extractor": "llm", "filter": "llm", "require_sections": "any"}
+    llm = {"protocol": protocol, "batch": batch.model_dump()}
+    run = make_settings({"dataset": "openi", "store": store.root, "llm": llm} | chosen | more)
+    assert run.llm is not None
+    return [table_from_rows("studies", rows)], run, run.llm, batch
 
 
 def _answer(path: Path, requests: Sequence[ChatRequest], settings: BatchSettings) -> None:
@@ -52,11 +85,13 @@ def test_rounds_end_and_the_answers_serve_the_build(
     settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
     store = Store(str(tmp_path / "store"))
     rounds = 0
-    while missing := unanswered_requests(TEXTS, protocol, settings, store, TAXONOMY, "openi"):
+    while missing := _missing(protocol, settings, store):
         rounds += 1
         assert rounds <= most_rounds
         _answer(tmp_path / f"answers-{rounds}.jsonl", missing, settings)
+        assert len(list(tmp_path.glob("answers-*"))) == rounds
     assert rounds > 0
+    require_answers(*_build(protocol, settings, store))
 
     # A build packs by shard: other sentences share a request, and other texts are not there.
     chat = batch_answers(settings)
@@ -72,7 +107,87 @@ def test_rounds_end_and_the_answers_serve_the_build(
 def test_a_damaged_answer_file_only_means_asking_again(tmp_path: Path) -> None:
     settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
     store = Store(str(tmp_path / "store"))
-    first = unanswered_requests(TEXTS, "joint", settings, store, TAXONOMY, "openi")
+    first = _missing("joint", settings, store)
     (tmp_path / "answers-1.jsonl").write_text('{"custom_id": "torn')
-    again = unanswered_requests(TEXTS, "joint", settings, store, TAXONOMY, "openi")
-    assert again == first
+    assert _missing("joint", settings, store) == first
+
+
+def test_a_report_without_a_required_section_is_asked_about_no_further(tmp_path: Path) -> None:
+    settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
+    store = Store(str(tmp_path / "store"))
+    cleaning = _missing("spans", settings, store, require_sections="both")
+    _answer(tmp_path / "answers-1.jsonl", cleaning, settings)
+    assert _missing("spans", settings, store, require_sections="both") == []
+    assert len(_missing("spans", settings, store)) > 0
+
+
+def test_shards_that_share_sentences_need_no_round_of_their_own(tmp_path: Path) -> None:
+    settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
+    (studies,), run, llm, batch = _build("joint", settings, Store(str(tmp_path / "store")))
+    shards = [studies.slice(1), studies, studies.slice(0, 1)]
+    (request,) = unanswered_requests(shards, run, llm, batch, TAXONOMY)
+    _answer(tmp_path / "answers-1.jsonl", [request], settings)
+    assert unanswered_requests(shards, run, llm, batch, TAXONOMY) == []
+    require_answers(shards, run, llm, batch)
+
+
+def test_a_build_with_answers_missing_says_how_many_and_what_to_do(tmp_path: Path) -> None:
+    settings = BatchSettings(model="m", answers=str(tmp_path / "**" / "answers-*.jsonl"))
+    store = Store(str(tmp_path / "store"))
+    wanted = r"1 of 1 requests have no answer .*jsonl: none\): run `vividmed batch openi` again"
+    with pytest.raises(EngineError, match=wanted):
+        require_answers(*_build("spans", settings, store))
+
+    (tmp_path / "round" / "one").mkdir(parents=True)
+    cleaning = _missing("spans", settings, store)
+    _answer(tmp_path / "round" / "one" / "answers-1.jsonl", cleaning, settings)
+    with pytest.raises(EngineError, match=r"1 of 2 requests have no answer .*jsonl: 1\): run"):
+        require_answers(*_build("spans", settings, store))
+    assert store.list("rejects") == []
+
+
+def test_what_vllm_failed_at_is_asked_again_and_holds_no_build_up(tmp_path: Path) -> None:
+    settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
+    store = Store(str(tmp_path / "store"))
+    (request,) = _missing("joint", settings, store)
+    refusal = {"error": {"message": "out of memory", "type": "InternalServerError"}}
+    line = {"custom_id": custom_id(request, settings), "error": refusal}
+    failed = line | {"response": {"status_code": 500, "body": None}}
+    (tmp_path / "answers-1.jsonl").write_text(json.dumps(failed) + "\n")
+    assert request in _missing("joint", settings, store)
+    require_answers(*_build("joint", settings, store))
+
+    _answer(tmp_path / "answers-2.jsonl", [request], settings)
+    assert _missing("joint", settings, store) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("a.jsonl", ["a.jsonl"]),
+        ("*.jsonl", ["a.jsonl", "b[1].jsonl"]),
+        ("b[1].jsonl", ["b[1].jsonl"]),
+        ("**/*.jsonl", ["a.jsonl", "b[1].jsonl", "in/deep/c.jsonl"]),
+        ("*/deep/?.jsonl", ["in/deep/c.jsonl"]),
+        ("in/*", []),
+        ("none-*.jsonl", []),
+    ],
+)
+@pytest.mark.parametrize("absolute", [True, False])
+def test_answers_may_be_anywhere_that_a_pattern_can_name(
+    pattern: str, found: list[str], absolute: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a.jsonl", "b[1].jsonl", "in/deep/c.jsonl", "in/deep/notes.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    named = str(tmp_path / pattern) if absolute else pattern
+    files = answer_files(BatchSettings(model="m", answers=named))
+    assert [str(file.absolute().relative_to(tmp_path)) for file in files] == found
+
+
+@pytest.mark.parametrize("pattern", ["", "batch/**.jsonl", "a**b/x.jsonl"])
+def test_a_pattern_that_cannot_match_is_refused(pattern: str) -> None:
+    llm = {"batch": {"model": "m", "answers": pattern}}
+    with pytest.raises(SettingsError, match=r"llm\.batch\.answers"):
+        make_settings({"dataset": "openi", "llm": llm})

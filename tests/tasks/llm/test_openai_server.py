@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import takewhile
 
 import pytest
@@ -15,6 +16,7 @@ from tasks.llm import openai_server
 from tasks.llm.chat import ChatRequest, Completion, EngineError, Message
 from tasks.llm.wire import SCHEMA_FIELDS
 from tasks.usage import metered
+from tasks.waiting import CalledOffError, waits_end_together
 from tests.tasks.llm.misbehaving_server import MisbehavingServer
 
 SCHEMA = {"type": "object", "properties": {"finding": {"enum": ["nodule"]}}}
@@ -79,25 +81,156 @@ def test_ten_thousand_requests_to_a_misbehaving_server(server, engine, monkeypat
     assert sum(expected.values()) == len(answers) == used["requests"] == 10_000
     assert expected.keys() == {"answered", *REASONS.values()} - {"timeout"}
     assert set(misbehaving.met) == {"ok", "slow", *REASONS}
-    assert used["retries"] == expected_attempts - 10_000 == misbehaving.attempts.total() - 10_000
+    trials = misbehaving.attempts["{}"]
+    assert trials < 20
+    assert used["retries"] == expected_attempts - 10_000
+    assert misbehaving.attempts.total() == expected_attempts + trials
     assert used["tokens_in"] == 7 * expected["answered"]
     assert used["tokens_out"] == 3 * expected["answered"]
 
 
 @pytest.mark.parametrize("behaviour", sorted(set(REASONS) - FINAL))
 def test_gives_up_after_the_bounded_number_of_attempts(behaviour, server, engine, no_backoff):
-    misbehaving = server(always=behaviour)
+    misbehaving = server()
     patience_s = 0.3 if behaviour == "hang" else 10
-    (answer,) = engine(misbehaving, answer_timeout_s=patience_s).complete(ask("a"))
+    question = f"a: {behaviour} {behaviour} {behaviour}"
+    (answer,) = engine(misbehaving, answer_timeout_s=patience_s).complete(ask(question))
     assert isinstance(answer, Failure)
     assert answer.reason == REASONS[behaviour]
     assert "3 attempts" in answer.detail
     assert misbehaving.attempts["a"] == 3
 
 
-def test_a_server_that_only_ever_fails_does_not_hold_the_run_up(server, engine):
-    answers = engine(server(always="500"), retries=0).complete(ask(*map(str, range(2000))))
+# Whose fault a failure is
+
+
+@pytest.mark.parametrize("behaviour", ["500", "429", "400", "418", "null", "reset", "too-long"])
+def test_a_server_that_only_ever_fails_ends_the_run(behaviour, server, engine, no_backoff):
+    broken = server(always=behaviour)
+    with pytest.raises(EngineError, match=r"fails at every request.*run again") as stopped:
+        engine(broken, max_concurrency=4).complete(ask(*map(str, range(2000))))
+    assert "\n" not in str(stopped.value)
+    assert broken.attempts.total() <= 4 * 3 + 3
+
+
+def test_callers_of_a_broken_server_all_stop(server, engine, no_backoff):
+    client = engine(server(always="500"))
+
+    def run(thread):
+        with pytest.raises(EngineError, match="fails at every request"):
+            client.complete(ask(thread))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, "abcd"))
+
+
+def test_a_request_that_kills_its_answer_is_set_aside_alone(server, engine, no_backoff):
+    sound = server()
+    answers = engine(sound).complete(ask("a: 500 500 500", *map(str, range(50))))
+    assert [type(answer) for answer in answers] == [Failure] + [Completion] * 50
+
+
+def test_poisoned_requests_are_set_aside_however_many_come_in_a_row(server, engine, no_backoff):
+    sound = server()
+    client = engine(sound, max_concurrency=1)
+    answers = client.complete(ask(*(f"{n}: 500 500 500" for n in range(30))))
     assert {answer.reason for answer in answers} == {"server_error"}
+    assert sound.attempts["{}"] == 30
+
+
+def test_the_trial_keeps_instructions_and_schema_and_leaves_the_report_out(
+    server, engine, monkeypatch
+):
+    bodies = []
+    reply = MisbehavingServer._chat
+
+    async def note(self, body, writer):
+        bodies.append(body)
+        await reply(self, body, writer)
+
+    monkeypatch.setattr(MisbehavingServer, "_chat", note)
+    messages = (Message("system", "rules"), Message("user", "secret: too-long"))
+    (answer,) = engine(server()).complete([ChatRequest(messages, 16)])
+    assert answer.reason == "prompt_too_long"
+    first, trial = bodies
+    assert trial == first | {"messages": [first["messages"][0], {"role": "user", "content": "{}"}]}
+
+
+def test_one_report_that_is_too_long_is_set_aside_alone(server, engine):
+    giant = ChatRequest((Message("system", "rules"), Message("user", "word " * 900)), 900)
+    (answer,) = engine(server(context=100)).complete([giant])
+    assert answer.reason == "prompt_too_long"
+
+
+def test_a_context_too_small_for_the_instructions_ends_the_run(server, engine):
+    request = ChatRequest((Message("system", "rule " * 200), Message("user", "a")), 16)
+    with pytest.raises(EngineError, match=r"prompt_too_long.*maximum context length"):
+        engine(server(context=100)).complete([request])
+
+
+def test_a_server_that_worked_before_is_given_time_to_recover(server, engine, no_backoff):
+    flaky = server()
+    client = engine(flaky, server_wait_s=20)
+    client.complete(ask("a"))
+    flaky.always = "500"
+    threading.Timer(1.0, lambda: setattr(flaky, "always", None)).start()
+    (answer,) = client.complete(ask("b: 500 500 500"))
+    assert answer.reason == "server_error"
+    assert client.complete(ask("c"))[0].text == "answer to c"
+
+
+def test_a_server_that_does_not_recover_ends_the_run(server, engine, no_backoff):
+    flaky = server()
+    client = engine(flaky, server_wait_s=0.5)
+    client.complete(ask("a"))
+    flaky.always = "500"
+    with pytest.raises(EngineError, match="fails at every request"):
+        client.complete(ask("b"))
+
+
+def test_waits_are_called_off_together(server, engine):
+    hanging = server(always="hang")
+    client = engine(hanging, answer_timeout_s=600)
+    ended = []
+
+    def wait(context, content):
+        with pytest.raises(CalledOffError):
+            context.run(client.complete, ask(content))
+        ended.append(content)
+
+    threads = []
+
+    def interrupted():
+        with waits_end_together():
+            for content in "ab":
+                threads.append(threading.Thread(target=wait, args=(copy_context(), content)))
+                threads[-1].start()
+            while hanging.in_flight < 2:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    for thread in threads:
+        thread.join(5)
+    assert sorted(ended) == ["a", "b"]
+    hanging.always = None
+    assert client.complete(ask("c"))[0].text == "answer to c"
+
+
+def test_threads_that_ask_first_at_the_same_time_share_one_loop(monkeypatch):
+    loops = []
+    start = asyncio.new_event_loop
+
+    def slow():
+        time.sleep(0.1)
+        return start()
+
+    monkeypatch.setattr(openai_server.asyncio, "new_event_loop", slow)
+    openai_server._start_loop.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        loops = list(pool.map(lambda _: openai_server._background_loop(), range(4)))
+    assert len(set(loops)) == 1
 
 
 def test_waits_for_as_long_as_the_server_asks(server, engine, no_backoff, monkeypatch):
@@ -246,6 +379,22 @@ def test_shakes_hands_anew_with_a_server_that_comes_back_as_another(server, engi
     assert answer.text == '{"finding": "nodule"}'
 
 
+def test_a_server_that_answers_its_handshake_with_errors_only_ends_the_run(
+    server, engine, monkeypatch
+):
+    monkeypatch.setattr("tasks.llm.handshake._BROKEN_AFTER_S", 0.0)
+    monkeypatch.setattr("tasks.llm.handshake._POLL_S", 0.01)
+    broken = server(at_schema="500")
+    with pytest.raises(EngineError, match=r"answers every request with an error .500 status 500"):
+        engine(broken, retries=0, server_wait_s=60).complete(ask("a", schema=SCHEMA))
+
+
+def test_a_server_that_stays_busy_is_quoted(server, engine):
+    busy = server(at_schema="429")
+    with pytest.raises(EngineError, match=r"No model server answered at .*it says: 429 busy"):
+        engine(busy, retries=0, server_wait_s=2).complete(ask("a", schema=SCHEMA))
+
+
 def test_no_server_ends_the_run_with_one_sentence(engine):
     url = closed_port()
     with pytest.raises(EngineError, match=rf"No model server answered at {url} for 0.5 s"):
@@ -261,8 +410,8 @@ def test_waits_while_weights_are_loaded(server, engine):
 
 
 def test_a_server_that_is_busy_at_the_handshake_is_waited_for(server, engine):
-    busy = server(always="500")
-    threading.Timer(1.0, lambda: setattr(busy, "always", None)).start()
+    busy = server(at_schema="500")
+    threading.Timer(1.0, lambda: setattr(busy, "at_schema", None)).start()
     (answer,) = engine(busy, retries=1).complete(ask("a", schema=SCHEMA))
     assert isinstance(answer, Completion)
 

@@ -1,52 +1,67 @@
-"""The plan of a run: the same figures as the run that follows it."""
+"""The plan of a run: the same figures as the run that follows it.
 
-from pathlib import Path
+`tests/flows/test_model_account.py` holds it against the account of a real run.
+"""
+
+from collections import Counter
 
 import pytest
 
+from storage.shards import table_from_rows
 from storage.store import Store
-from tasks.engines import CleanedText, Phrase
 from tasks.llm.answers import Memories, RememberingEngine
-from tasks.llm.plan import Plan, StepPlan, Throughput, plan_run
+from tasks.llm.plan import Throughput, plan_run, usage_of_steps
 from tasks.llm.protocols import text_engines
 from tasks.llm.tokens import approximate_tokens, request_tokens
-from tasks.usage import metered
+from tasks.registry import chat_fingerprint, text_engines_asking
+from tasks.settings import BuildSettings, make_settings
 from taxonomy.targets import load_taxonomy
-from tests.tasks.llm.scripted import NAME, rehearsing
+from tests.tasks.llm.scripted import rehearsing
 
 TAXONOMY = load_taxonomy()
 
 
-def plan(texts: list[str], protocol: str, store: Store) -> Plan:
-    return plan_run(texts, protocol, NAME, store, TAXONOMY, "openi", approximate_tokens)
+def settings(store: object, protocol: str, **more: object) -> BuildSettings:
+    llm = {"protocol": protocol, "vllm": {"model": "m"}}
+    chosen = {"cleaner": "llm", "extractor": "llm", "filter": "llm", "llm": llm}
+    return make_settings({"dataset": "openi", "store": str(store)} | chosen | more)
+
+
+def plan(shards, of_run: BuildSettings) -> dict[str, Counter[str]]:
+    return plan_run(shards, of_run, of_run.llm, TAXONOMY, approximate_tokens)
 
 
 @pytest.mark.parametrize("protocol", ["spans", "joint", "inline", "cascade"])
-def test_a_plan_tells_what_the_run_then_does(
-    tmp_path: Path, even_texts: list[str], protocol: str
-) -> None:
-    texts, store = even_texts[::40], Store(str(tmp_path))
-    planned = plan(texts, protocol, store)
-    assert store.list("answers") == []
-    assert planned.total.requests == sum(step.requests for step in planned.steps) > 0
+def test_a_plan_tells_what_the_run_then_does(tmp_path, even_studies, protocol: str) -> None:
+    shards = [even_studies.slice(0, 20), even_studies.slice(20, 20)]
+    run = settings(tmp_path, protocol)
+    planned = plan(shards, run)
+    assert not list(tmp_path.iterdir())
+    assert planned["clean"]["requests"] > 0
 
-    memories = Memories(store)
+    memories = Memories(Store(str(tmp_path)))
     chat = rehearsing()
-    engines = text_engines(protocol, RememberingEngine(chat, memories), memories, TAXONOMY, "openi")
-    with metered() as usage:
-        cleaned = engines.cleaner.clean(texts)
-        kept = [c.text for c in cleaned if isinstance(c, CleanedText) and c.text]
-        phrases = [
-            [p for p in own if isinstance(p, Phrase)] for own in engines.extractor.extract(kept)
-        ]
-        engines.filter.classify(kept, phrases)
-    for name in ("requests", "tokens_in", "tokens_out", "units_asked"):
-        assert getattr(planned.total, name) == usage[name]
-    assert len(chat.asked) == planned.total.requests
+    chat.fingerprint = chat_fingerprint(run.llm)
+    remembering = RememberingEngine(chat, memories)
+    engines = text_engines_asking(remembering, memories, run, run.llm, TAXONOMY)
+    assert usage_of_steps(shards, engines, run, TAXONOMY) == planned
+    assert len(chat.asked) == sum(step["requests"] for step in planned.values())
 
-    again = plan(texts, protocol, store).total
-    assert (again.requests, again.units_asked, again.tokens_out) == (0, 0, 0)
-    assert plan([*texts, "A new nodule is seen."], protocol, store).total.units_asked > 0
+    again = plan(shards, run)
+    for nothing in ("requests", "units_asked", "tokens_out"):
+        assert sum(step[nothing] for step in again.values()) == 0
+    new = {"dataset": "openi", "split": "train", "study_id": "new", "source": "authored"}
+    new |= {"findings": "A new nodule is seen.", "impression": "Nodule."}
+    assert plan([table_from_rows("studies", [new])], run)["clean"]["units_asked"] > 0
+
+
+def test_a_plan_follows_the_sections_that_a_report_must_have(tmp_path, even_studies) -> None:
+    half = even_studies.slice(0, 60)
+    both = plan([half], settings(tmp_path, "spans"))
+    one = plan([half], settings(tmp_path, "spans", require_sections="any"))
+    assert both["clean"] == one["clean"]
+    for step in ("extract", "filter"):
+        assert both[step]["units"] < one[step]["units"]
 
 
 def test_the_shared_beginning_of_a_request_is_all_but_its_last_message() -> None:
@@ -57,12 +72,11 @@ def test_the_shared_beginning_of_a_request_is_all_but_its_last_message() -> None
     assert total - shared == 2 * 5 + approximate_tokens(request.messages[-1].content)
 
 
-def test_gpu_hours_are_reading_and_writing_time() -> None:
-    step = StepPlan("clean", 9, 0, 9, 2, 0, 7_200_000, 3_600_000, 360_000)
-    plan = Plan("spans", 9, (step, step))
+def test_gpu_time_is_reading_and_writing_time() -> None:
+    usage = Counter(tokens_in=7_200_000, tokens_shared=3_600_000, tokens_out=360_000)
     speed = Throughput(tokens_in_per_second=2000, tokens_out_per_second=200)
-    assert plan.gpu_hours(speed) == pytest.approx(2 * (0.5 + 0.5))
-    assert plan.gpu_hours(speed, prefix_caching=False) == pytest.approx(2 * (1 + 0.5))
+    assert speed.seconds(usage) == pytest.approx(3600)
+    assert speed.seconds(usage, prefix_caching=False) == pytest.approx(5400)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def test_a_bad_answer_never_costs_the_good_sentences_of_its_batch(memories: Memo
     assert other == CleanedText("", ("Thank you.",))
     assert len(one._chat.asked) == 1 + 3 + 1 == ATTEMPTS + 2
     assert usage["units_asked_again"] == 4
+    assert (usage["units_answered"], usage["units_failed_answer_malformed"]) == (2, 1)
 
 
 def test_a_failed_sentence_is_not_remembered_as_one(memories: Memories) -> None:
@@ -180,9 +181,11 @@ def test_phrases_are_aligned_named_and_given_their_modifiers(memories: Memories)
 
 def test_proposals_in_vain_are_failures_beside_the_good_ones(memories: Memories) -> None:
     answer = '{"1":{"nodule":"lung nodule","mass":"tumor","left":"left side","lung":"lungfish"}}'
-    (found,) = extractor(memories, answer).extract(["Nodule in the left lung."])
+    with metered() as usage:
+        (found,) = extractor(memories, answer).extract(["Nodule in the left lung."])
     assert found[0] == Phrase(0, 6, "lung nodule", Modifiers("left"), match="levelled")
     assert Counter(f.reason for f in found[1:]) == {"not_in_sentence": 1, "unknown_target": 2}
+    assert (usage["proposals"], usage["proposals_accepted"]) == (4, 1)
 
 
 def test_words_found_by_likeness_are_counted(memories: Memories) -> None:

@@ -129,7 +129,7 @@ requests = st.lists(
     st.tuples(st.integers(1, 30), st.integers(1, 10), st.booleans()), max_size=12
 ).map(
     lambda shapes: [
-        ChatRequest((Message("user", f"{n} " * tokens),), answer, {"bad": True} if bad else None)
+        ChatRequest((Message("user", f"{'bad' if bad else n} " * tokens),), answer)
         for n, (tokens, answer, bad) in enumerate(shapes)
     ]
 )
@@ -145,9 +145,9 @@ def test_each_request_gets_its_own_answer_whatever_the_others_are(batch):
 
     def chat(requests):
         assert all(length(request) + request.max_tokens <= limit for request in requests)
-        if any(request.schema for request in requests):
-            raise RefusedBatchError("no grammar for this schema")
-        chatted.extend(requests)
+        if any("bad" in request.messages[0].content for request in requests):
+            raise RefusedBatchError("no grammar for this")
+        chatted.extend(request for request in requests if request.messages[0].content != "{}")
         return [
             Completion(request.messages[0].content, "stop", length(request), 1, 0.1)
             for request in requests
@@ -159,13 +159,31 @@ def test_each_request_gets_its_own_answer_whatever_the_others_are(batch):
         if length(request) + request.max_tokens > limit:
             assert isinstance(answer, Failure)
             assert answer.reason == "prompt_too_long"
-        elif request.schema:
+        elif "bad" in request.messages[0].content:
             assert isinstance(answer, Failure)
             assert answer.reason == "request_refused"
             assert "no grammar" in answer.detail
         else:
             assert answer.text == request.messages[0].content
     assert len(chatted) == sum(isinstance(answer, Completion) for answer in answers)
+
+
+def test_instructions_that_leave_no_room_end_the_run():
+    def length(request):
+        return sum(len(message.content.split()) for message in request.messages)
+
+    long = ChatRequest((Message("system", "rule " * 30), Message("user", "a b c")), 4)
+    with pytest.raises(EngineError, match=r"takes 20 tokens, and the instructions .* need 35"):
+        complete_in_batches([long], length, 20, lambda _: [])
+
+
+def test_a_refusal_that_has_nothing_to_do_with_the_report_ends_the_run():
+    def chat(requests):
+        raise RefusedBatchError("no grammar for this schema")
+
+    batch = [ChatRequest((Message("user", text),), 4, {"odd": 1}) for text in "ab"]
+    with pytest.raises(EngineError, match=r"refuses every request of this kind.*no grammar"):
+        complete_in_batches(batch, lambda _: 1, 20, chat)
 
 
 def output(finish_reason):

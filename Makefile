@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE := 1
 PREFECT := PREFECT_HOME="$(CURDIR)/data/prefect" \
            PREFECT_API_URL=$(or $(PREFECT_API_URL),http://127.0.0.1:4200/api) $(BIN)/prefect
 
-.PHONY: setup demo test test-llm bench server worker deploy clean
+.PHONY: setup demo test test-llm bench overfit server worker deploy clean
 
 setup: $(VENV)/installed
 
@@ -47,6 +47,10 @@ data/llm/installed:
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks
+
+# The smallest model learns a real CT and a radiograph made from it; a few minutes on two cores.
+overfit: $(VENV)/installed-dev
+	$(BIN)/python -m model.overfit
 
 server: setup
 	PREFECT_HOME="$(CURDIR)/data/prefect" $(BIN)/prefect server start --host 127.0.0.1

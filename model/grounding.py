@@ -73,8 +73,10 @@ def grounding_loss(
                 f"sample {number} has {len(sample)} targets for {len(phrases)} phrases"
             )
     losses = [loss for of in branches for loss in of.losses(images, prompts, targets)]
+    # The parts of a network that had nothing to do are zeros that know no device.
+    zero = prompts[0].new_zeros(())
     parts = {
-        field.name: torch.stack([getattr(loss, field.name) for loss in losses]).sum()
+        field.name: sum((getattr(loss, field.name) for loss in losses), start=zero)
         for field in fields(LocalizationLoss)
     }
     return LocalizationLoss(**{name: part / len(targets) for name, part in parts.items()})
@@ -88,7 +90,15 @@ def localize(
     masks: bool,
     boxes: bool,
 ) -> list[Localization]:
-    """Localise all phrases of each sample, with the networks that are there for what is asked."""
+    """Localise all phrases of each sample, with the networks that are there for what is asked.
+
+    Raises:
+        ValueError: if there is not one image for each sample.
+    """
+    if len(images) != len(prompts):
+        raise ValueError(f"{len(images)} images for {len(prompts)} samples: each sample has one")
+    if not (masks or boxes):
+        return [Localization()] * len(images)
     found = [
         network(images, prompts, masks=masks and for_masks, boxes=boxes and for_boxes)
         for network, for_masks, for_boxes in branches

@@ -226,7 +226,7 @@ def prepare(
         rng: varies the depth of a patch, in training.
     """
     crop = _foreground(source.pixels[0])
-    part = torch.from_numpy(np.ascontiguousarray(source.pixels[:, *crop]))
+    part = torch.from_numpy(source.pixels[:, *crop])
     grid = plan(
         _triple(part.shape[1:]),
         patch_size=config.vision.patch_size,

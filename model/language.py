@@ -116,7 +116,9 @@ class VisionExpertAttention(nn.Module):
             hidden, self.language_expert_query_key_value, self.vision_expert_query_key_value
         )
         query, key, value = mixed.unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        query, key = apply_rotary_pos_emb(query, key, *context.rotation, unsqueeze_dim=2)
+        rotated = apply_rotary_pos_emb(query, key, *context.rotation, unsqueeze_dim=2)
+        # Under autocast the rotation is longer than what it rotates.
+        query, key = (of.to(value.dtype) for of in rotated)
         if context.lengths is not None:
             attended = packed_attention(
                 query[0], key[0], value[0], context.lengths, causal=True
@@ -178,6 +180,10 @@ class DecoderLayer(GradientCheckpointingLayer):
         return hidden + self.mlp(self.post_attention_layernorm(hidden), context)
 
 
+DRAW_THEMSELVES = (GridPositions, LearnedRow, VisionTower)
+"""Modules with parameters of a kind that transformers does not know."""
+
+
 class VividMedPreTrainedModel(PreTrainedModel):
     """What transformers has to know about the model."""
 
@@ -190,10 +196,11 @@ class VividMedPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": DecoderLayer}  # noqa: RUF012
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw the weights of one module: transformers' way for its kinds, its own way for ours."""
-        super()._init_weights(module)
-        if isinstance(module, (GridPositions, LearnedRow, VisionTower)):
-            module.reset_parameters()
+        """Draw the weights of one module: transformers' way, or its own if it has one."""
+        if not (isinstance(module, DRAW_THEMSELVES) or getattr(module, "draws_itself", False)):
+            super()._init_weights(module)
+        elif reset := getattr(module, "reset_parameters", None):
+            reset()
 
 
 class VividMedModel(VividMedPreTrainedModel):
@@ -234,7 +241,7 @@ class VividMedModel(VividMedPreTrainedModel):
             past_key_values: of the tokens before.
             images: whose places are in `input_ids`, in reading order, row after row.
             lengths: tokens of each sample, if the one row holds samples one behind the other.
-            use_cache: whether keys and values are kept for the next pass.
+            use_cache: whether keys and values are kept for the next pass; never begun in training.
 
         Returns:
             `last_hidden_state` (rows, tokens, hidden) after the final norm.
@@ -248,16 +255,18 @@ class VividMedModel(VividMedPreTrainedModel):
             if past_key_values is not None and past_key_values.get_seq_length():
                 raise ValueError("position_ids are missing: a part of a sequence has no numbers")
             position_ids = self._number(input_ids, token_type_ids, attention_mask, lengths)
-        if use_cache and past_key_values is None and lengths is None:
+        # A layer whose activations are computed again would write its keys and values twice.
+        if use_cache and past_key_values is None and lengths is None and not self.training:
             past_key_values = DynamicCache(config=self.config)
         hidden = self._embed(input_ids, token_type_ids, images or ())
+        mask = None
+        if lengths is None:
+            mask = create_causal_mask(self.config, hidden, attention_mask, past_key_values)
         context = Context(
             rotation=_rotation(position_ids, hidden, self.config),
             routing=Routing.of(token_type_ids),
             lengths=None if lengths is None else tuple(lengths),
-            mask=None
-            if lengths is not None
-            else create_causal_mask(self.config, hidden, attention_mask, past_key_values),
+            mask=mask,
             cache=past_key_values,
         )
         for layer in self.layers:
@@ -297,7 +306,7 @@ class VividMedModel(VividMedPreTrainedModel):
         distinct = {id(image): image for image in images}
         features = dict(zip(distinct, self.vision(list(distinct.values())), strict=True))
         seen = torch.cat([features[id(image)] for image in images])
-        return words.masked_scatter(places.unsqueeze(-1), seen.to(words.dtype))
+        return words.masked_scatter(places.unsqueeze(-1), seen.to(words))
 
 
 def _rotation(positions: Tensor, hidden: Tensor, config: VividMedConfig) -> tuple[Tensor, Tensor]:

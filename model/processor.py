@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import AutoImageProcessor, AutoProcessor, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, PreTrainedTokenizerBase
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.processing_utils import ProcessorMixin
@@ -147,6 +147,7 @@ def _left_padded(prompts: Sequence[TokenSequence], config: VividMedConfig) -> di
     }
 
 
+AutoConfig.register(VividMedConfig.model_type, VividMedConfig, exist_ok=True)
 AutoImageProcessor.register(
     VividMedConfig, image_processor_classes={"pil": VividMedImageProcessor}, exist_ok=True
 )

@@ -58,8 +58,16 @@ def build_sequence(
         grounded: whether the answers keep their brackets; it is said to the model in front.
         max_length: tokens, those of the image among them; the rest is cut off.
         bop_weight: the weight in the loss of a position that is followed by `<p>`.
+
+    Raises:
+        ValueError: if the image alone fills `max_length`.
     """
     ids = _opening(grid, config, grounded)
+    if len(ids) >= max_length:
+        raise ValueError(
+            f"the image takes {grid.num_tokens} tokens, which leaves no room for text within"
+            f" max_length {max_length}"
+        )
     labels = [IGNORED] * len(ids)
     for turn in turns:
         query = _query(turn.query, tokenizer, config)
@@ -124,7 +132,7 @@ def position_ids(
     shared = inner & _shift(inner, 1)
     shared |= _shift(input_ids == config.bop_token_id, 1) | (input_ids == config.eop_token_id)
     real = torch.ones_like(within) if attention_mask is None else attention_mask.bool()
-    return (real & _shift(real, 1) & ~shared).cumsum(-1)
+    return (_shift(real, 1) & ~shared).cumsum(-1)
 
 
 def _shift(flags: Tensor, by: int) -> Tensor:

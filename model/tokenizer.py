@@ -98,10 +98,13 @@ def load_tokenizer(
 
 
 def _from_sentencepiece(file: Path) -> LlamaTokenizer:
-    # transformers reads such a file too, but needs protobuf for it.
-    pieces = SentencePieceProcessor(model_file=str(file))
-    vocabulary = {pieces.id_to_piece(number): number for number in range(len(pieces))}
-    return LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary))
+    # transformers would need protobuf to read it, and would order the merges by id: runs of spaces,
+    # whose ids are small and whose scores are not, would be joined before the words behind them.
+    model = SentencePieceProcessor(model_file=str(file))
+    pieces = [model.id_to_piece(number) for number in range(len(model))]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    scores = {piece: model.get_score(number) for number, piece in enumerate(pieces)}
+    return LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary, scores))
 
 
 def _check(tokenizer: PreTrainedTokenizerBase, config: VividMedConfig, folder: Path) -> None:

@@ -56,6 +56,9 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
 
     The localiser and what prompts it stay in single precision when the rest is loaded in a shorter
     type, as released.
+
+    Raises:
+        ValueError: if the vision transformer and the localiser have patches of different size.
     """
 
     _keep_in_fp32_modules_strict = ("sam", "isam_model", "vg_proj")
@@ -69,6 +72,12 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
             nn.ReLU(),
             nn.Linear(config.hidden_size, config.localizer.hidden_size),
         )
+        if config.localizer.patch_size != config.vision.patch_size:
+            raise ValueError(
+                f"vision_config cuts images into patches of {config.vision.patch_size} and"
+                f" localizer_config of {config.localizer.patch_size}: they share an image's grid,"
+                " give both the same patch_size"
+            )
         instances = config.localizer.num_instances
         self.sam: Localizer
         self.isam_model: Localizer | None = None
@@ -79,6 +88,10 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
                 config.localizer, num_instances=RELEASED_MASK_INSTANCES, boxes=False
             )
             self.isam_model = Localizer(config.localizer, num_instances=instances, boxes=True)
+        # The language model's small deviation would silence an untrained localiser.
+        for part in self._localizing_parts():
+            for module in part.modules():
+                module.draws_itself = True  # type: ignore[assignment]
         self.post_init()
 
     def forward(
@@ -100,12 +113,21 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
         """Run the model.
 
         Args:
-            input_ids: this and what is not listed, as `VividMedModel.forward`.
+            input_ids: (rows, tokens); this and the next five are explained by the decoder,
+                `VividMedModel.forward`.
+            attention_mask: 0 at padding.
+            token_type_ids: 1 at the places of images.
+            position_ids: see `model.sequence`.
+            past_key_values: of the tokens before.
+            images: in reading order.
             labels: (rows, tokens), the id that each position shall predict, already shifted, or
                 IGNORED.
             label_weights: (rows, tokens), the weight of each position in the loss; none: 1.
+            lengths: tokens of each sample, if the one row holds samples one behind the other.
             targets: of each sample's phrases in reading order, or none for a sample without any.
+            use_cache: whether keys and values are kept.
             logits_to_keep: how many of the last positions get logits; 0: all.
+            **kwargs: `output_hidden_states`, and what generation hands around.
 
         Raises:
             ValueError: if images, samples, phrases and targets do not fit each other in number.
@@ -129,13 +151,11 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
             output.logits = self.lm_head(slice_logits_to_keep(hidden, logits_to_keep))
             return output
         output.lm_loss = output.loss = self._language_loss(hidden, labels, label_weights)
-        if targets is not None:
-            rows, tokens = input_ids.shape
-            branches = self._branches()
+        if targets:
             with self._single_precision():
-                prompts = self._prompts(hidden, input_ids, lengths or [tokens] * rows)
-                output.grounding = grounding_loss(branches, images or (), prompts, targets)
-            unused = nothing_of([self.vg_proj, *(branch.network for branch in branches)])
+                prompts = self._prompts(hidden, input_ids, lengths)
+                output.grounding = grounding_loss(self._branches(), images or (), prompts, targets)
+            unused = nothing_of(self._localizing_parts())
             output.loss = output.lm_loss + output.grounding.total + unused
         return output
 
@@ -164,6 +184,9 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
 
         Returns:
             For each sample its phrases, as `model.phrases.phrase_ends` finds them.
+
+        Raises:
+            ValueError: if images and samples, or images and their places, do not fit each other.
         """
         if lengths is None:
             real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -228,15 +251,6 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
             expanded["images"] = [image for image in images for _ in range(expand_size)]
         return ids, expanded
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Leave the localiser as PyTorch draws it: the language model's deviation is too small."""
-        if isinstance(module, Localizer) or module is self.vg_proj:
-            for part in module.modules():
-                if reset := getattr(part, "reset_parameters", None):
-                    reset()
-        else:
-            super()._init_weights(module)
-
     def _language_loss(
         self, hidden: Tensor, labels: Tensor, label_weights: Tensor | None
     ) -> Tensor:
@@ -248,8 +262,10 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
         return losses.sum() / learned.sum().clamp(min=1)
 
     def _prompts(
-        self, hidden: Tensor, input_ids: Tensor, lengths: Sequence[int]
+        self, hidden: Tensor, input_ids: Tensor, lengths: Sequence[int] | None
     ) -> tuple[Tensor, ...]:
+        rows, tokens = input_ids.shape
+        lengths = lengths or [tokens] * rows
         states = phrase_states(hidden.flatten(0, 1), input_ids.flatten(), lengths, self.config)
         together = torch.cat(states).to(next(self.vg_proj.parameters()).dtype)
         return self.vg_proj(together).split([len(of) for of in states])
@@ -261,6 +277,9 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
             Branch(self.sam, masks=True, boxes=False),
             Branch(self.isam_model, masks=False, boxes=True),
         ]
+
+    def _localizing_parts(self) -> list[nn.Module]:
+        return [self.vg_proj, *(branch.network for branch in self._branches())]
 
     def _single_precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, enabled=False)

@@ -67,8 +67,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> tuple[PeftModel, Check
     homeless = {_module(key) for key in report.unexpected}
     tensors = {key: weights[key] for key in weights if _module(key) not in homeless}
     config = _read_config(folder)
-    layers = sorted(_module(key) for key in tensors if ".lora_A." in key)
-    config.target_modules = layers
+    config.target_modules = layers = sorted(_module(key) for key in tensors if ".lora_A." in key)
     config.modules_to_save = sorted({_module(key) for key in tensors} - set(layers))
     config.inference_mode = False
     # As released, an adapter is trained in the type of the weights that it adapts.

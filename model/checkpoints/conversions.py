@@ -1,7 +1,8 @@
 """How a tensor of another model becomes one of ours.
 
 Every function takes the checkpoint's tensor and the one of ours that it is for, and returns what
-ours shall hold. On the meta device the same functions say what shape comes out.
+ours shall hold: the checkpoint's tensor itself where there is nothing to do. On the meta device the
+same functions say what shape comes out.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def add_rows(table: Tensor, target: Tensor) -> Tensor:
 
 def keep_rows(table: Tensor, target: Tensor) -> Tensor:
     """Fill the first rows; rows that the checkpoint does not have stay as ours are."""
+    if len(table) == len(target):
+        return table
     return torch.cat([table[: len(target)], target[len(table) :].to(table)])
 
 

@@ -3,7 +3,8 @@ r"""The layouts that checkpoints of our model's parts are published in, each dec
 - CogVLM: `cogvlm-chat-hf` (Wang et al. 2023), the vision language model for one square 2D image.
 - SegVol: `pytorch_model.bin` (Du et al., NeurIPS 2024), a promptable network for CT.
 - aligned: what the released VividMed code trains of SegVol before its first stage.
-- SAM: Meta's `sam_vit_*.pth` (Kirillov et al., ICCV 2023), of which the image encoder is used.
+- SAM: Meta's `sam_vit_*.pth` (Kirillov et al., ICCV 2023), of which the image encoder is used: a
+  start for training, since most of its blocks attend within windows and ours to the whole image.
 - VividMed: our own, whose names are those of the released code.
 - LoRA adapters of PEFT, as the authors released theirs: updates and replacements of our tensors.
 """
@@ -173,7 +174,8 @@ VIVIDMED = Layout(
     signature="model.vision.patch_embedding.cls_embedding.weight",
 )
 
-LAYOUTS = (COGVLM, SEGVOL, ALIGNED, SAM, VIVIDMED)
+LAYOUTS = (COGVLM, VIVIDMED, SEGVOL, ALIGNED, SAM)
+"""In the order in which they are recognised: our own model has the keys of the aligned ones."""
 
 
 def adapter_layout(scale: float) -> Layout:

@@ -10,7 +10,7 @@ SHOWN = 3
 
 
 class Reshaped(BaseModel):
-    """A tensor whose shape is not ours; keys are those of the checkpoint and of our model."""
+    """A tensor whose form is not ours; keys are those of the checkpoint and of our model."""
 
     source: str
     target: str
@@ -29,7 +29,7 @@ class CheckReport(BaseModel):
     absent: our keys that the layout never has, by the reason; they stay as they were initialised.
     unexpected: the checkpoint's keys that our model has no place for.
     ignored: the checkpoint's keys that our model does not need, by the reason.
-    reshaped: tensors converted to another shape.
+    reshaped: tensors that are converted on the way.
     mismatched: tensors that cannot be converted to ours.
     """
 

@@ -58,7 +58,7 @@ class Layout:
 
     name: for people.
     part: what it is loaded into.
-    signature: a key that no other layout has.
+    signature: a key that tells the layout from the others.
     prefix: what every key of the network begins with; the tables are written without it.
     unused: patterns of keys that our model does not need, with the reason.
     absent: patterns of our keys that the layout never has, with the reason.
@@ -163,7 +163,7 @@ class _Transfer:
             self.report.mismatched.append(entry)
             return
         ours.copy_(value)
-        if tensor.shape != ours.shape:
+        if value is not tensor:
             self.report.reshaped.append(entry)
 
     def _converted(self, tensor: Tensor, ours: Tensor, to: Destination) -> Tensor:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from model.config import VividMedConfig
 from model.inference.errors import InferenceError
@@ -24,6 +25,7 @@ def load(folder: Path) -> tuple[VividMedForCausalLM, VividMedProcessor]:
         InferenceError: if the folder is absent, of another model, or incomplete.
     """
     _check(folder)
+    disable_progress_bar()
     try:
         processor = VividMedProcessor.from_pretrained(folder, local_files_only=True)
         model = VividMedForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)

@@ -103,10 +103,12 @@ def write(prediction: Prediction, folder: Path, model: str) -> PredictionRecord:
 
     Args:
         prediction: the prediction.
-        folder: it is made; what another prediction left in it is replaced name by name.
+        folder: it is made; what an earlier prediction left in it is replaced.
         model: what made it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for earlier in folder.glob("mask-[0-9][0-9]*"):
+        earlier.unlink()
     files = {}
     for number, region in enumerate(prediction.regions):
         if region.mask is not None and region.mask.voxel_count:

@@ -78,7 +78,9 @@ class Truth:
     boxes: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, phrase: str, instances: Sequence[Voxels], grounding: Collection[Grounding]) -> Truth:
+    def of(
+        cls, phrase: str, instances: Sequence[Voxels], grounding: Collection[Grounding]
+    ) -> Truth:
         """The union and the boxes of instances, as far as they are wanted."""
         corners = [[(side.start, side.stop) for side in mask_box(of)] for of in instances]
         return cls(
@@ -157,9 +159,7 @@ def make_cases(
         image, frame = prepare(read_image(paths[name]), config)
         place = _into_ct(frame) if name == "ct" else _onto_radiograph(reference)
 
-        def find(
-            phrase: str, grounding: Collection[Grounding], place: Place = place
-        ) -> Truth:
+        def find(phrase: str, grounding: Collection[Grounding], place: Place = place) -> Truth:
             masks = [place(reference.union(labels)) for labels in recipe.instances(phrase)]
             return Truth.of(phrase, masks, grounding)
 

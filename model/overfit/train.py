@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
 from model.inputs import Sample, pack
-from model.vividmed import VividMedForCausalLM, VividMedOutput
+from model.vividmed import VividMedForCausalLM
 
 
 @dataclass(frozen=True)
 class Schedule:
     """How long and how fast; the learning rate rises linearly and falls along a cosine."""
 
-    steps: int = 1000
+    steps: int = 700
     warmup: int = 50
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
 
@@ -28,7 +28,7 @@ def train(
     model: VividMedForCausalLM,
     samples: Sequence[Sample],
     schedule: Schedule,
-    report: Callable[[int, VividMedOutput], None] = lambda _step, _output: None,
+    report: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> None:
     """Train on all samples at every step.
 
@@ -36,7 +36,7 @@ def train(
         model: left in evaluation mode.
         samples: packed once; images and texts of any size.
         schedule: see there.
-        report: is told of each step.
+        report: is told each step and its loss.
     """
     batch = pack(samples)
     optimizer = torch.optim.AdamW(
@@ -51,7 +51,7 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), schedule.gradient_norm)
         optimizer.step()
         pace.step()
-        report(step, output)
+        report(step, output.loss.item())
     model.eval()
 
 

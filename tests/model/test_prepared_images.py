@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model.config import VividMedConfig, preset
 from model.images import FileGrid, Frame, SourceImage, prepare, radiograph_image, read_image
 from storage.images import ImageError, Radiograph
+from tests.storage.dicom_files import write_ct_slice
 
 RAS = axcodes2ornt("RAS")
 AXCODES = [
@@ -220,3 +221,23 @@ def test_a_foreign_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(ImageError, match="holds no DICOM file"):
         read_image(tmp_path / "folder")
+
+
+def test_a_dicom_series_has_the_ras_grid(tmp_path: Path) -> None:
+    pixels = np.full((9, 20, 30), -900, np.int16)
+    pixels[3:7, 5:15, 8:26] = 100
+    pixels[:, 0, 0] = -1024
+    for number, plane in enumerate(pixels):
+        # Each step goes 2 mm to the feet.
+        write_ct_slice(tmp_path / f"{number}.dcm", plane, position=(-4, 6, -2 * number))
+    source = read_image(tmp_path)
+    assert source.grid.shape == (30, 20, 9)
+    image, frame = prepare(source, tiny())
+    bright = torch.where(image.pixels[0] > 0.5, 6.0, -6.0)
+    places = np.argwhere(frame.mask_to_file(bright)) + 0.5
+    affine = source.grid.affine
+    assert affine is not None
+    low, high = (f(apply_affine(affine, places - 0.5), axis=0) for f in (np.min, np.max))
+    # Patient coordinates of DICOM point left and back, those of the affine right and front.
+    np.testing.assert_allclose(low, (4 - 25 * 0.5, -6 - 14 * 0.5, -12), atol=0.3)
+    np.testing.assert_allclose(high, (4 - 8 * 0.5, -6 - 5 * 0.5, -6), atol=0.3)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.brackets import insert, strip
+from model.brackets import OPEN, insert, strip
 from model.grid import TokenGrid
 from model.inputs import IGNORED, PhraseTarget, Sample, pack
 from model.sequence import Turn, build_prompt, build_sequence, position_ids
@@ -56,7 +56,7 @@ def test_known_absent_phrases_are_read_but_not_opened():
     text = build(("What is seen?", NEGATED))
     assert "<np>" not in tokens(text.input_ids)
     assert text.num_phrases == 2
-    opened = [i for i, token in enumerate(tokens(text.input_ids)) if token == "<p>"]
+    opened = [i for i, token in enumerate(tokens(text.input_ids)) if token == OPEN]
     first, second = (tokens(text.labels)[i - 1] for i in opened)
     assert (first, second) == ("<p>", words(" lung")[0])
     assert tokens(text.labels).count("</p>") == 2
@@ -65,7 +65,7 @@ def test_known_absent_phrases_are_read_but_not_opened():
 
 def test_positions_before_a_phrase_weigh_more():
     text = build(("What is seen?", NEGATED), bop_weight=7.0)
-    before = [i - 1 for i, token in enumerate(tokens(text.input_ids)) if token == "<p>"]
+    before = [i - 1 for i, token in enumerate(tokens(text.input_ids)) if token == OPEN]
     assert (text.weights == 7).nonzero().squeeze(1).tolist() == before
     assert (text.weights == 1).sum() == len(text.weights) - 2
 
@@ -119,6 +119,13 @@ def test_cutting_keeps_the_first_targets():
     assert Sample.of(image((1, 16, 32)), cut, targets).targets == tuple(targets[:1])
     with pytest.raises(ValueError, match="1 targets for the 2 phrases"):
         Sample.of(image((1, 16, 32)), cut, targets[:1])
+
+
+def test_an_image_that_leaves_no_room_is_said():
+    with pytest.raises(
+        ValueError, match="2 tokens, which leaves no room for text within max_length 6"
+    ):
+        build(("What is seen?", REPORT), max_length=6)
 
 
 def test_positions_are_those_of_the_paper():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from model.checkpoints.report import CheckReport
 from model.checkpoints.weights import CheckpointError, Weights
 from model.config import VividMedConfig, preset
 from model.grid import plan
-from model.inputs import ModelImage
+from model.inputs import ModelImage, pack
 from model.vividmed import VividMedForCausalLM
+from tests.model.examples import samples
 
 FROZEN = {"model.vision"}
 LOCALISING = ("sam.", "isam_model.", "vg_proj.")
@@ -144,6 +147,49 @@ def test_an_adapter_can_be_trained_on_and_saved(
     assert all(torch.equal(saved[key], original[key]) for key in original)
 
 
+@pytest.mark.parametrize("localizers", ["shared", "separate"])
+def test_adapted_localisers_find_what_merged_ones_do(localizers: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = preset("tiny")
+    config.localizers = localizers
+    base = VividMedForCausalLM(config).eval()
+    write_adapter(base, tmp_path)
+    adapted = PeftModel.from_pretrained(deepcopy(base), str(tmp_path)).eval()
+    merged = deepcopy(base)
+    assert merge_adapter(merged, tmp_path).fits
+    batch = pack(samples())
+    given = {name: getattr(batch, name) for name in ("images", "token_type_ids", "lengths")}
+    found, expected, before = (
+        model.localize(batch.input_ids, **given)
+        for model in (adapted.get_base_model(), merged, base)
+    )
+    for ours, theirs, old in zip(found[:2], expected, before, strict=False):
+        for name in ("mask_logits", "boxes", "presence_logits"):
+            torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
+            assert (getattr(ours, name) - getattr(old, name)).abs().max() > 1e-2
+
+
+def test_a_step_moves_the_adapter_and_nothing_else(
+    base: VividMedForCausalLM, adapter: Path
+) -> None:
+    adapted, _ = load_adapter(deepcopy(base), adapter)
+    adapted.train()
+    adapted.gradient_checkpointing_enable()
+    before = {name: of.detach().clone() for name, of in adapted.named_parameters()}
+    trained = {name: of for name, of in adapted.named_parameters() if of.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-3)
+    batch = pack(samples())
+    adapted(**{of.name: getattr(batch, of.name) for of in fields(batch)}).loss.backward()
+    optimizer.step()
+    moved = {name for name, of in adapted.named_parameters() if not torch.equal(of, before[name])}
+    assert moved <= set(trained)
+    layer = "base_model.model.model.layers.0"
+    assert f"{layer}.self_attn.vision_expert_query_key_value.lora_B.default.weight" in moved
+    assert f"{layer}.input_layernorm.modules_to_save.default.weight" in moved
+    assert "base_model.model.sam.box_head.4.modules_to_save.default.weight" in moved
+    assert not {f"base_model.model.model.vision.{of}" for of in ("boi", "eoi")} & set(trained)
+
+
 def test_an_adapter_merges_into_a_plain_model_again(
     base: VividMedForCausalLM, adapter: Path
 ) -> None:
@@ -206,6 +252,21 @@ def test_an_adapter_of_another_size_is_refused_and_changes_nothing(adapter: Path
         with pytest.raises(CheckpointError, match="do not fit"):
             load(model, adapter)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_an_adapter_of_another_model_is_refused(base: VividMedForCausalLM, tmp_path: Path) -> None:
+    llama = nn.ModuleDict({"q_proj": nn.Linear(8, 8), "v_proj": nn.Linear(8, 8)})
+    get_peft_model(llama, LoraConfig(target_modules=["q_proj"])).save_pretrained(str(tmp_path))
+    assert len(check(tmp_path, "tiny").unexpected) == 1
+    with pytest.raises(CheckpointError, match="nothing in the adapter"):
+        merge_adapter(base, tmp_path)
+
+
+def test_an_adapter_that_is_more_than_low_rank_is_refused(adapter: Path, tmp_path: Path) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    with pytest.raises(CheckpointError, match="not plain LoRA"):
+        check(tmp_path, "tiny")
 
 
 def test_a_folder_without_weights_is_refused(adapter: Path, tmp_path: Path) -> None:

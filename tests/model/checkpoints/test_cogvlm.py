@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from model.checkpoints.cogvlm import cogvlm_config, load_cogvlm
-from model.checkpoints.weights import CheckpointError
+from model.checkpoints.weights import CheckpointError, Weights
 from model.config import LocalizerConfig, VividMedConfig
 from model.localization.localizer import Localizer
 from model.vision import CLIP_MEAN
@@ -142,6 +143,24 @@ def test_a_loaded_model_saves_and_loads(folder: Path, tmp_path: Path) -> None:
     for key, value in model.state_dict().items():
         assert again[key].dtype == value.dtype
         assert torch.equal(again[key], value), key
+
+
+def test_tensors_are_let_go_one_by_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second copy of the model is never in memory."""
+    read = Weights.__getitem__
+    seen: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def watch(weights: Weights, key: str) -> Tensor:
+        tensor = read(weights, key)
+        alive.append(sum(of() is not None for of in seen))
+        seen.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(Weights, "__getitem__", watch)
+    load_cogvlm(folder, config(folder))
+    assert len(seen) > 100
+    assert max(alive) <= 1
 
 
 def test_pytorch_files_with_an_index_load(weights: dict[str, Tensor], tmp_path: Path) -> None:

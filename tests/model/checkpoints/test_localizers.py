@@ -243,6 +243,13 @@ def test_a_file_with_gaps_is_refused(segvol: tuple[Path, dict[str, torch.Tensor]
         load_localizer(localizer(), path)
 
 
+def test_a_checkpoint_of_the_whole_model_is_refused(tmp_path: Path) -> None:
+    weights = tensors(shapes(TABLES["small"]["cogvlm"], "cogvlm"))
+    torch.save(weights, tmp_path / "cogvlm.bin")
+    with pytest.raises(CheckpointError, match="is a checkpoint of CogVLM, and not of SegVol"):
+        load_localizer(localizer(), tmp_path / "cogvlm.bin")
+
+
 def test_files_of_old_pytorch_load(segvol: tuple[Path, dict[str, torch.Tensor]]) -> None:
     path, weights = segvol
     content = {f"model.{key}": value for key, value in weights.items()}

@@ -1,0 +1,131 @@
+"""How well the cases are known: what the saved model answers, scored on the grids of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from model.brackets import strip
+from model.inference.predict import Prediction, predict
+from model.inference.regions import Instance, Pointer, Region
+from model.localization.boxes import generalized_iou
+from model.overfit.data import Case, Exchange, Truth
+from model.processor import VividMedProcessor
+from model.vividmed import VividMedForCausalLM
+from storage.masks import decode_mask
+
+ABSENT_GIOU = -1.0
+"""Of a box that was not found: the worst there is."""
+
+MAX_NEW_TOKENS = 200
+"""More than any answer to learn has."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a phrase's regions agree with the truth.
+
+    dice: of the mask, on the voxels of the file; None if it has none to learn.
+    giou: of each true box with the one that was found for it, on the grid of the file.
+    false_boxes: boxes beyond those.
+    """
+
+    phrase: str
+    dice: float | None
+    giou: tuple[float, ...]
+    false_boxes: int
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An exchange, what the model answers now, and a score for each phrase to learn."""
+
+    case: Case
+    exchange: Exchange
+    prediction: Prediction
+    scores: tuple[Score, ...]
+
+    @property
+    def says_it(self) -> bool:
+        """Whether the text is the one to learn, to the letter, brackets and all."""
+        answered = [region.phrase for region in self.prediction.regions]
+        learned = [truth.phrase for truth in self.exchange.truths]
+        return self.prediction.text == strip(self.exchange.answer) and answered == learned
+
+
+def examine(
+    model: VividMedForCausalLM,
+    processor: VividMedProcessor,
+    cases: Sequence[Case],
+    pointer: Pointer,
+) -> Iterator[Examined]:
+    """Ask the model everything that it was taught, as a user would: a file and a question.
+
+    Args:
+        model: loaded from where it was saved.
+        processor: of the model.
+        cases: what it was taught.
+        pointer: asks for masks and boxes of every phrase.
+    """
+    for case in cases:
+        for exchange in case.exchanges:
+            (prediction,) = predict(
+                model,
+                processor,
+                [case.path],
+                exchange.question,
+                pointer,
+                max_new_tokens=MAX_NEW_TOKENS,
+            )
+            yield Examined(case, exchange, prediction, _scores(exchange, prediction))
+
+
+def _scores(exchange: Exchange, prediction: Prediction) -> tuple[Score, ...]:
+    """A phrase that the answer does not have in brackets is as bad as one in the wrong place."""
+    left = list(prediction.regions)
+    scores = []
+    for truth in exchange.truths:
+        found = next((region for region in left if region.phrase == truth.phrase), None)
+        if found is not None:
+            left.remove(found)
+        scores.append(score(truth, found))
+    return tuple(scores)
+
+
+def score(truth: Truth, found: Region | None) -> Score:
+    """Compare what was found with what is true; boxes are paired so that they agree best."""
+    dice, giou, false_boxes = None, np.empty(0), 0
+    if truth.mask is not None:
+        dice = _dice(truth.mask, found)
+    if truth.boxes is not None:
+        instances = found.instances or () if found is not None else ()
+        giou = _paired_giou(truth.boxes, instances)
+        false_boxes = max(0, len(instances) - len(truth.boxes))
+    return Score(truth.phrase, dice, tuple(giou.tolist()), false_boxes)
+
+
+def _dice(truth: NDArray[np.bool_], found: Region | None) -> float:
+    if found is None or found.mask is None:
+        return 0.0
+    mask = decode_mask(found.mask.encoded)
+    return float(2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()))
+
+
+def _paired_giou(truth: NDArray[np.float64], instances: Sequence[Instance]) -> NDArray[np.float64]:
+    paired = np.full(len(truth), ABSENT_GIOU)
+    if instances:
+        found = _centre_size(np.stack([instance.corners for instance in instances]))
+        giou = generalized_iou(_centre_size(truth)[:, None], found[None]).numpy()
+        rows, columns = linear_sum_assignment(-giou)
+        paired[rows] = giou[rows, columns]
+    return paired
+
+
+def _centre_size(corners: NDArray[np.float64]) -> torch.Tensor:
+    low, high = torch.from_numpy(corners).unbind(1)
+    return torch.cat([(low + high) / 2, high - low], dim=-1)

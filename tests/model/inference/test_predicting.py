@@ -1,0 +1,87 @@
+"""A trained model's text, boxes and masks, in the coordinates of the files it was given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.inference.predict import Prediction, predict
+from model.inference.prompts import ask
+from model.inference.regions import Pointer
+from storage.images import ImageError
+from storage.masks import decode_mask
+from taxonomy.targets import load_taxonomy
+from tests.model.inference.memorised import ANSWERS, DISC_XYXY, Memorised, block, text_of
+
+
+def predicted(trained: Memorised, paths: list[Path], **options) -> list[Prediction]:
+    question = options.pop("question", ask("report"))
+    pointer = Pointer(load_taxonomy(), options.pop("pointing", "by-category"))
+    options = {"max_new_tokens": 60, **options}
+    return list(predict(trained.model, trained.processor, paths, question, pointer, **options))
+
+
+def test_a_batch_of_a_film_and_a_ct_is_grounded_in_both_files(
+    trained: Memorised, pictures: dict[str, Path]
+) -> None:
+    film, ct = predicted(trained, [pictures[name] for name in ANSWERS])
+    assert film.text == text_of("film.png")
+    [nodule] = film.regions
+    assert film.text[nodule.start : nodule.end] == nodule.phrase == "lung nodule"
+    assert nodule.instances is not None
+    left, top, right, bottom = DISC_XYXY
+    for instance in nodule.instances:
+        np.testing.assert_allclose(instance.corners, [[0, top, left], [1, bottom, right]], atol=2)
+    assert nodule.instances
+
+    assert ct.text == text_of("ct.nii.gz")
+    heart, absent = ct.regions
+    assert (heart.phrase, absent.phrase) == ("heart", "thingummy")
+    assert heart.mask is not None
+    mask = decode_mask(heart.mask.encoded)
+    assert 2 * (mask & block()).sum() / (mask.sum() + block().sum()) > 0.9
+    assert absent.mask is not None
+    assert absent.mask.voxel_count == 0
+    assert absent.instances == ()
+
+
+def test_a_batch_says_what_each_image_alone_says(
+    trained: Memorised, pictures: dict[str, Path]
+) -> None:
+    paths = [pictures[name] for name in (*ANSWERS, *reversed(ANSWERS))]
+    together = predicted(trained, paths)
+    alone = predicted(trained, paths, batch_size=1)
+    assert [one.text for one in together] == [one.text for one in alone]
+    for one, other in zip(together, alone, strict=True):
+        for region, same in zip(one.regions, other.regions, strict=True):
+            assert region.phrase == same.phrase
+            assert (region.mask is None) == (same.mask is None)
+            if region.mask is not None and same.mask is not None:
+                assert region.mask.voxel_count == pytest.approx(same.mask.voxel_count, abs=5)
+
+
+def test_text_is_handed_over_while_it_grows(trained: Memorised, pictures: dict[str, Path]) -> None:
+    pieces: list[str] = []
+    [film] = predicted(trained, [pictures["film.png"]], write=pieces.append)
+    assert len(pieces) > 3
+    assert "".join(pieces) == film.text
+
+
+def test_without_grounding_nothing_is_pointed_at(
+    trained: Memorised, pictures: dict[str, Path]
+) -> None:
+    question = ask("vqa", "Is there a nodule?")
+    [film] = predicted(trained, [pictures["film.png"]], question=question, max_new_tokens=4)
+    assert film.question.task == "vqa"
+    assert isinstance(film.text, str)
+
+
+def test_only_what_is_asked_for_is_localised(trained: Memorised, pictures: dict[str, Path]) -> None:
+    [ct] = predicted(trained, [pictures["ct.nii.gz"]], pointing="boxes")
+    assert all(region.mask is None for region in ct.regions)
+    assert all(region.instances is not None for region in ct.regions)
+
+
+def test_an_image_that_cannot_be_read_is_named(trained: Memorised, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"missing\.png"):
+        predicted(trained, [tmp_path / "missing.png"])

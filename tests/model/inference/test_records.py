@@ -1,0 +1,107 @@
+"""Predictions as files: masks that lie on the image, JSON that says where everything is."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.images import read_image
+from model.inference.predict import Prediction
+from model.inference.prompts import ask
+from model.inference.records import PredictionRecord, record, write
+from model.inference.regions import Instance, Mask, Region
+from storage.masks import encode_mask
+from tests.model.inference.memorised import DISC_XYXY, block, ct_affine
+
+TEXT = "The heart ♥ and the aorta."
+
+
+def mask_of(voxels) -> Mask:
+    return Mask(encode_mask(voxels), int(voxels.sum()))
+
+
+@pytest.fixture
+def ct(pictures: dict[str, Path]) -> Prediction:
+    larger = block()
+    larger[4:40, 20:30, 12] = True
+    box = Instance(np.array([[8, 20, 10.123456], [24, 34, 18]]), 0.87654321)
+    regions = (
+        Region(4, 9, "heart", "heart", "anatomy", None, mask_of(block())),
+        Region(20, 25, "aorta", "aorta", "anatomy", (box,), mask_of(larger)),
+        Region(10, 11, "♥", None, None, (), mask_of(np.zeros_like(larger))),
+    )
+    path = pictures["ct.nii.gz"]
+    return Prediction(path, read_image(path), ask("report"), TEXT, regions)
+
+
+def test_masks_of_a_ct_lie_on_the_grid_of_its_file_and_may_overlap(
+    ct: Prediction, tmp_path: Path
+) -> None:
+    found = write(ct, tmp_path / "out", "some model")
+    heart, aorta, empty = (tag.mask for tag in found.tags)
+    assert heart is not None and heart.file is not None  # noqa: PT018
+    assert aorta is not None and aorta.file is not None  # noqa: PT018
+    stored = nib.load(tmp_path / "out" / heart.file)
+    np.testing.assert_allclose(stored.affine, ct_affine(), atol=1e-4)
+    np.testing.assert_array_equal(np.asarray(stored.dataobj), block())
+    other = np.asarray(nib.load(tmp_path / "out" / aorta.file).dataobj)
+    assert (other & block()).sum() == block().sum()
+    assert heart.voxel_count == block().sum()
+    assert heart.volume_mm3 == pytest.approx(block().sum() * 1.5 * 2.5, rel=1e-3)
+    assert empty is not None
+    assert empty.file is None
+    assert empty.voxel_count == 0
+
+
+def test_boxes_of_a_ct_are_in_voxels_and_millimetres(ct: Prediction) -> None:
+    [box] = record(ct, "m").tags[1].boxes or []
+    assert box.frame == "voxels"
+    assert box.box == [8, 20, 10.12, 24, 34, 18]
+    assert box.score == 0.8765
+    centre = np.mean(box.corners_ras_mm, axis=0)
+    middle = np.array([16, 27, 14.06]) - 0.5
+    np.testing.assert_allclose(centre, ct_affine()[:3, :3] @ middle + ct_affine()[:3, 3], atol=0.02)
+
+
+def test_json_comes_back_and_offsets_are_code_points(ct: Prediction, tmp_path: Path) -> None:
+    found = write(ct, tmp_path, "some model")
+    content = json.loads((tmp_path / "prediction.json").read_text("utf-8"))
+    assert PredictionRecord.model_validate(content) == found
+    for tag in content["tags"]:
+        assert content["text"][tag["start"] : tag["end"]] == tag["phrase"]
+    assert content["task"] == "report"
+    assert content["model"] == "some model"
+    assert "not for clinical decisions" in content["notice"]
+    assert (tmp_path / "overlay.png").stat().st_size > 1000
+
+
+def test_a_radiograph_has_pixels_x_first_and_masks_as_png(
+    pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    path = pictures["film.png"]
+    source = read_image(path)
+    left, top, right, bottom = DISC_XYXY
+    disc = np.zeros(source.grid.shape, np.bool_)
+    disc[0, top:bottom, left:right] = True
+    box = Instance(np.array([[0, top, left], [1, bottom, right]], float), 0.5)
+    region = Region(4, 9, "heart", "heart", "anatomy", (box,), mask_of(disc))
+    found = write(Prediction(path, source, ask("report"), TEXT, (region,)), tmp_path, "m")
+    [tag] = found.tags
+    assert tag.boxes is not None and tag.mask is not None and tag.mask.file  # noqa: PT018
+    assert tag.boxes[0].box == list(DISC_XYXY)
+    assert tag.boxes[0].frame == "pixels"
+    assert tag.boxes[0].corners_ras_mm is None
+    assert tag.mask.volume_mm3 is None
+    with Image.open(tmp_path / tag.mask.file) as stored, Image.open(path) as original:
+        assert stored.size == original.size
+        np.testing.assert_array_equal(np.asarray(stored) > 0, disc[0])
+
+
+def test_masks_of_an_earlier_prediction_do_not_stay(ct: Prediction, tmp_path: Path) -> None:
+    write(ct, tmp_path, "m")
+    write(replace(ct, regions=ct.regions[1:]), tmp_path, "m")
+    assert [path.name for path in tmp_path.glob("mask-*")] == ["mask-01-aorta.nii.gz"]

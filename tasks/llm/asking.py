@@ -89,13 +89,20 @@ def ask(
 
 
 def _with_retries(chat: ChatEngine, step: Step[U], units: Sequence[U]) -> list[Any | Failure]:
+    """Ask until every answer is of use or was asked for often enough.
+
+    An answer of which a part was asked again has served its time: what it said of the other units
+    is remembered by itself, and remembered as a whole it would only keep its fault. It goes last,
+    so that a run killed on the way has paid for nothing twice.
+    """
     outcomes: dict[int, Any | Failure] = {}
     complaints: dict[int, str] = {}
+    useless: list[ChatRequest] = []
     batches = list(_packed(step, units))
     for attempt in range(ATTEMPTS):
         if attempt:
             consume(units_asked_again=len(batches))
-        again = _attempt(chat, step, units, batches, complaints, outcomes)
+        again = _attempt(chat, step, units, batches, complaints, outcomes, useless)
         if not again:
             break
         batches = [[i] for i in again]
@@ -104,6 +111,8 @@ def _with_retries(chat: ChatEngine, step: Step[U], units: Sequence[U]) -> list[A
                 # All faults so far: the words that were in vain before would be so again.
                 before = f"{complaints[i]}; then: " if i in complaints else ""
                 complaints[i] = before + fault.detail
+    if isinstance(chat, RememberingEngine):
+        chat.forget(useless)
     return [outcomes[i] for i in range(len(units))]
 
 
@@ -114,11 +123,12 @@ def _attempt(
     batches: Sequence[Sequence[int]],
     complaints: Mapping[int, str],
     outcomes: dict[int, Any | Failure],
+    useless: list[ChatRequest],
 ) -> list[int]:
-    """Ask once, note what came of each unit, and give the numbers of those to be asked again.
+    """Ask once, note what came of each unit and which requests failed at any, and give the rest.
 
-    An answer of which a part is asked again has served its time: what it said of the other units
-    is remembered by itself, and remembered as a whole it would only keep its fault.
+    Returns:
+        the numbers of the units to be asked about again.
     """
     asked = [[units[i] for i in batch] for batch in batches]
     requests = [
@@ -126,7 +136,6 @@ def _attempt(
         for about, batch in zip(asked, batches, strict=True)
     ]
     again: list[int] = []
-    useless: list[ChatRequest] = []
     completions = chat.complete(requests)
     for batch, about, request, completion in zip(
         batches, asked, requests, completions, strict=True
@@ -137,8 +146,6 @@ def _attempt(
         again += failed
         if failed and isinstance(completion, Completion):
             useless.append(request)
-    if isinstance(chat, RememberingEngine):
-        chat.forget(useless)
     return again
 
 

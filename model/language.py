@@ -247,8 +247,10 @@ class VividMedModel(VividMedPreTrainedModel):
             `last_hidden_state` (rows, tokens, hidden) after the final norm.
 
         Raises:
-            ValueError: if the images do not fill their places exactly.
+            ValueError: if the images do not fill their places exactly, or the lengths their row.
         """
+        if lengths is not None:
+            _require_one_row(input_ids, sum(lengths))
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         if position_ids is None:
@@ -307,6 +309,14 @@ class VividMedModel(VividMedPreTrainedModel):
         features = dict(zip(distinct, self.vision(list(distinct.values())), strict=True))
         seen = torch.cat([features[id(image)] for image in images])
         return words.masked_scatter(places.unsqueeze(-1), seen.to(words))
+
+
+def _require_one_row(input_ids: Tensor, tokens: int) -> None:
+    if input_ids.shape != (1, tokens):
+        raise ValueError(
+            f"samples of {tokens} tokens in all take one row of as many, not"
+            f" {tuple(input_ids.shape)}: pack them one behind the other"
+        )
 
 
 def _rotation(positions: Tensor, hidden: Tensor, config: VividMedConfig) -> tuple[Tensor, Tensor]:

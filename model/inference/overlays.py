@@ -51,11 +51,10 @@ def draw(source: SourceImage, regions: Sequence[Region]) -> Image.Image:
         _Drawn(region, colour, _outlines(region, planes))
         for region, colour in zip(regions, islice(cycle(_COLOURS), len(regions)), strict=True)
     ]
-    shown = grey(source)
     longest_px = _CUT_PX if one_by_one else _ONLY_PX
     parts = []
     for region, of_row in rows:
-        cuts = [_picture(plane, shown, drawn, region, longest_px) for plane in of_row]
+        cuts = [_picture(source, plane, drawn, region, longest_px) for plane in of_row]
         named = [found for found in drawn if region is None or found.region is region]
         parts += [_legend(named), _side_by_side(cuts)]
     return _stack(parts)
@@ -70,14 +69,14 @@ def _outlines(region: Region, planes: Sequence[Plane]) -> dict[Plane, list[NDArr
 
 
 def _picture(
+    source: SourceImage,
     plane: Plane,
-    shown: NDArray[np.float32],
     drawn: Sequence[_Drawn],
     chosen: Region | None,
     longest_px: int,
 ) -> Image.Image:
     """A cut with the regions on it; all lines are thick if none is chosen."""
-    cut = plane.of(shown)
+    cut = grey(source, plane)
     size_mm = np.array(cut.shape) * plane.pixel_mm
     height, width = np.maximum(1, np.rint(size_mm * longest_px / size_mm.max())).astype(int)
     image = Image.fromarray(np.rint(cut * 255).astype(np.uint8))

@@ -71,9 +71,9 @@ class Plane:
         return self.axis == AXIAL and self.grid.affine is not None
 
 
-def grey(source: SourceImage) -> NDArray[np.float32]:
-    """The array (depth, height, width) as 0 to 1 for the eye; a CT through a wide window."""
-    pixels = source.pixels[0]
+def grey(source: SourceImage, plane: Plane) -> NDArray[np.float32]:
+    """The cut as 0 to 1 for the eye; that of a CT through a wide window."""
+    pixels: NDArray[np.float32] = plane.of(source.pixels[0])
     if source.range_hu is None:
         return pixels
     low, high = source.range_hu

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.flows.conftest import BIN, REPOSITORY, Command
 
@@ -68,8 +69,8 @@ def test_a_mistake_gets_one_sentence(
         ("cleaner: llm", "a step has the engine `llm`, but there is no section `llm`"),
         ("llm: {protocol: joint}", "give one of `server`, `vllm` and `batch`"),
         ("- a list", "must hold settings by name"),
-        ("{unclosed: [", "cannot be read as YAML"),
-        ("clean: rules", "clean = 'rules': extra inputs are not permitted"),
+        ("{unclosed: [", "is not YAML (line 1: "),
+        ("clean: rules", "clean = 'rules': there is no such setting, perhaps `cleaner` was meant"),
         (
             "{cleaner: llm, extractor: llm, filter: llm, "
             "llm: {server: {model: m, base_urls: ['http://8.8.8.8/v1']}}}",
@@ -107,6 +108,24 @@ def test_a_batch_file_is_written_for_vllm(vividmed: Command, tmp_path: Path) -> 
     lines = [json.loads(line) for line in requests.read_text().splitlines()]
     assert len({line["custom_id"] for line in lines}) == len(lines) > 0
     assert all(line["body"]["temperature"] == 0 for line in lines)
+
+
+def test_a_batch_tells_what_the_answers_so_far_took(vividmed: Command, tmp_path: Path) -> None:
+    shipped = yaml.safe_load((REPOSITORY / "configs" / "llama-3-70b-batch.yaml").read_text())
+    answers, config = tmp_path / "answers.jsonl", tmp_path / "batch.yaml"
+    shipped["llm"]["batch"]["answers"] = str(answers)
+    config.write_text(yaml.safe_dump(shipped))
+    choice = {"index": 0, "finish_reason": "stop", "message": {"content": "{}"}}
+    usage = {"prompt_tokens": 1234, "completion_tokens": 2}
+    response = {"status_code": 200, "body": {"choices": [choice], "usage": usage}}
+    line = json.dumps({"custom_id": "a", "response": response, "error": None})
+    answers.write_text(f"{line}\n{line[:40]}")
+    arguments = ["--config", str(config), "--store", str(tmp_path / "store"), "--limit", "4"]
+    result = vividmed("batch", "openi", str(tmp_path / "new" / "in.jsonl"), *arguments)
+    said = " ".join(result.stdout.split())
+    assert (
+        "answered so far: 1 requests, 1,234 tokens in, 2 out; lines that cannot be read: 1" in said
+    )
 
 
 def test_a_taxonomy_with_an_error_is_named(vividmed: Command, tmp_path: Path) -> None:

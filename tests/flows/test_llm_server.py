@@ -7,6 +7,7 @@ phrases were accepted is printed. `make test-llm` sets everything up.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -106,7 +107,12 @@ def test_a_run_outlives_its_client_and_its_server(
     said = tmp_path / "client.log"
     with said.open("wb") as log:
         client = subprocess.Popen(
-            [BIN / "vividmed", *command], cwd=REPOSITORY, env=environment, stdout=log, stderr=log
+            [BIN / "vividmed", *command],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     deadline = time.monotonic() + 300
     owners = store / "answers"
@@ -114,7 +120,7 @@ def test_a_run_outlives_its_client_and_its_server(
         assert time.monotonic() < deadline, "no sentence was remembered within five minutes"
         assert client.poll() is None, f"the client ended before any answer: {said.read_text()}"
         time.sleep(0.2)
-    client.kill()
+    os.killpg(client.pid, signal.SIGKILL)  # with Prefect's temporary server, its child
     client.wait()
     done = {path: path.read_bytes() for path in (store / "manifests" / "clean").rglob("*.json")}
     server.kill()

@@ -20,6 +20,11 @@ def test_a_duration_has_the_unit_a_person_would_choose(seconds: float, shown: st
     assert duration(seconds) == shown
 
 
+def test_no_time_for_each_step_is_no_time_for_all() -> None:
+    table = model_table("planned", {"clean": {"busy_us": 0}, "extract": {"busy_us": 0}})
+    assert [list(column.cells)[-1] for column in table.columns[1:]] == ["0 ms"] * 3
+
+
 def test_a_table_of_nothing_has_dashes() -> None:
     table = model_table("nothing", {"clean": {}})
     assert [cell for column in table.columns[1:] for cell in column.cells][-3:] == ["–"] * 3

@@ -30,6 +30,50 @@ def test_special_tokens_have_ids_of_their_own_within_the_vocabulary(name: str) -
     assert max(ids) < config.vocab_size
 
 
+def test_the_paper_s_numbers() -> None:
+    config = preset("paper")
+    language = {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "rms_norm_eps": 1e-5,  # the released chat weights'; the class they came with says 1e-6
+        "rope_theta": 10000,
+        "localizers": "shared",
+        "prompt_state": "close",
+        "max_vision_tokens": 256,
+        "max_depth_tokens": 4,
+    }
+    vision = {
+        "hidden_size": 1792,
+        "intermediate_size": 15360,
+        "num_hidden_layers": 63,
+        "num_heads": 16,
+        "layer_norm_eps": 1e-6,
+        "patch_size": 16,
+        "pool": 2,
+    }
+    localizer = {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_heads": 12,
+        "qkv_bias": False,
+        "layer_norm_eps": 1e-5,
+        "patch_size": 16,
+        "decoder_layers": 2,
+        "decoder_heads": 8,
+        "decoder_intermediate_size": 2048,
+        "decoder_downsample": 2,
+        "num_instances": 6,
+    }
+    parts = ((config, language), (config.vision, vision), (config.localizer, localizer))
+    for part, numbers in parts:
+        assert {name: getattr(part, name) for name in numbers} == numbers
+    assert tuple(config.vision.position_grid) == (8, 32, 32)
+    assert tuple(config.localizer.position_grid) == (8, 32, 32)
+
+
 def test_the_paper_s_tokens_follow_vicuna_s_words() -> None:
     config = preset("paper")
     assert [getattr(config, f"{of}_token_id") for of in SPECIAL] == [*range(32000, 32008)]

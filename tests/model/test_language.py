@@ -211,6 +211,12 @@ def test_a_part_of_a_sequence_needs_its_numbers(decoder):
         decoder(torch.tensor([[20]]), past_key_values=cache)
 
 
+@pytest.mark.parametrize("shape", [(2, 6), (1, 5)])
+def test_lengths_have_to_fill_one_row(decoder, shape):
+    with pytest.raises(ValueError, match=r"6 tokens in all take one row of as many, not \("):
+        decoder(torch.full(shape, 20), lengths=[4, 2])
+
+
 def test_images_have_to_fit_their_places(decoder):
     text = packed(samples())
     with pytest.raises(ValueError, match=r"2 images take \d+ tokens, the text has \d+ places"):

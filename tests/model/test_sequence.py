@@ -70,6 +70,12 @@ def test_positions_before_a_phrase_weigh_more():
     assert (text.weights == 1).sum() == len(text.weights) - 2
 
 
+def test_unless_told_otherwise_length_and_weights_are_the_paper_s():
+    text = build(("What is seen?", REPORT * 100))
+    assert len(text.input_ids) == 1024
+    assert set(text.weights.tolist()) == {1, 5}
+
+
 def test_without_grounding_there_are_no_brackets():
     text = build(("What is seen?", NEGATED), grounded=False)
     plain = build(("What is seen?", strip(NEGATED)), grounded=False)

@@ -163,6 +163,7 @@ DEGENERATE = {
     "one pixel": lambda: sample(image((1, 1, 1)), REPORT),
     "an empty phrase": lambda: sample(image((1, 8, 8)), "a<p></p> b"),
     "no text": lambda: sample(image((1, 8, 8)), ""),
+    "a question cut before its answer": lambda: sample(image((1, 8, 8)), REPORT, max_length=22),
     "a text cut inside a phrase": lambda: sample(image((1, 8, 8)), REPORT, max_length=44),
     "a text beyond the positions of CogVLM": lambda: sample(
         image((1, 8, 8)), "a " * 3000, max_length=2100
@@ -412,6 +413,22 @@ def test_the_prompt_is_the_state_that_the_configuration_names():
     assert not torch.allclose(*masks)
 
 
+@torch.no_grad()
+def test_states_after_the_final_norm_become_prompts_through_two_layers(model):
+    batch = arguments(samples())
+    seen = []
+    hook = model.vg_proj.register_forward_hook(lambda _, args, out: seen.extend([args[0], out]))
+    localized(model, batch)
+    hook.remove()
+    given = {name: batch[name] for name in ("images", "token_type_ids", "lengths")}
+    states = model.model(batch["input_ids"], **given).last_hidden_state[0]
+    at = (batch["input_ids"][0] == model.config.eop_token_id).nonzero().squeeze(1)
+    torch.testing.assert_close(seen[0], states[at])
+    weights = model.vg_proj.state_dict()
+    inner = (states[at] @ weights["0.weight"].T + weights["0.bias"]).clamp(min=0)
+    torch.testing.assert_close(seen[1], inner @ weights["2.weight"].T + weights["2.bias"])
+
+
 # On disk.
 
 
@@ -441,6 +458,7 @@ def test_the_localiser_stays_in_single_precision(layout, tmp_path):
     batch = arguments(samples())
     loss = short(**batch)
     assert loss.loss.dtype == torch.float32
+    assert short(**{**batch, "label_weights": None}).lm_loss.dtype == torch.float32
     torch.testing.assert_close(loss.lm_loss, model(**batch).lm_loss, rtol=0.05, atol=0.05)
     assert short.generate(**prompts(), max_new_tokens=3).shape[0] == len(SHAPES)
     short.save_pretrained(tmp_path / "again")

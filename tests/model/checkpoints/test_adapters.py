@@ -290,3 +290,15 @@ def test_half_precision_is_merged_in_single(base: VividMedForCausalLM, adapter: 
     merged = half.state_dict()[key]
     assert merged.dtype == torch.bfloat16
     torch.testing.assert_close(merged.float(), single.state_dict()[key], rtol=0.02, atol=2e-3)
+
+
+def test_an_adapter_is_trained_in_the_type_of_what_it_adapts(
+    base: VividMedForCausalLM, adapter: Path
+) -> None:
+    half = deepcopy(base)
+    half.model.to(torch.bfloat16)
+    half.lm_head.to(torch.bfloat16)
+    adapted, _ = load_adapter(half, adapter)
+    for name, of in adapted.named_parameters():
+        wanted = torch.float32 if ".sam." in name or ".vg_proj." in name else torch.bfloat16
+        assert of.dtype == wanted, name

@@ -58,7 +58,7 @@ def test_a_box_and_the_outline_of_the_same_voxels_agree(ct: SourceImage) -> None
         left, top, right, bottom = plane.box(corners) or (0, 0, 0, 0)
         np.testing.assert_allclose(line.min(0), (left, top), atol=0.01)
         np.testing.assert_allclose(line.max(0), (right, bottom), atol=0.01)
-        shown = plane.of(grey(ct))[int(top) : int(bottom), int(left) : int(right)]
+        shown = grey(ct, plane)[int(top) : int(bottom), int(left) : int(right)]
         assert shown.min() > 0.6
 
 

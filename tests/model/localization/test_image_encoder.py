@@ -68,5 +68,22 @@ def test_an_image_is_encoded_the_same_in_any_company() -> None:
         torch.testing.assert_close(reversed_[2 - number], alone, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_pixels_are_taken_as_they_are() -> None:
+    """Black is 0 and not below it: the localiser was not trained on normalised pixels."""
+    torch.manual_seed(0)
+    embedding = ImageEncoder(CONFIG).patch_embedding
+    size = (4, 8, 8)
+    grid = TokenGrid(size, size, (2, 4, 4), (1, 1, 1))
+
+    black = embedding(ModelImage(torch.zeros(3, *size), grid))
+    white = embedding(ModelImage(torch.ones(3, *size), grid))
+
+    unseen = embedding.position_embeddings(grid.patches) + embedding.proj.bias
+    torch.testing.assert_close(black, unseen)
+    of_kernel = embedding.proj.weight.sum((1, 2, 3, 4)).expand(len(white), -1)
+    torch.testing.assert_close(white - black, of_kernel, atol=1e-5, rtol=1e-4)
+
+
 def test_no_images_give_no_features() -> None:
     assert ImageEncoder(CONFIG)([]) == ()

@@ -57,6 +57,27 @@ def test_every_phrase_gets_a_mask_of_its_image_and_boxes_inside_it(network: Loca
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("head", "layers"), [("box_head", (0, 2, 4)), ("disc_head", (0, 2))])
+def test_heads_are_the_released_ones(
+    network: Localizer, head: str, layers: tuple[int, ...]
+) -> None:
+    """Linear layers with a ReLU between; boxes are sigmoids, in the order of the last layer."""
+    images, prompts = mixed_batch()
+    instances: list[Tensor] = []
+    network.get_submodule(head).register_forward_hook(lambda _, given, __: instances.extend(given))
+    weights = network.get_submodule(head).state_dict()
+
+    for found, values in zip(network(images, prompts), instances, strict=True):
+        for layer in layers:
+            values = values.clamp(min=0) if layer else values  # noqa: PLW2901
+            values = values @ weights[f"{layer}.weight"].T + weights[f"{layer}.bias"]  # noqa: PLW2901
+        if head == "box_head":
+            torch.testing.assert_close(found.boxes, 1 / (1 + (-values).exp()))
+        else:
+            torch.testing.assert_close(found.presence_logits, values.squeeze(-1))
+
+
+@torch.no_grad()
 def test_images_of_any_size_together_are_the_same_as_one_by_one(network: Localizer) -> None:
     images, prompts = mixed_batch()
 

@@ -39,6 +39,7 @@ ConfigOption = Annotated[
 ]
 SourceOption = Annotated[Path | None, typer.Option(help="Folder with the dataset's own files.")]
 LimitOption = Annotated[int | None, typer.Option(help="Only the first reports.")]
+ShardSizeOption = Annotated[int | None, typer.Option(help="Reports per shard.")]
 SectionsOption = Annotated[
     str | None, typer.Option(help="Sections a report must have: both or any.")
 ]
@@ -96,7 +97,7 @@ def build(
     store: StoreOption = None,
     source: SourceOption = None,
     limit: LimitOption = None,
-    shard_size: Annotated[int | None, typer.Option(help="Reports per shard.")] = None,
+    shard_size: ShardSizeOption = None,
     require_sections: SectionsOption = None,
     keep_uncertain: Annotated[
         bool, typer.Option(help="Count hedged findings as positive, as the paper's prompts do.")
@@ -123,12 +124,13 @@ def plan(
     store: StoreOption = None,
     source: SourceOption = None,
     limit: LimitOption = None,
+    shard_size: ShardSizeOption = None,
     require_sections: SectionsOption = None,
     tokens_in_per_second: Annotated[
-        float, typer.Option(help="Tokens that one GPU (or group of GPUs) reads a second.")
+        float, typer.Option(min=1, help="Tokens that one GPU (or group of GPUs) reads a second.")
     ] = 20_000,
     tokens_out_per_second: Annotated[
-        float, typer.Option(help="Tokens that it writes a second, many requests at a time.")
+        float, typer.Option(min=1, help="Tokens it writes a second, many requests at a time.")
     ] = 1_500,
     tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json of the model; a rule of thumb without.")
@@ -139,7 +141,7 @@ def plan(
     from tasks.llm.plan import Throughput
 
     given = {"store": store, "limit": limit, "require_sections": require_sections}
-    settings = _settings(config, source, dataset=dataset, **given)
+    settings = _settings(config, source, dataset=dataset, shard_size=shard_size, **given)
     show_plan(settings, Throughput(tokens_in_per_second, tokens_out_per_second), tokenizer, out)
 
 

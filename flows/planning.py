@@ -12,7 +12,7 @@ from storage.datasets import dataset_source
 from storage.inputs import fetch
 from tasks.ingest import ingest_studies
 from tasks.llm.batch_file import write_requests
-from tasks.llm.batching import unanswered_requests
+from tasks.llm.batching import batch_answers, unanswered_requests
 from tasks.llm.plan import Throughput, plan_run
 from tasks.llm.tokens import token_counter
 from tasks.pipeline import parts_of
@@ -55,16 +55,24 @@ def write_batch(settings: BuildSettings, requests: Path, out: Console) -> None:
 
     Raises:
         SettingsError: if the settings do not name a model that is asked by batch files.
+        EngineError: if a batch file cannot be read or written.
     """
     llm = _model(settings)
     if llm.batch is None:
         raise SettingsError("the configuration has no section `llm.batch`: see configs/")
-    missing = unanswered_requests(_shards(settings, out), settings, llm, llm.batch, load_taxonomy())
+    answers = batch_answers(llm.batch)
+    missing = unanswered_requests(_shards(settings, out), settings, llm, answers, load_taxonomy())
+    if used := answers.usage:
+        damaged = f"; lines that cannot be read: {used['damaged_lines']:,}"
+        out.print(
+            f"answers so far: {used['requests']:,}, of {used['tokens_in']:,} tokens in and "
+            f"{used['tokens_out']:,} out{damaged if used['damaged_lines'] else ''}"
+        )
     if not missing:
-        out.print(f"nothing is left to ask: run `vividmed build {settings.dataset}` with it")
+        out.print(f"nothing is left to ask: run `vividmed build {settings.dataset}` likewise")
         return
     written = write_requests(requests, missing, llm.batch)
-    out.print(f"{written.requests:,} requests written to {requests}; next:")
+    out.print(f"{written:,} requests written to {requests}; next:")
     out.print(f"  vllm run-batch -i {requests} -o ANSWERS.jsonl --model {llm.batch.model}")
     out.print(f"  put the answers where {llm.batch.answers} finds them, and run this command again")
 

@@ -63,7 +63,10 @@ def model_table(title: str, usage: Mapping[str, Mapping[str, int]]) -> Table:
     A dash stands for what was not measured, as the latencies of a plan.
     """
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    columns = {**usage, "all": sum(map(Counter, usage.values()), Counter[str]())}
+    total = Counter[str]()
+    for of_step in usage.values():
+        total.update(of_step)  # `+` would drop what was measured as 0
+    columns = {**usage, "all": total}
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
@@ -115,7 +118,7 @@ def print_accounts(accounts: Iterable[DatasetAccount], out: Console) -> None:
     for account in accounts:
         out.print(account_table(account))
         if asking := {s.stage: s.usage for s in account.stages if s.asked_a_model}:
-            out.print(model_table("asked of the model", asking))
+            out.print(model_table("asked of the model for these shards, now or earlier", asking))
         for line in account_lines(account):
             out.print(line, style="dim", highlight=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +28,14 @@ ProtocolName = Literal["spans", "joint", "inline", "cascade"]
 `cascade`, `spans` with rules that decide the clear cases of the filter step."""
 
 DatasetName = Literal["openi", "showcase"]
+
+
+_MESSAGES = {
+    "extra_forbidden": "there is no such setting",
+    "model_type": "must be a section with settings of its own, by name",
+    "tuple_type": "must be a list, such as [a, b]",
+}
+"""What pydantic says in the words of its own code; its other messages stand as they are."""
 
 
 class SettingsError(Exception):
@@ -128,11 +137,18 @@ def read_settings(file: Path, given: Mapping[str, Any]) -> BuildSettings:
     """
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{file} cannot be read as YAML: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file} is not YAML ({_fault(error)})") from error
     if not isinstance(raw, dict):
         raise SettingsError(f"{file} must hold settings by name, such as `cleaner: llm`")
     return make_settings(raw | dict(given))
+
+
+def _fault(error: UnicodeDecodeError | yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error)
 
 
 def make_settings(values: Mapping[str, Any]) -> BuildSettings:
@@ -149,7 +165,20 @@ def make_settings(values: Mapping[str, Any]) -> BuildSettings:
 
 def _sentences(error: ValidationError) -> Iterable[str]:
     for fault in error.errors():
-        message = fault["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
         where = ".".join(str(step) for step in fault["loc"])
-        yield f"{where} = {fault['input']!r}: {message}" if where else message
+        if fault["type"] == "missing":
+            yield f"{where} is missing"
+            continue
+        if isinstance(fault["input"], str | int | float):
+            where += f" = {fault['input']!r}"
+        message = _MESSAGES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        if fault["type"] == "extra_forbidden":
+            message += _meant(str(fault["loc"][-1]))
+        yield f"{where}: {message}" if where else message
+
+
+def _meant(name: str) -> str:
+    sections = (BuildSettings, LlmSettings, ServerSettings, VllmSettings, BatchSettings)
+    names = {name for section in sections for name in section.model_fields}
+    return "".join(f", perhaps `{near}` was meant" for near in get_close_matches(name, names, 1))

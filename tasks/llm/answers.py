@@ -62,11 +62,6 @@ class AnswerMemory:
         self._asked: dict[str, threading.Event] = {}
         self._size = 0
 
-    @property
-    def damaged(self) -> int:
-        """Segments that could not be read; their answers are asked again."""
-        return len(self._segments.damaged)
-
     def get(self, key: str, is_sound: Callable[[str], bool] = is_json) -> str | None:
         """The answer under a key, as far as `refresh` has seen.
 

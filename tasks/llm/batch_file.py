@@ -10,7 +10,8 @@ model, sampling and request. A later attempt asks only what no answer file holds
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,49 +26,43 @@ from tasks.llm.wire import BadAnswerError, chat_body, read_answer
 VERSION = "1"
 
 
-class Written(NamedTuple):
-    """What became of the requests: lines written, those asked twice, those answered before."""
-
-    requests: int
-    repeated: int
-    known: int
-
-
 class _Line(NamedTuple):
     path: Path
     offset: int
     answered: bool
 
 
-def write_requests(
-    path: Path,
-    requests: Iterable[ChatRequest],
-    sampling: Sampling,
-    known: Collection[str] = frozenset(),
-) -> Written:
+def write_requests(path: Path, requests: Iterable[ChatRequest], sampling: Sampling) -> int:
     """Write the input of `vllm run-batch`, equal requests once; only ids are kept in memory.
 
     Args:
-        path: the file to write; it appears when it is complete.
+        path: the file to write; it appears when it is complete, in a folder made for it if need be.
         requests: the conversations.
         sampling: model and sampling parameters; the model must be the one that vLLM serves.
-        known: ids that need no asking, such as `BatchAnswers.answered`.
+
+    Returns:
+        the number of requests written.
+
+    Raises:
+        EngineError: if the file cannot be written.
     """
     written: set[str] = set()
-    repeated = skipped = 0
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for request in requests:
-            key = custom_id(request, sampling)
-            if key in known:
-                skipped += 1
-            elif key in written:
-                repeated += 1
-            else:
-                written.add(key)
-                file.write(json.dumps(_line(key, request, sampling), ensure_ascii=False) + "\n")
-    partial.replace(path)
-    return Written(len(written), repeated, skipped)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            for request in requests:
+                key = custom_id(request, sampling)
+                if key not in written:
+                    written.add(key)
+                    line = _line(key, request, sampling)
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        raise EngineError(
+            f"The batch file {path} cannot be written ({error.strerror}): name another one."
+        ) from error
+    return len(written)
 
 
 def custom_id(request: ChatRequest, sampling: Sampling) -> str:
@@ -75,20 +70,13 @@ def custom_id(request: ChatRequest, sampling: Sampling) -> str:
     return digest(sampling.identity(), asdict(request))
 
 
-def read_answers(path: Path) -> Iterator[tuple[str, Completion | Failure] | None]:
-    """The answers of one output file, by custom id; None for a line that cannot be read."""
-    for _, line in _lines(path):
-        yield _read_line(line)
-
-
 class BatchAnswers:
     """A chat engine that answers from the output files of `vllm run-batch`.
 
     Where several lines answer one request, a completion is preferred to a failure, then the first.
 
-    answered: ids that have a completion.
-    damaged: lines that could not be read, such as the last one of a run that was killed.
-    repeated: lines that answer what another line answers better or earlier.
+    usage: what all lines took: `requests`, `tokens_in`, `tokens_out`; and `damaged_lines`, which
+        could not be read, such as the last one of a run that was killed.
     """
 
     def __init__(self, paths: Sequence[Path], sampling: Sampling) -> None:
@@ -99,7 +87,7 @@ class BatchAnswers:
         """
         self._sampling = sampling
         self._index: dict[str, _Line] = {}
-        self.damaged = self.repeated = 0
+        self.usage = Counter[str]()
         for path in paths:
             try:
                 self._add(path)
@@ -114,11 +102,6 @@ class BatchAnswers:
         """Model, revision and sampling, as the requests were written."""
         return {"name": "vllm-batch", "version": VERSION, **self._sampling.identity()}
 
-    @property
-    def answered(self) -> set[str]:
-        """The ids that have a completion."""
-        return {key for key, line in self._index.items() if line.answered}
-
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
         """One answer per request, order kept; `not_in_batch` where the files hold none.
 
@@ -132,12 +115,14 @@ class BatchAnswers:
         for offset, line in _lines(path):
             read = _read_line(line)
             if read is None:
-                self.damaged += 1
+                self.usage["damaged_lines"] += 1
                 continue
             key, answer = read
+            self.usage["requests"] += 1
+            if isinstance(answer, Completion):
+                self.usage.update(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
             place = _Line(path, offset, isinstance(answer, Completion))
             earlier = self._index.get(key)
-            self.repeated += earlier is not None
             if earlier is None or (place.answered and not earlier.answered):
                 self._index[key] = place
 

@@ -60,7 +60,7 @@ def require_answers(
     Raises:
         EngineError: if answers are missing, with their number.
     """
-    collector = _collect(shards, settings, llm, batch, load_taxonomy())
+    collector = _collect(shards, settings, llm, batch_answers(batch), load_taxonomy())
     if not collector.missing:
         return
     files = len(answer_files(batch))
@@ -75,7 +75,7 @@ def unanswered_requests(
     shards: Sequence[pa.Table],
     settings: BuildSettings,
     llm: LlmSettings,
-    batch: BatchSettings,
+    answers: BatchAnswers,
     taxonomy: Taxonomy,
 ) -> list[ChatRequest]:
     """What the text steps of a build have yet to ask, or to ask again.
@@ -88,10 +88,10 @@ def unanswered_requests(
         shards: the `studies` tables of the build's parts.
         settings: the build's.
         llm: their section of the same name.
-        batch: model, sampling, and the answers so far.
+        answers: those so far.
         taxonomy: the targets that may be named.
     """
-    collector = _collect(shards, settings, llm, batch, taxonomy)
+    collector = _collect(shards, settings, llm, answers, taxonomy)
     return collector.missing + collector.failed
 
 
@@ -99,10 +99,10 @@ def _collect(
     shards: Sequence[pa.Table],
     settings: BuildSettings,
     llm: LlmSettings,
-    batch: BatchSettings,
+    answers: BatchAnswers,
     taxonomy: Taxonomy,
 ) -> _Collector:
-    collector = _Collector(batch_answers(batch))
+    collector = _Collector(answers)
     memories = Memories(Store(settings.store))
     chat = RememberingEngine(collector, memories)
     engines = text_engines_asking(chat, memories, settings, llm, taxonomy)

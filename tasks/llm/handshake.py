@@ -113,7 +113,7 @@ async def _check_model(endpoint: Endpoint, model: str) -> None:
     if served and model not in served:
         raise EngineError(
             f"{endpoint.base_url} serves {', '.join(map(str, served))}, not {model}: "
-            "name in `model` what the answers shall be known by."
+            "set `model` to a name that it lists."
         )
 
 

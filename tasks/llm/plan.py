@@ -37,10 +37,9 @@ class Throughput:
     tokens_in_per_second: float
     tokens_out_per_second: float
 
-    def seconds(self, usage: Counter[str], *, prefix_caching: bool = True) -> float:
-        """Estimated seconds of one GPU (or of one group of GPUs that holds the model)."""
-        read = usage["tokens_in"] - (usage["tokens_shared"] if prefix_caching else 0)
-        reading = read / self.tokens_in_per_second
+    def seconds(self, usage: Counter[str]) -> float:
+        """Estimated seconds of one GPU (or group of GPUs that holds the model), prefixes cached."""
+        reading = (usage["tokens_in"] - usage["tokens_shared"]) / self.tokens_in_per_second
         return reading + usage["tokens_out"] / self.tokens_out_per_second
 
 

@@ -24,16 +24,13 @@ _MANY = 64
 
 
 class Segments:
-    """The segments of one folder, as one process has read them.
-
-    damaged: paths of those that could not be read; they are tried again each time.
-    """
+    """The segments of one folder, as one process has read them."""
 
     def __init__(self, store: Store, folder: str) -> None:
-        self.damaged: set[str] = set()
         self._store = store
         self._folder = folder
         self._rows: dict[str, int] = {}
+        self._damaged: set[str] = set()
         self._merging = threading.Lock()
 
     def append(self, answers: Mapping[str, str | None]) -> None:
@@ -53,8 +50,8 @@ class Segments:
         """The tables of segments that have come since the last time, by whichever process.
 
         A segment counts as read when its table was taken, that is when the next one is asked for;
-        threads that look at the same time may get the same one. Damaged segments are counted once,
-        as `memory_damaged`.
+        threads that look at the same time may get the same one. Damaged segments are tried again
+        each time, and counted once, as `memory_damaged`.
 
         Raises:
             StoreError: if the store cannot be listed or read.
@@ -70,8 +67,8 @@ class Segments:
                 elif (table := _read(content)) is not None:
                     yield table
                     self._rows[path] = table.num_rows
-                elif path not in self.damaged:
-                    self.damaged.add(path)
+                elif path not in self._damaged:
+                    self._damaged.add(path)
                     consume(memory_damaged=1)
             if not merged_meanwhile:
                 return

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from tasks.llm.chat import ChatRequest
+from tasks.llm.chat import ChatRequest, EngineError
 
 TokenCounter = Callable[[str], int]
 
@@ -28,13 +28,22 @@ def token_counter(tokenizer: Path | None = None) -> TokenCounter:
     """Counts with a `tokenizer.json`, or approximately when none is given.
 
     Raises:
-        ModuleNotFoundError: if the file needs the package `tokenizers` and it is not installed.
+        EngineError: if the file cannot be read, or the package `tokenizers` is not installed.
     """
     if tokenizer is None:
         return lru_cache(maxsize=1 << 16)(approximate_tokens)
-    from tokenizers import Tokenizer  # type: ignore[import-not-found, unused-ignore]
+    try:
+        from tokenizers import Tokenizer  # type: ignore[import-not-found, unused-ignore]
 
-    loaded = Tokenizer.from_file(str(tokenizer))
+        loaded = Tokenizer.from_file(str(tokenizer))
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            "Counting with a tokenizer needs the package `tokenizers`: pip install tokenizers"
+        ) from error
+    except Exception as error:  # the library raises no narrower class
+        raise EngineError(
+            f"The tokenizer {tokenizer} cannot be read ({error}): name the model's tokenizer.json."
+        ) from error
     return lru_cache(maxsize=1 << 16)(
         lambda text: len(loaded.encode(text, add_special_tokens=False))
     )

@@ -55,6 +55,10 @@ def _mistake(result: subprocess.CompletedProcess[str]) -> str:
         (["taxonomy", "no such target"], "no target is called “no such target”"),
         (["audit", "openi", "--store", "/no/such/store"], "run `vividmed build"),
         (["fetch", "nonsense"], "there is no input nonsense: choose from"),
+        (
+            ["plan", "openi", "--config", "configs/llama-3-70b-vllm.yaml", "--shard-size", "0"],
+            "shard_size = 0: input should be greater than or equal to 1",
+        ),
     ],
 )
 def test_a_mistake_gets_one_sentence(
@@ -123,9 +127,7 @@ def test_a_batch_tells_what_the_answers_so_far_took(vividmed: Command, tmp_path:
     arguments = ["--config", str(config), "--store", str(tmp_path / "store"), "--limit", "4"]
     result = vividmed("batch", "openi", str(tmp_path / "new" / "in.jsonl"), *arguments)
     said = " ".join(result.stdout.split())
-    assert (
-        "answered so far: 1 requests, 1,234 tokens in, 2 out; lines that cannot be read: 1" in said
-    )
+    assert "answers so far: 1, of 1,234 tokens in and 2 out; lines that cannot be read: 1" in said
 
 
 def test_a_taxonomy_with_an_error_is_named(vividmed: Command, tmp_path: Path) -> None:

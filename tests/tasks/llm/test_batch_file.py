@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from tasks.engines import Failure
-from tasks.llm.batch_file import BatchAnswers, custom_id, read_answers, write_requests
+from tasks.llm.batch_file import BatchAnswers, custom_id, write_requests
 from tasks.llm.chat import ChatRequest, Completion, EngineError, Message
 from tasks.llm.settings import Sampling
 from tasks.usage import metered
@@ -41,7 +41,7 @@ def lines(path, *records):
 def test_each_line_is_what_run_batch_takes(tmp_path):
     path = tmp_path / "requests.jsonl"
     written = write_requests(path, [request(1), request(2), request(1)], SAMPLING)
-    assert written == (2, 1, 0)
+    assert written == 2
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {
         "custom_id": custom_id(request(1), SAMPLING),
@@ -106,19 +106,15 @@ def test_a_killed_run_is_taken_up_where_it_ended(tmp_path):
     torn = json.dumps(answered(3))[:90]
     (tmp_path / "out-1.jsonl").write_text(whole + torn)
     first = BatchAnswers([tmp_path / "out-1.jsonl"], SAMPLING)
-    assert first.damaged == 1
-
-    again = tmp_path / "requests-2.jsonl"
+    assert first.usage["damaged_lines"] == 1
     batch = [request(n) for n in range(1, 5)]
-    assert write_requests(again, batch, SAMPLING, known=first.answered) == (3, 0, 1)
-    asked = [json.loads(line)["custom_id"] for line in again.read_text().splitlines()]
-    assert asked == [custom_id(request(n), SAMPLING) for n in (2, 3, 4)]
+    reasons = [getattr(answer, "reason", "") for answer in first.complete(batch)]
+    assert reasons == ["", "server_error", "not_in_batch", "not_in_batch"]
 
     lines(tmp_path / "out-2.jsonl", answered(2, "two"), answered(3), answered(4))
     both = BatchAnswers([tmp_path / "out-1.jsonl", tmp_path / "out-2.jsonl"], SAMPLING)
     assert all(isinstance(answer, Completion) for answer in both.complete(batch))
     assert both.complete(batch)[1].text == "two"
-    assert both.repeated == 1
 
 
 def test_the_first_of_two_completions_stays(tmp_path):
@@ -127,21 +123,37 @@ def test_the_first_of_two_completions_stays(tmp_path):
     )
     answers = BatchAnswers([path], SAMPLING)
     assert answers.complete([request(1)])[0].text == "first"
-    assert answers.repeated == 2
+
+
+def test_what_all_answers_took_is_counted_those_that_were_in_vain_too(tmp_path):
+    first = lines(tmp_path / "out-1.jsonl", answered(1), answered(1), failed(2, "x", 500))
+    second = lines(tmp_path / "out-2.jsonl", answered(2))
+    used = BatchAnswers([first, second], SAMPLING).usage
+    assert used == {"requests": 4, "tokens_in": 21, "tokens_out": 9}
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "7", '{"custom_id": 3}', '{"response": {}}', '"a"'])
 def test_lines_that_are_no_answer_are_counted(line, tmp_path):
     (tmp_path / "out.jsonl").write_text(f"\n{line}\n\n{json.dumps(answered(1))}\n")
     answers = BatchAnswers([tmp_path / "out.jsonl"], SAMPLING)
-    assert answers.damaged == 1
-    assert len(answers.answered) == 1
-    assert [read is None for read in read_answers(tmp_path / "out.jsonl")] == [True, False]
+    assert answers.usage["damaged_lines"] == answers.usage["requests"] == 1
+    assert isinstance(answers.complete([request(1)])[0], Completion)
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(EngineError, match=r"none\.jsonl cannot be read"):
         BatchAnswers([tmp_path / "none.jsonl"], SAMPLING)
+
+
+def test_the_folder_of_a_batch_file_is_made(tmp_path):
+    path = tmp_path / "batch" / "openi" / "requests.jsonl"
+    assert write_requests(path, [request(1)], SAMPLING) == len(path.read_text().splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match=r"requests\.jsonl cannot be written"):
+        write_requests(tmp_path / "file" / "requests.jsonl", [request(1)], SAMPLING)
 
 
 def test_memory_does_not_hold_the_batch(tmp_path):
@@ -162,4 +174,4 @@ def test_memory_does_not_hold_the_batch(tmp_path):
     tracemalloc.stop()
     assert (tmp_path / "in.jsonl").stat().st_size > 30e6
     assert peak < 3e6
-    assert len(answers.answered) == count
+    assert answers.usage["requests"] == count

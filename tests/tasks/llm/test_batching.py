@@ -42,7 +42,8 @@ def _missing(
     protocol: ProtocolName, batch: BatchSettings, store: Store, **more: object
 ) -> list[ChatRequest]:
     """What a build of the texts, a report each, has yet to ask."""
-    return unanswered_requests(*_build(protocol, batch, store, **more), TAXONOMY)
+    shards, settings, llm, _ = _build(protocol, batch, store, **more)
+    return unanswered_requests(shards, settings, llm, batch_answers(batch), TAXONOMY)
 
 
 def _build(
@@ -125,9 +126,9 @@ def test_shards_that_share_sentences_need_no_round_of_their_own(tmp_path: Path) 
     settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
     (studies,), run, llm, batch = _build("joint", settings, Store(str(tmp_path / "store")))
     shards = [studies.slice(1), studies, studies.slice(0, 1)]
-    (request,) = unanswered_requests(shards, run, llm, batch, TAXONOMY)
+    (request,) = unanswered_requests(shards, run, llm, batch_answers(batch), TAXONOMY)
     _answer(tmp_path / "answers-1.jsonl", [request], settings)
-    assert unanswered_requests(shards, run, llm, batch, TAXONOMY) == []
+    assert unanswered_requests(shards, run, llm, batch_answers(batch), TAXONOMY) == []
     require_answers(shards, run, llm, batch)
 
 

@@ -10,9 +10,10 @@ import pytest
 from storage.shards import table_from_rows
 from storage.store import Store
 from tasks.llm.answers import Memories, RememberingEngine
+from tasks.llm.chat import EngineError
 from tasks.llm.plan import Throughput, plan_run, usage_of_steps
 from tasks.llm.protocols import text_engines
-from tasks.llm.tokens import approximate_tokens, request_tokens
+from tasks.llm.tokens import approximate_tokens, request_tokens, token_counter
 from tasks.registry import chat_fingerprint, text_engines_asking
 from tasks.settings import BuildSettings, make_settings
 from taxonomy.targets import load_taxonomy
@@ -72,11 +73,20 @@ def test_the_shared_beginning_of_a_request_is_all_but_its_last_message() -> None
     assert total - shared == 2 * 5 + approximate_tokens(request.messages[-1].content)
 
 
+@pytest.mark.parametrize("content", [None, "{}", "no tokenizer"])
+def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path, content: str | None) -> None:
+    pytest.importorskip("tokenizers")
+    file = tmp_path / "tokenizer.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(EngineError, match=r"tokenizer\.json cannot be read \("):
+        token_counter(file)
+
+
 def test_gpu_time_is_reading_and_writing_time() -> None:
     usage = Counter(tokens_in=7_200_000, tokens_shared=3_600_000, tokens_out=360_000)
     speed = Throughput(tokens_in_per_second=2000, tokens_out_per_second=200)
     assert speed.seconds(usage) == pytest.approx(3600)
-    assert speed.seconds(usage, prefix_caching=False) == pytest.approx(5400)
 
 
 @pytest.mark.parametrize(

@@ -158,21 +158,19 @@ def make_cases(
     for name, exchanges in recipe.images.items():
         image, frame = prepare(read_image(paths[name]), config)
         place = _into_ct(frame) if name == "ct" else _onto_radiograph(reference)
-
-        def find(phrase: str, grounding: Collection[Grounding], place: Place = place) -> Truth:
-            masks = [place(reference.union(labels)) for labels in recipe.instances(phrase)]
-            return Truth.of(phrase, masks, grounding)
-
-        made = tuple(
-            Exchange(
-                ask(of.task, of.prompt),
-                of.answer,
-                tuple(find(phrase, of.grounding) for phrase in phrases_of(of.answer)),
-            )
-            for of in exchanges
-        )
+        made = tuple(_exchange(of, recipe, reference, place) for of in exchanges)
         cases.append(Case(name, paths[name], image, frame, made))
     return cases
+
+
+def _exchange(
+    exchange: ExchangeRecipe, recipe: Recipe, reference: Reference, place: Place
+) -> Exchange:
+    truths = []
+    for phrase in phrases_of(exchange.answer):
+        masks = [place(reference.union(labels)) for labels in recipe.instances(phrase)]
+        truths.append(Truth.of(phrase, masks, exchange.grounding))
+    return Exchange(ask(exchange.task, exchange.prompt), exchange.answer, tuple(truths))
 
 
 def _into_ct(frame: Frame) -> Place:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from model.brackets import strip
+from model.images import Frame
+from model.inference.overlays import draw
 from model.inference.predict import Prediction, predict
 from model.inference.regions import Instance, Pointer, Region
 from model.localization.boxes import generalized_iou
@@ -30,13 +33,15 @@ MAX_NEW_TOKENS = 200
 class Score:
     """How well a phrase's regions agree with the truth.
 
-    dice: of the mask, on the voxels of the file; None if it has none to learn.
+    dice: of the mask in the prepared image, which is what was learned; None if it has no mask.
+    dice_in_file: the same on the voxels of the file, finer than the model can see.
     giou: of each true box with the one that was found for it, on the grid of the file.
     false_boxes: boxes beyond those.
     """
 
     phrase: str
     dice: float | None
+    dice_in_file: float | None
     giou: tuple[float, ...]
     false_boxes: int
 
@@ -56,6 +61,20 @@ class Examined:
         answered = [region.phrase for region in self.prediction.regions]
         learned = [truth.phrase for truth in self.exchange.truths]
         return self.prediction.text == strip(self.exchange.answer) and answered == learned
+
+    def picture(self) -> Image.Image:
+        """The image with the regions of the answer, as far as they are what was taught."""
+        taught = {truth.phrase: truth for truth in self.exchange.truths}
+        regions = [
+            replace(
+                region,
+                mask=None if taught[region.phrase].mask is None else region.mask,
+                instances=None if taught[region.phrase].boxes is None else region.instances,
+            )
+            for region in self.prediction.regions
+            if region.phrase in taught
+        ]
+        return draw(self.prediction.source, regions)
 
 
 def examine(
@@ -82,10 +101,10 @@ def examine(
                 pointer,
                 max_new_tokens=MAX_NEW_TOKENS,
             )
-            yield Examined(case, exchange, prediction, _scores(exchange, prediction))
+            yield Examined(case, exchange, prediction, _scores(case, exchange, prediction))
 
 
-def _scores(exchange: Exchange, prediction: Prediction) -> tuple[Score, ...]:
+def _scores(case: Case, exchange: Exchange, prediction: Prediction) -> tuple[Score, ...]:
     """A phrase that the answer does not have in brackets is as bad as one in the wrong place."""
     left = list(prediction.regions)
     scores = []
@@ -93,27 +112,28 @@ def _scores(exchange: Exchange, prediction: Prediction) -> tuple[Score, ...]:
         found = next((region for region in left if region.phrase == truth.phrase), None)
         if found is not None:
             left.remove(found)
-        scores.append(score(truth, found))
+        scores.append(score(truth, found, case.frame))
     return tuple(scores)
 
 
-def score(truth: Truth, found: Region | None) -> Score:
+def score(truth: Truth, found: Region | None, frame: Frame) -> Score:
     """Compare what was found with what is true; boxes are paired so that they agree best."""
-    dice, giou, false_boxes = None, np.empty(0), 0
+    dice, dice_in_file, giou, false_boxes = None, None, np.empty(0), 0
     if truth.mask is not None:
-        dice = _dice(truth.mask, found)
+        mask = np.zeros_like(truth.mask)
+        if found is not None and found.mask is not None:
+            mask = decode_mask(found.mask.encoded)
+        dice_in_file = _dice(truth.mask, mask)
+        dice = _dice(frame.mask_to_model(truth.mask).numpy(), frame.mask_to_model(mask).numpy())
     if truth.boxes is not None:
         instances = found.instances or () if found is not None else ()
         giou = _paired_giou(truth.boxes, instances)
         false_boxes = max(0, len(instances) - len(truth.boxes))
-    return Score(truth.phrase, dice, tuple(giou.tolist()), false_boxes)
+    return Score(truth.phrase, dice, dice_in_file, tuple(giou.tolist()), false_boxes)
 
 
-def _dice(truth: NDArray[np.bool_], found: Region | None) -> float:
-    if found is None or found.mask is None:
-        return 0.0
-    mask = decode_mask(found.mask.encoded)
-    return float(2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()))
+def _dice(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+    return float(2 * np.count_nonzero(truth & mask) / (truth.sum() + mask.sum()))
 
 
 def _paired_giou(truth: NDArray[np.float64], instances: Sequence[Instance]) -> NDArray[np.float64]:

@@ -17,9 +17,9 @@ from model.vividmed import VividMedForCausalLM
 class Schedule:
     """How long and how fast; the learning rate rises linearly and falls along a cosine."""
 
-    steps: int = 700
+    steps: int = 1150
     warmup: int = 50
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
 

@@ -302,10 +302,10 @@ def predict(
         typer.Option(help="By category: masks for anatomy, boxes for abnormalities."),
     ] = "by-category",
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Least probability of a box.")
+        float, typer.Option(min=0, max=1, help="Probability above which a box counts.")
     ] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1024,
     as_json: JsonOption = False,
 ) -> None:
     """Write grounded reports of images with a trained model, or ask it about them."""

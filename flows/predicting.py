@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,7 @@ def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
     The text of a single image appears while it is generated.
 
     Raises:
-        InferenceError: if there is no model, or it cannot be loaded.
+        InferenceError: if there is no model, it cannot be loaded, or the answers cannot be written.
         ImageError: if an image cannot be read; all headers are looked at before anything else.
     """
     if request.model is None:
@@ -53,15 +55,28 @@ def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
         )
     for path in request.images:
         describe_image(path)
+    folders = _folders(request)
     require_torch()
+    live = len(request.images) == 1 and not as_json
+    answers = _answers(request, request.model, folders, out if live else None)
+    if as_json:
+        _print_json(found for found, _ in answers)
+        return
+    for found, folder in answers:
+        _show(found, folder, out, printed=live)
+
+
+def _answers(
+    request: Request, folder: Path, folders: Sequence[Path | None], live: Console | None
+) -> Iterator[tuple[PredictionRecord, Path | None]]:
+    """Answer and write, image by image, with the model in `folder`; text grows on `live`."""
     from model.inference.loading import load
     from model.inference.predict import predict
     from model.inference.records import record, write
     from model.inference.regions import Pointer
     from taxonomy.targets import load_taxonomy
 
-    model, processor = load(request.model)
-    live = len(request.images) == 1 and not as_json
+    model, processor = load(folder)
     predictions = predict(
         model,
         processor,
@@ -70,19 +85,27 @@ def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
         Pointer(load_taxonomy(), request.pointing, request.threshold),
         batch_size=request.batch_size,
         max_new_tokens=request.max_new_tokens,
-        write=(lambda text: out.print(text, end="", highlight=False, soft_wrap=True))
-        if live
-        else None,
+        write=None
+        if live is None
+        else partial(live.print, end="", highlight=False, soft_wrap=True),
     )
-    made_by, records = str(request.model), []
-    for prediction, folder in zip(predictions, _folders(request), strict=True):
-        found = write(prediction, folder, made_by) if folder else record(prediction, made_by)
-        records.append(found)
-        if not as_json:
-            _show(found, folder, out, printed=live)
-    if as_json:
-        lines = ",\n".join(found.model_dump_json(indent=1) for found in records)
-        typer.echo(f"[\n{lines}\n]")
+    made_by = str(folder)
+    for prediction, place in zip(predictions, folders, strict=True):
+        with _writing(place):
+            found = write(prediction, place, made_by) if place else record(prediction, made_by)
+        yield found, place
+
+
+def _print_json(records: Iterable[PredictionRecord]) -> None:
+    """Print a list as it grows; it is closed even if an error or the user ends the work early."""
+    before = "["
+    try:
+        for found in records:
+            typer.echo(f"{before}\n{found.model_dump_json(indent=1)}", nl=False)
+            before = ","
+    finally:
+        if before == ",":
+            typer.echo("\n]")
 
 
 def require_torch() -> None:
@@ -102,15 +125,45 @@ def require_torch() -> None:
 
 
 def _folders(request: Request) -> list[Path | None]:
-    """A folder for each image, named after it; those of one name are numbered."""
+    """Make a folder for each image, named after it; those of one name are numbered.
+
+    This comes before the model's work: a mistake in the place shows at once.
+    """
     if request.folder is None:
         return [None] * len(request.images)
+    folders = [request.folder / name for name in _names(request.images)]
+    read = {path.resolve() for path in request.images}
+    for folder in folders:
+        if folder.resolve() in read:
+            raise InferenceError(
+                f"the answers would be written into {folder}, which is one of the images: choose"
+                " another --output"
+            )
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    return [*folders]
+
+
+def _names(images: Sequence[Path]) -> list[str]:
     names: list[str] = []
-    for path in request.images:
-        stem = path.name.removesuffix(".gz").rsplit(".", 1)[0] or path.resolve().name
+    for path in images:
+        # A series is often in a folder named by its UID: what follows the last dot is no suffix.
+        stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+        stem = path.resolve().name if path.is_dir() else stem or path.name
         twins = sum(name == stem or name.startswith(f"{stem}~") for name in names)
         names.append(f"{stem}~{twins + 1}" if twins else stem)
-    return [request.folder / name for name in names]
+    return names
+
+
+@contextmanager
+def _writing(folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InferenceError(
+            f"the answers cannot be written to {folder}: {reason}; choose another --output"
+        ) from error
 
 
 def _show(found: PredictionRecord, folder: Path | None, out: Console, *, printed: bool) -> None:
@@ -122,6 +175,8 @@ def _show(found: PredictionRecord, folder: Path | None, out: Console, *, printed
     if found.tags:
         columns = ("phrase", "target", "boxes", "mask")
         out.print(rows_table(columns, [_row(tag) for tag in found.tags]))
+    if not found.complete:
+        out.print("the answer stops here, --max-new-tokens allows no more", style="yellow")
     where = f"written to {folder}; " if folder else ""
     out.print(f"{where}{found.notice}", style="dim", highlight=False)
 

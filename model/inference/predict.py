@@ -32,13 +32,17 @@ MAX_NEW_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer about an image and the regions of its phrases, in reading order."""
+    """An answer about an image and the regions of its phrases, in reading order.
+
+    complete: False if the answer had to stop at `max_new_tokens`, before its end.
+    """
 
     path: Path
     source: SourceImage
     question: Question
     text: str
     regions: tuple[Region, ...]
+    complete: bool
 
 
 def predict(
@@ -81,11 +85,12 @@ def predict(
         tokens = [finished(row, model.config) for row in generated]
         answers = [read_answer(of, processor.tokenizer, model.config) for of in tokens]
         located = _localize(model, inputs, tokens, answers, pointer)
-        for path, source, answer, frame, found in zip(
-            batch, sources, answers, frames, located, strict=True
+        ended = [len(of) < generated.shape[1] for of in tokens]
+        for path, source, answer, frame, found, complete in zip(
+            batch, sources, answers, frames, located, ended, strict=True
         ):
             regions = pointer.point(answer.text, answer.spans, found, frame)
-            yield Prediction(path, source, question, answer.text, tuple(regions))
+            yield Prediction(path, source, question, answer.text, tuple(regions), complete)
 
 
 def _on_device(inputs: BatchFeature, device: torch.device) -> BatchFeature:

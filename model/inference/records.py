@@ -71,6 +71,9 @@ class PredictionRecord(BaseModel):
     task: Task
     query: str
     text: str
+    complete: Annotated[
+        bool, Field(description="false: it stops at the limit on new tokens, before its end")
+    ]
     tags: list[TagRecord]
     notice: str = "research use, not for clinical decisions"
 
@@ -92,6 +95,7 @@ def record(
         task=prediction.question.task,
         query=prediction.question.query,
         text=prediction.text,
+        complete=prediction.complete,
         tags=[_tag(region, grid, files.get(i)) for i, region in enumerate(prediction.regions)],
     )
 
@@ -99,14 +103,19 @@ def record(
 def write(prediction: Prediction, folder: Path, model: str) -> PredictionRecord:
     """Write `prediction.json`, `overlay.png` and a file for each mask.
 
-    One file a mask, since masks may overlap; an empty mask gets none.
+    One file a mask, since masks may overlap; an empty mask gets none. The JSON goes first and comes
+    last: where it is, all that it names is.
 
     Args:
         prediction: the prediction.
         folder: it is made; what an earlier prediction left in it is replaced.
         model: what made it.
+
+    Raises:
+        OSError: if the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prediction.json").unlink(missing_ok=True)
     for earlier in folder.glob("mask-[0-9][0-9]*"):
         earlier.unlink()
     files = {}

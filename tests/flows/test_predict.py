@@ -13,6 +13,7 @@ import pytest
 
 from flows.cli import main
 from tests.model.inference.memorised import ANSWERS, block, memorised, text_of, write_images
+from tests.storage.dicom_files import write_ct_slice
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,53 @@ def test_images_of_one_name_do_not_overwrite_each_other(
     printed = run("predict", pictures["film.png"], twin, "--model", saved, "--output", out)
     assert printed.code == 0
     assert sorted(path.name for path in out.iterdir()) == ["film", "film~2"]
+
+
+def test_the_folder_of_a_series_keeps_its_whole_name(run: Run, saved: Path, tmp_path: Path) -> None:
+    series = tmp_path / "1.2.840.11"
+    series.mkdir()
+    for number, value in enumerate((-900, -800, -700)):
+        plane = np.full((9, 11), value, np.int16)
+        write_ct_slice(series / f"{number}.dcm", plane, position=(0, 0, 3 * number))
+    out = tmp_path / "out"
+    assert run("predict", series, "--model", saved, "--output", out).code == 0
+    assert (out / "1.2.840.11" / "prediction.json").is_file()
+    within = run("predict", series, "--model", saved, "--output", tmp_path)
+    assert "which is one of the images" in sentence_of(within)
+    assert len(list(series.iterdir())) == 3
+
+
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_made(
+    run: Run, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("taken")
+    for taken in (tmp_path / "file", tmp_path / "file" / "below"):
+        # No model is there: it would be missed next.
+        printed = run("predict", pictures["film.png"], "--model", tmp_path, "--output", taken)
+        assert "cannot be written to" in sentence_of(printed)
+        assert printed.out == ""
+
+
+def test_what_was_done_before_an_error_is_printed(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    film = pictures["film.png"]
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(film.read_bytes()[:-60])
+    ask_json = ("predict", "--model", saved, "--json", "--batch-size", 1)
+    printed = run(*ask_json, film, cut, film)
+    assert "cut.png cannot be read" in sentence_of(printed)
+    assert [one["image"] for one in json.loads(printed.out)] == [str(film)]
+    assert run(*ask_json, cut, film).out == ""
+
+
+def test_an_answer_that_had_to_stop_says_so(
+    run: Run, saved: Path, pictures: dict[str, Path]
+) -> None:
+    short = ("predict", pictures["film.png"], "--model", saved, "--max-new-tokens", 2)
+    assert "--max-new-tokens allows no more" in run(*short).out
+    assert json.loads(run(*short, "--json").out)[0]["complete"] is False
+    assert "allows no more" not in run(*short[:-2]).out
 
 
 def test_a_mistake_gets_one_sentence(

@@ -178,6 +178,46 @@ def test_marked_block_comes_back_in_place(tmp_path: Path, axcodes: tuple[str, ..
     np.testing.assert_allclose(sorted(map(tuple, placed)), sorted(map(tuple, edges)), atol=1e-2)
 
 
+SHRUNK, GROWN = (61, 300, 260), (9, 33, 47)
+
+
+@pytest.mark.parametrize("shape", [SHRUNK, GROWN])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_edges_come_back_to_a_quarter_of_a_voxel(shape: tuple[int, int, int], axis: int) -> None:
+    _, frame = prepare(SourceImage(np.ones((1, *shape), np.float32), FileGrid(shape)), tiny())
+    others = tuple(other for other in range(3) if other != axis)
+    scale = frame.tokens.content[axis] / shape[axis]
+    centres = torch.arange(frame.tokens.size[axis]) + 0.5
+    along = [-1 if one == axis else 1 for one in range(3)]
+    for first in range(3, shape[axis] - 3, 5):
+        for edge in (first - 0.25, first + 0.25):
+            logits = (centres - edge * scale).reshape(along).expand(frame.tokens.size)
+            found = np.flatnonzero(frame.mask_to_file(logits).any(axis=others))
+            assert found[0] == first
+
+
+@pytest.mark.parametrize("shape", [SHRUNK, GROWN])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_masks_and_boxes_of_the_same_voxels_agree_in_the_model(
+    shape: tuple[int, int, int], axis: int
+) -> None:
+    _, frame = prepare(SourceImage(np.ones((1, *shape), np.float32), FileGrid(shape)), tiny())
+    others = tuple(other for other in range(3) if other != axis)
+    apart = []
+    for first in range(1, shape[axis] - 1, 1 + shape[axis] // 20):
+        mask = np.zeros(shape, np.bool_)
+        np.moveaxis(mask, axis, 0)[first:] = True
+        low = np.zeros(3)
+        low[axis] = first
+        box = frame.boxes_to_model(np.array([[low, shape]], float))[0].double()
+        edge = (box[axis] - box[axis + 3] / 2) * frame.tokens.size[axis]
+        occupied = np.flatnonzero(frame.mask_to_model(mask).numpy().any(axis=others))
+        apart.append(occupied[0] - float(edge))
+    assert np.abs(apart).max() < 0.51
+    # Rounding goes both ways; a grid that is off by half a voxel would not.
+    assert abs(np.mean(apart)) < 0.2
+
+
 def test_array_of_a_ct_runs_to_head_right_front(tmp_path: Path) -> None:
     hu = np.zeros((20, 16, 12), np.int16)
     hu[15, 3, 9] = 1000

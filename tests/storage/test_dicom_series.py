@@ -6,7 +6,6 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import decimals, write_ct_slice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
@@ -14,6 +13,7 @@ from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
 from storage.images import ImageError, describe_image, load_volume
+from tests.storage.dicom_files import decimals, write_ct_slice
 
 SLICE = np.arange(6, dtype=np.int16).reshape(2, 3)
 

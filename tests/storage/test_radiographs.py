@@ -1,11 +1,11 @@
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import write_radiograph
 from PIL import Image
 from pydicom import Dataset
 
 from storage.images import ImageError, describe_image, load_radiograph
+from tests.storage.dicom_files import write_radiograph
 
 RAMP = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
 

@@ -67,6 +67,21 @@ def test_text_is_handed_over_while_it_grows(trained: Memorised, pictures: dict[s
     assert "".join(pieces) == film.text
 
 
+def test_an_answer_that_had_to_stop_is_marked(
+    trained: Memorised, pictures: dict[str, Path]
+) -> None:
+    paths = [pictures[name] for name in ANSWERS]
+    whole = predicted(trained, paths)
+    assert [one.complete for one in whole] == [True, True]
+    lengths = [
+        len(trained.processor.tokenizer(answer, add_special_tokens=False).input_ids)
+        for answer in ANSWERS.values()
+    ]
+    # The end of the shorter answer still fits, that of the longer one does not.
+    cut = predicted(trained, paths, max_new_tokens=min(lengths) + 1)
+    assert [one.complete for one in cut] == [length == min(lengths) for length in lengths]
+
+
 def test_without_grounding_nothing_is_pointed_at(
     trained: Memorised, pictures: dict[str, Path]
 ) -> None:

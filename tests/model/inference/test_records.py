@@ -35,7 +35,7 @@ def ct(pictures: dict[str, Path]) -> Prediction:
         Region(10, 11, "♥", None, None, (), mask_of(np.zeros_like(larger))),
     )
     path = pictures["ct.nii.gz"]
-    return Prediction(path, read_image(path), ask("report"), TEXT, regions)
+    return Prediction(path, read_image(path), ask("report"), TEXT, regions, complete=True)
 
 
 def test_masks_of_a_ct_lie_on_the_grid_of_its_file_and_may_overlap(
@@ -89,7 +89,8 @@ def test_a_radiograph_has_pixels_x_first_and_masks_as_png(
     disc[0, top:bottom, left:right] = True
     box = Instance(np.array([[0, top, left], [1, bottom, right]], float), 0.5)
     region = Region(4, 9, "heart", "heart", "anatomy", (box,), mask_of(disc))
-    found = write(Prediction(path, source, ask("report"), TEXT, (region,)), tmp_path, "m")
+    prediction = Prediction(path, source, ask("report"), TEXT, (region,), complete=True)
+    found = write(prediction, tmp_path, "m")
     [tag] = found.tags
     assert tag.boxes is not None and tag.mask is not None and tag.mask.file  # noqa: PT018
     assert tag.boxes[0].box == list(DISC_XYXY)
@@ -105,3 +106,17 @@ def test_masks_of_an_earlier_prediction_do_not_stay(ct: Prediction, tmp_path: Pa
     write(ct, tmp_path, "m")
     write(replace(ct, regions=ct.regions[1:]), tmp_path, "m")
     assert [path.name for path in tmp_path.glob("mask-*")] == ["mask-01-aorta.nii.gz"]
+
+
+def test_a_prediction_that_is_half_written_has_no_json(
+    ct: Prediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ct, tmp_path, "m")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.inference.records.draw", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(ct, tmp_path, "m")
+    assert not (tmp_path / "prediction.json").exists()

@@ -39,6 +39,8 @@ def _busy(tmp_path: Path, *arguments: str) -> tuple[subprocess.Popen[str], psuti
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # `nohup make test` would have all of its children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert process.stdout is not None
     return process, psutil.Process(int(process.stdout.readline()))

@@ -100,8 +100,11 @@ def test_boxes_of_the_radiograph_enclose_what_is_dense_or_dark_there(cases):
     right, left = found["lungs"].boxes[:, :, 2].mean(axis=1)
     assert right < left  # the patient's right is on the left of the picture
     (nodule,) = found["lung nodule"].boxes
-    (_, _, column), (_, _, end) = nodule
+    (_, row, column), (_, row_end, end) = nodule
     assert left - 100 < column < end < left + 100
+    # The text says where: the middle third of the left lung's height.
+    top, bottom = found["lungs"].boxes[1, :, 1]
+    assert top + (bottom - top) / 3 < (row + row_end) / 2 < bottom - (bottom - top) / 3
     pixels = load_radiograph(cases["radiograph"].path).pixels
     assert pixels[found["heart"].mask[0]].mean() > pixels[found["lungs"].mask[0]].mean()
     assert (len(found["clavicles"].boxes), len(found["lungs"].boxes)) == (2, 2)

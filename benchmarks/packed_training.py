@@ -189,7 +189,8 @@ def main() -> int:
             gain = of["seconds"] / measured["packed"]["seconds"]
             memory = f"{of['peak_mb']:,.0f} MB"
             table.add_row(name, way, f"{of['seconds']:.2f}", memory, f"{gain:.2f} ×")
-        figures[f"{name}, times the speed of padding"] = gain
+        padded = measured["texts and images padded"]["seconds"]
+        figures[f"{name}, times the speed of padding"] = padded / measured["packed"]["seconds"]
     Console().print(table)
     return judge("packed_training", figures)
 

@@ -68,6 +68,13 @@ COGVLM = Layout(
     },
 )
 
+FEWER_MASK_TOKENS = Rule(
+    r"(mask_decoder\.mask_tokens\.weight)",
+    r"\1",
+    to.keep_rows,
+    "rows beyond the checkpoint's stay as initialised",
+)
+
 SEGVOL = Layout(
     name="SegVol",
     part="localizer",
@@ -93,12 +100,7 @@ SEGVOL = Layout(
             to.mean_over_space,
             "mean over space",
         ),
-        Rule(
-            r"(mask_decoder\.mask_tokens\.weight)",
-            r"\1",
-            to.keep_rows,
-            "rows beyond the checkpoint's stay as initialised",
-        ),
+        FEWER_MASK_TOKENS,
     ),
     unused={
         r"text_encoder\..*": "phrases are prompted by the language model",
@@ -114,14 +116,7 @@ ALIGNED = Layout(
     part="localizer",
     signature="sam.image_encoder.patch_embedding.proj.weight",
     prefix="sam.",
-    rules=(
-        Rule(
-            r"(mask_decoder\.mask_tokens\.weight)",
-            r"\1",
-            to.keep_rows,
-            "rows beyond the checkpoint's stay as initialised",
-        ),
-    ),
+    rules=(FEWER_MASK_TOKENS,),
     unused={
         # Newer releases of MONAI give every block layers for a second input, which there is not.
         r"image_encoder\.blocks\.\d+\.(norm_)?cross_attn\..*": "the encoder has one input",

@@ -97,7 +97,7 @@ def _handler(server: LlmServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            pass
+            """Keep the access log out of what pytest shows."""
 
     return Handler
 

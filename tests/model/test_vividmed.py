@@ -232,7 +232,11 @@ def test_what_inference_leaves_behind_serves_the_whole_models_training(model):
     with torch.inference_mode():
         model.generate(**prompts(), max_new_tokens=2)
         localized(model, batch)
+    model.zero_grad()
     model(**batch).loss.backward()
+    grads = [of.grad for of in model.parameters() if of.grad is not None]
+    assert all(of.isfinite().all() for of in grads)
+    assert model.model.vision.patch_embedding.proj.weight.grad.any()
     model.zero_grad()
 
 

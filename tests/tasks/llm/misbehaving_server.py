@@ -101,7 +101,7 @@ class MisbehavingServer:
                 except Reply as reply:
                     _write(writer, reply.status, reply.body, reply.headers)
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            pass
+            pass  # the client hung up, or the server is closing: either ends the conversation
         finally:
             self._open.discard(writer)
             writer.close()

@@ -85,14 +85,15 @@ class Localizer(nn.Module):
             masks: whether to compute masks.
             boxes: whether to compute instance boxes, where the network has the heads.
         """
-        asked = [i for i, of in enumerate(prompts) if len(of)]
-        features = dict(zip(asked, self.image_encoder([images[i] for i in asked]), strict=True))
+        # Samples may share an image: it is looked at once.
+        asked = {id(image): image for image, of in zip(images, prompts, strict=True) if len(of)}
+        features = dict(zip(asked, self.image_encoder(list(asked.values())), strict=True))
         boxes = boxes and self.has_boxes
         return [
-            self._localize(image, features[i], of, masks=masks, boxes=boxes)
-            if i in features
+            self._localize(image, features[id(image)], of, masks=masks, boxes=boxes)
+            if len(of)
             else self._nothing(image, masks=masks, boxes=boxes)
-            for i, (image, of) in enumerate(zip(images, prompts, strict=True))
+            for image, of in zip(images, prompts, strict=True)
         ]
 
     def _localize(

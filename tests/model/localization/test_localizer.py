@@ -252,3 +252,17 @@ def test_parameters_have_the_released_names_and_shapes(instances: int, boxes: bo
 
     assert found == released_shapes(instances) | heads
     assert not any(name.startswith(tuple(RELEASED_BUT_UNUSED)) for name in found)
+
+
+@torch.no_grad()
+def test_an_image_that_samples_share_is_looked_at_once(network: Localizer) -> None:
+    seen: list[int] = []
+    network.image_encoder.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    shared = image((4, 12, 8), 2)
+    prompts = [torch.randn(2, 32), torch.randn(1, 32)]
+
+    together = network([shared, shared], prompts)
+
+    assert seen == [1]
+    for phrases, found in zip(prompts, together, strict=True):
+        assert_same(found, network([shared], [phrases])[0])

@@ -33,8 +33,8 @@ class Branch(NamedTuple):
         found = self.network(
             images,
             [of[kept] for of, kept in zip(prompts, chosen, strict=True)],
-            masks=self.masks and any(of.mask is not None for sample in wanted for of in sample),
-            boxes=self.boxes and any(of.boxes is not None for sample in wanted for of in sample),
+            masks=[self.masks and any(of.mask is not None for of in sample) for sample in wanted],
+            boxes=[self.boxes and any(of.boxes is not None for of in sample) for sample in wanted],
         )
         return [localization_loss(*pair) for pair in zip(found, wanted, strict=True)]
 

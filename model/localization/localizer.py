@@ -74,26 +74,27 @@ class Localizer(nn.Module):
         images: Sequence[ModelImage],
         prompts: Sequence[Tensor],
         *,
-        masks: bool = True,
-        boxes: bool = True,
+        masks: bool | Sequence[bool] = True,
+        boxes: bool | Sequence[bool] = True,
     ) -> list[Localization]:
         """Localise the phrases of images of any sizes.
 
         Args:
             images: pixels 0 to 1, as prepared.
             prompts: for each image (P, hidden); P may be 0, and then nothing is computed for it.
-            masks: whether to compute masks.
-            boxes: whether to compute instance boxes, where the network has the heads.
+            masks: whether to compute masks, for all images or for each.
+            boxes: whether to compute instance boxes, where the network has the heads; likewise.
         """
         # Samples may share an image: it is looked at once.
         asked = {id(image): image for image, of in zip(images, prompts, strict=True) if len(of)}
         features = dict(zip(asked, self.image_encoder(list(asked.values())), strict=True))
-        boxes = boxes and self.has_boxes
+        with_masks = [masks] * len(images) if isinstance(masks, bool) else masks
+        with_boxes = [boxes] * len(images) if isinstance(boxes, bool) else boxes
         return [
-            self._localize(image, features[id(image)], of, masks=masks, boxes=boxes)
+            self._localize(image, features[id(image)], of, masks=m, boxes=b and self.has_boxes)
             if len(of)
-            else self._nothing(image, masks=masks, boxes=boxes)
-            for image, of in zip(images, prompts, strict=True)
+            else self._nothing(image, masks=m, boxes=b and self.has_boxes)
+            for image, of, m, b in zip(images, prompts, with_masks, with_boxes, strict=True)
         ]
 
     def _localize(

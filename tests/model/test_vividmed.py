@@ -566,3 +566,17 @@ def test_keys_are_those_of_the_released_model():
 def test_answers_of_the_examples_have_the_phrases_they_should():
     assert [one.text.num_phrases for one in samples()] == [2, 2, 0]
     assert ANSWERS[0] == REPORT
+
+
+def test_a_sample_with_boxes_alone_pays_for_no_mask(model):
+    computed = []
+    decoder = model.sam.mask_decoder
+    decoder.output_upscaling.register_forward_hook(lambda *_: computed.append("mask"))
+    boxes = PhraseTarget(boxes=torch.zeros(0, 6))
+    images = [sample.image for sample in samples()[:2]]
+    prompts = [torch.randn(1, model.config.localizer.hidden_size)] * 2
+    mask = torch.zeros(images[1].grid.size, dtype=torch.bool)
+
+    grounding_loss(model._branches(), images, prompts, [(boxes,), (PhraseTarget(mask=mask),)])
+
+    assert computed == ["mask"]

@@ -50,7 +50,7 @@ bench: $(VENV)/installed-dev
 
 # The smallest model learns a real CT and a radiograph made from it; a few minutes on two cores.
 overfit: $(VENV)/installed-dev
-	$(BIN)/python -m model.overfit
+	$(BIN)/python -m benchmarks.overfit
 
 server: setup
 	PREFECT_HOME="$(CURDIR)/data/prefect" $(BIN)/prefect server start --host 127.0.0.1

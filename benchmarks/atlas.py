@@ -27,18 +27,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.targets import judge, targets_of
-from storage.images import Radiograph, Volume, load_radiograph, load_volume
-from storage.inputs import input_path
-from storage.projection import (
+from storage.images.loading import load_radiograph, load_volume
+from storage.images.types import Radiograph, Volume
+from storage.imaging.projection import (
     FrontalGrid,
     outline_box_xyxy_px,
     project,
     project_mask,
     water_path_mm,
 )
-from tasks.atlas import AtlasDetector
-from tasks.atlas.build import load_atlas
-from tasks.engines import Box, Site, Ungrounded
+from storage.inputs import input_path
+from tasks.engines.detection.atlas import AtlasDetector
+from tasks.engines.detection.atlas.build import load_atlas
+from tasks.engines.protocols import Box, Site, Ungrounded
 
 BoxXYXY = tuple[float, float, float, float]
 

@@ -20,12 +20,12 @@ from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
 from storage.inputs import fetch, input_path
 from storage.shards import table_from_rows
-from tasks.audit import MINIMUM_SUPPORT, audit
+from tasks.audit.mesh import MINIMUM_SUPPORT, audit
 from tasks.clean import clean_reports
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
-from tasks.registry import choose_engines
-from tasks.settings import BuildSettings
+from tasks.pipeline.engine_choice import choose_engines
+from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import load_taxonomy
 
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from benchmarks.packed_training import Recipe, make_sample
 from benchmarks.targets import judge
 from model.config import preset
-from model.inputs import Sample
-from model.vividmed import VividMedForCausalLM
+from model.data.inputs import Sample
+from model.network.vividmed import VividMedForCausalLM
 
 PRESETS = ("tiny", "mid")
 QUESTION = Recipe((1, 2544, 3056), text=24, phrases=0)

@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from benchmarks.targets import judge, targets_of
-from storage.images import Volume, load_volume
+from storage.images.loading import load_volume
+from storage.images.types import Volume
 from storage.inputs import input_path
-from tasks.engines import Mask, Site
-from tasks.hounsfield import HounsfieldSegmenter
-from tasks.hounsfield.chest import Chest
-from tasks.hounsfield.engine import structures
+from tasks.engines.protocols import Mask, Site
+from tasks.engines.segmentation.hounsfield import HounsfieldSegmenter
+from tasks.engines.segmentation.hounsfield.chest import Chest
+from tasks.engines.segmentation.hounsfield.engine import structures
 
 NODULE_CENTRE_RAS_MM = (-57.0, -86.0, -115.0)
 NODULE_CUBE_MM = 32.0

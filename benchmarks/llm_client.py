@@ -30,13 +30,13 @@ from rich.table import Table
 
 from benchmarks.targets import judge
 from storage.store import Store
-from tasks.engines import Failure
-from tasks.llm.answers import Memories, RememberingEngine
-from tasks.llm.chat import ChatRequest, Completion, Message
-from tasks.llm.metering import MeteredEngine
-from tasks.llm.openai_server import OpenAIServerEngine
-from tasks.llm.settings import ServerSettings
-from tasks.llm.wire import chat_body
+from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
+from tasks.engines.llm.chat.openai_server import OpenAIServerEngine
+from tasks.engines.llm.chat.settings import ServerSettings
+from tasks.engines.llm.chat.timed import MeteredEngine
+from tasks.engines.llm.chat.wire import chat_body
+from tasks.engines.protocols import Failure
 
 REQUESTS = 50_000
 REMEMBERED_REQUESTS = 10_000

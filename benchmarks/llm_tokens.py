@@ -1,8 +1,9 @@
 """Tokens and requests of the LLM protocols on all OpenI reports, before any model has run.
 
 A replay, not a run: the embedded engines' own output is answered in each protocol's format
-(`tasks.llm.rehearsal`), so that all protocols carry the same result. The answers go through the
-real prompts, parsers, checks and alignment, and what comes out is compared with what went in.
+(`tasks.engines.llm.protocols.dry_run`), so that all protocols carry the same result. The answers
+go through the real prompts, parsers, checks and alignment, and what comes out is compared with
+what went in.
 All tokens are counted by one tokenizer: Llama 3's own, or the built-in approximation where the
 package index is out of reach.
 """
@@ -27,18 +28,18 @@ from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
 from storage.inputs import fetch, home, input_path
 from storage.store import Store
-from tasks.assertions import ContextClassifier
-from tasks.cleaning import RulesCleaner
-from tasks.engines import CleanedText, Failure, Phrase
-from tasks.lexicon import LexiconExtractor
-from tasks.llm.answers import Memories, RememberingEngine
-from tasks.llm.inline import with_tags
-from tasks.llm.protocols import ProtocolName, TextEngines, text_engines
-from tasks.llm.rehearsal import RehearsalEngine
-from tasks.llm.spans_filter import by_sentence, marked_unit
-from tasks.llm.tokens import TokenCounter, approximate_tokens, token_counter
-from tasks.llm.units import places_of
-from tasks.usage import metered
+from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.chat.tokens import TokenCounter, approximate_tokens, token_counter
+from tasks.engines.llm.protocols.by_name import ProtocolName, TextEngines, text_engines
+from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.protocols.inline import with_tags
+from tasks.engines.llm.protocols.spans_filter import by_sentence, marked_unit
+from tasks.engines.llm.protocols.units import places_of
+from tasks.engines.metering import metered
+from tasks.engines.protocols import CleanedText, Failure, Phrase
+from tasks.engines.text.assertion import ContextClassifier
+from tasks.engines.text.cleaning import RulesCleaner
+from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import Taxonomy, load_taxonomy
 
 TOKENIZER = "llama-models==0.3.0"

@@ -24,7 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.targets import judge
-from storage.images import load_volume
+from storage.images.loading import load_volume
 from storage.inputs import input_path
 from storage.masks import decode_mask, encode_mask, mask_box
 

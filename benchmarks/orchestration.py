@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.targets import judge
-from flows.environment import quiet_prefect
+from flows.runtime.prefect_defaults import quiet_prefect
 from storage.inputs import fetch
 from storage.rejects import rejects_table
-from tasks.pipeline import pipeline
-from tasks.settings import BuildSettings, DatasetName, required_inputs
+from tasks.pipeline.settings import BuildSettings, DatasetName, required_inputs
+from tasks.pipeline.stages import pipeline
 
 DATASETS: tuple[DatasetName, ...] = ("openi", "showcase")
 

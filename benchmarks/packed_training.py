@@ -33,10 +33,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks.targets import judge
 from model.config import VividMedConfig, preset
-from model.grid import TokenGrid, plan
-from model.inputs import IGNORED, ModelImage, PhraseTarget, Sample, TokenSequence, pack
-from model.sequence import position_ids
-from model.vividmed import VividMedForCausalLM
+from model.data.inputs import IGNORED, ModelImage, PhraseTarget, Sample, TokenSequence, pack
+from model.data.sequence import position_ids
+from model.data.token_grid import TokenGrid, plan
+from model.network.vividmed import VividMedForCausalLM
 
 PRESETS = ("tiny", "mid")
 RUNS = 3

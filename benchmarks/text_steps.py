@@ -27,8 +27,8 @@ from benchmarks.targets import judge
 from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
 from storage.inputs import fetch, home, input_path
-from tasks.registry import choose_engines
-from tasks.settings import BuildSettings
+from tasks.pipeline.engine_choice import choose_engines
+from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Taxonomy, load_taxonomy
 
 RIVAL = "medspacy==1.3.1"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dashboard.articles import Article, Finding, MaskKey, Row
 from dashboard.cuts import Profile, best_cut, choose_cuts, measure
 from dashboard.views import Cut, Shape, cut_view, mask_shape, radiograph_view
-from storage.images import ImageError, Volume, load_radiograph, load_volume
+from storage.images.loading import load_radiograph, load_volume
+from storage.images.types import ImageError, Volume
 from storage.masks import decode_mask
 
 VOLUME_MODALITIES = frozenset({"CT"})

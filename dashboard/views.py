@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
-from storage.images import Radiograph, Volume
+from storage.images.types import Radiograph, Volume
 
 Plane = Literal["axial", "coronal"]
 

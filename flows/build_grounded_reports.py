@@ -17,15 +17,15 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import as_completed
 from prefect.tasks import Task
 
-from flows.progress import RunProgress
+from flows.runtime.progress import RunProgress
 from storage.catalogue import CatalogueError, write_catalogue
 from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
-from tasks.accounts import DatasetAccount, account
-from tasks.pipeline import pipeline
-from tasks.settings import BuildSettings
-from tasks.stage import ShardResult, run_stage
-from tasks.waiting import waits_end_together
+from tasks.engines.cancellation import waits_end_together
+from tasks.pipeline.run_summary import DatasetAccount, account
+from tasks.pipeline.runner import ShardResult, run_stage
+from tasks.pipeline.settings import BuildSettings
+from tasks.pipeline.stages import pipeline
 
 StageResults = Mapping[Part, ShardResult]
 
@@ -101,7 +101,7 @@ class _Run:
         llm = self._settings.llm
         if llm is None or llm.batch is None:
             return
-        from tasks.llm.batching import require_answers
+        from tasks.pipeline.batch_rounds import require_answers
 
         store = pipeline(self._settings).store
         files = (result.manifest.outputs["studies"] for result in studies.values())

@@ -17,7 +17,7 @@ from storage.shards import table_from_rows
 from tasks.clean import SECTIONS
 from tasks.extract import WHOLE_REPORT
 from tasks.localize import VOLUME_MODALITIES, groundable_images, site_name, site_of
-from tasks.stage import StepOutput
+from tasks.step import StepOutput
 
 HEADINGS = {"findings": "Findings: ", "impression": "Impression: "}
 

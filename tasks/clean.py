@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from storage.rejects import Reject
 from storage.shards import table_from_rows
-from tasks.engines import CleanedText, Cleaner, Failure
-from tasks.stage import StepOutput
+from tasks.engines.protocols import CleanedText, Cleaner, Failure
+from tasks.step import StepOutput
 
 SECTIONS = ("findings", "impression")
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.clean import SECTIONS
-from tasks.engines import Extractor, Failure, Phrase
-from tasks.stage import StepOutput
+from tasks.engines.protocols import Extractor, Failure, Phrase
+from tasks.step import StepOutput
 from taxonomy.targets import Taxonomy
 
 Row = dict[str, Any]

@@ -11,8 +11,8 @@ import pyarrow as pa
 from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.clean import SECTIONS
-from tasks.engines import Assertion, AssertionClassifier, Failure, Modifiers, Phrase
-from tasks.stage import StepOutput
+from tasks.engines.protocols import Assertion, AssertionClassifier, Failure, Modifiers, Phrase
+from tasks.step import StepOutput
 
 
 def filter_positives(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from storage.datasets.reader import DatasetReader, SourceRecord
 from storage.rejects import Reject
 from storage.shards import Part, table_from_rows
-from tasks.stage import StepOutput
+from tasks.step import StepOutput
 
 
 def ingest_studies(

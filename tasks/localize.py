@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from storage.images import ImageError, Radiograph, Volume, load_radiograph, load_volume
+from storage.images.loading import load_radiograph, load_volume
+from storage.images.types import ImageError, Radiograph, Volume
 from storage.masks import encode_mask
 from storage.rejects import Reject
 from storage.shards import table_from_rows
-from tasks.engines import Box, Detector, Mask, Modifiers, Segmenter, Site, Ungrounded
+from tasks.engines.protocols import Box, Detector, Mask, Modifiers, Segmenter, Site, Ungrounded
 from tasks.filter import modifiers_of
-from tasks.stage import StepOutput
+from tasks.step import StepOutput
 
 VOLUME_MODALITIES = frozenset({"CT"})
 LATERAL_VIEWS = frozenset({"LATERAL", "LL", "RL", "LLD", "RLD", "LARGE LATERAL"})

@@ -21,8 +21,8 @@ from model.checkpoints.report import CheckReport
 from model.checkpoints.transfer import Layout, transfer
 from model.checkpoints.weights import CheckpointError, Weights
 from model.config import VividMedConfig, preset
-from model.localization.localizer import Localizer
-from model.vividmed import VividMedForCausalLM
+from model.network.localization.localizer import Localizer
+from model.network.vividmed import VividMedForCausalLM
 
 
 def check(path: Path | str, config: VividMedConfig | str | None = None) -> CheckReport:

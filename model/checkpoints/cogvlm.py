@@ -15,7 +15,7 @@ from model.checkpoints.loading import load_into
 from model.checkpoints.report import CheckReport
 from model.checkpoints.weights import CheckpointError
 from model.config import VividMedConfig
-from model.vividmed import VividMedForCausalLM
+from model.network.vividmed import VividMedForCausalLM
 
 SPECIAL_TOKENS = ("sys", "usr", "grd", "ngrd", "bop", "eop", "bonp", "eonp")
 """The tokens that VividMed appends to CogVLM's vocabulary, in the order of their ids."""

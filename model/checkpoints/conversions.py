@@ -12,7 +12,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from model.resampling import inflate_kernel, resample_grid
+from model.network.resampling import inflate_kernel, resample_grid
 
 SEGVOL_PATCH = (4, 16, 16)
 SEGVOL_GRID = (8, 16, 16)

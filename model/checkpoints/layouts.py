@@ -16,7 +16,7 @@ from functools import partial
 
 from model.checkpoints import conversions as to
 from model.checkpoints.transfer import Layout, Rule
-from model.localization.localizer import RELEASED_BUT_UNUSED
+from model.network.localization.localizer import RELEASED_BUT_UNUSED
 
 NO_LOCALIZER = r"(sam|isam_model)\..*"
 NO_HEADS = {

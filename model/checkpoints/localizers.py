@@ -10,7 +10,7 @@ from model.checkpoints.loading import load_into
 from model.checkpoints.report import CheckReport
 from model.checkpoints.weights import CheckpointError, Weights
 from model.config import LocalizerConfig
-from model.localization.localizer import Localizer
+from model.network.localization.localizer import Localizer
 
 SAM_EPS = 1e-6
 BLOCK = r"image_encoder\.blocks\.(\d+)\.norm1\.weight"

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from model.config import VividMedConfig
-from model.phrases import phrase_ends
+from model.data.phrases import phrase_ends
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from model.config import VividMedConfig
+from model.data.processor import VividMedProcessor
 from model.inference.errors import InferenceError
-from model.processor import VividMedProcessor
-from model.vividmed import VividMedForCausalLM
+from model.network.vividmed import VividMedForCausalLM
 
 _NEEDED = ("config.json", "processor_config.json", "tokenizer.json")
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from model.images import SourceImage
+from model.data.images import SourceImage
 from model.inference.planes import Plane, grey, planes_through
 from model.inference.regions import Region
 from storage.masks import decode_mask

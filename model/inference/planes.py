@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
-from model.images import FileGrid, SourceImage
+from model.data.images import FileGrid, SourceImage
 from model.inference.regions import Region
 from storage.masks import decode_mask
 

@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.feature_extraction_utils import BatchFeature
 
-from model.images import Frame, SourceImage, read_image
+from model.data.images import Frame, SourceImage, read_image
+from model.data.inputs import ModelImage
+from model.data.processor import VividMedProcessor
 from model.inference.answers import Answer, finished, read_answer
 from model.inference.prompts import Question
 from model.inference.regions import Pointer, Region
 from model.inference.streaming import Streamer
-from model.inputs import ModelImage
-from model.localization.localizer import Localization
-from model.processor import VividMedProcessor
-from model.vividmed import VividMedForCausalLM
+from model.network.localization.localizer import Localization
+from model.network.vividmed import VividMedForCausalLM
 
 MAX_NEW_TOKENS = 1024
 """Of an answer, as in the paper's evaluation."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from model.images import FileGrid
+from model.data.images import FileGrid
 from model.inference.overlays import draw
 from model.inference.predict import Prediction
 from model.inference.prompts import Task

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.images import Frame
+from model.data.images import Frame
 from model.inference.prompts import Pointing
-from model.localization.localizer import Localization
+from model.network.localization.localizer import Localization
 from storage.masks import encode_mask
 from taxonomy.matcher import Matcher
 from taxonomy.reading import Category

@@ -19,7 +19,8 @@ from functools import cached_property
 from pathlib import Path
 
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
-from storage.images import ImageError, describe_image
+from storage.images.loading import describe_image
+from storage.images.types import ImageError
 from storage.rejects import Reject
 
 ARCHIVE = "NLMCXR_reports.tgz"

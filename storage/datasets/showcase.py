@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
-from storage.images import ImageError, describe_image, load_volume
+from storage.images.loading import describe_image, load_volume
+from storage.images.types import ImageError
+from storage.imaging.projection import project, write_radiograph_dicom
 from storage.inputs import InputError, artefacts, home, input_path
-from storage.projection import project, write_radiograph_dicom
 from storage.rejects import Reject
 
 DECLARATION = Path(__file__).with_suffix(".yaml")

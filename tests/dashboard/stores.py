@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.images import describe_image, load_volume
+from storage.images.loading import describe_image, load_volume
 from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
 from storage.masks import encode_mask
 from storage.shards import Part, shard_path, table_from_rows, write_shard

@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 
 from dashboard.cuts import best_cut, choose_cuts, measure, window_of
 from dashboard.views import Cut, cut_view, displayed, mask_shape, radiograph_view
-from storage.images import Radiograph, Volume, load_volume
+from storage.images.loading import load_volume
+from storage.images.types import Radiograph, Volume
 
 SOFT = window_of(None)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from tasks.llm.chat import ChatRequest, Completion, Message
-from tasks.llm.rehearsal import RehearsalEngine
-from tasks.llm.tokens import approximate_tokens
+from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
+from tasks.engines.llm.chat.tokens import approximate_tokens
+from tasks.engines.llm.protocols.dry_run import RehearsalEngine
 from taxonomy.targets import load_taxonomy
 
 MODEL = "rehearsal"

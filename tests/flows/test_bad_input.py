@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from storage.catalogue import connect
-from storage.images import load_radiograph
+from storage.images.loading import load_radiograph
 from storage.store import Store
 from tests.flows.conftest import Command
 

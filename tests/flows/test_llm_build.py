@@ -20,10 +20,10 @@ import yaml
 
 from storage.catalogue import connect
 from storage.store import Store
-from tasks.llm.chat import EngineError
-from tasks.pipeline import pipeline
-from tasks.settings import read_settings
-from tasks.stage import ShardResult, run_stage
+from tasks.engines.llm.chat.engine import EngineError
+from tasks.pipeline.runner import ShardResult, run_stage
+from tasks.pipeline.settings import read_settings
+from tasks.pipeline.stages import pipeline
 from tests.flows.conftest import BIN, REPOSITORY, Command
 from tests.flows.llm_server import MODEL, LlmServer
 

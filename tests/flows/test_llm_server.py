@@ -22,7 +22,7 @@ import yaml
 from storage import inputs
 from storage.catalogue import connect
 from storage.store import Store
-from tasks.usage import gpu_s
+from tasks.engines.metering import gpu_s
 from tests.flows.conftest import BIN, REPOSITORY, Command
 
 PYTHON = inputs.home() / "llm" / "bin" / "python"

@@ -9,20 +9,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from rich.console import Console
 
-from flows.tables import duration, print_accounts
+from flows.cli.tables import duration, print_accounts
 from storage.datasets.openi import OpenIReader
 from storage.manifests import read_manifests, write_manifest
 from storage.store import Store
-from tasks.accounts import stored_accounts
+from tasks.engines.llm.chat.engine import ChatRequest, Message
+from tasks.engines.llm.chat.tokens import approximate_tokens
+from tasks.engines.llm.protocols.dry_run import RehearsalEngine
 from tasks.ingest import ingest_studies
-from tasks.llm.chat import ChatRequest, Message
-from tasks.llm.plan import plan_run
-from tasks.llm.rehearsal import RehearsalEngine
-from tasks.llm.tokens import approximate_tokens
-from tasks.pipeline import parts_of, pipeline
-from tasks.registry import chat_engine, chat_fingerprint
-from tasks.settings import BuildSettings, make_settings
-from tasks.stage import run_stage
+from tasks.pipeline.engine_choice import chat_engine, chat_fingerprint
+from tasks.pipeline.request_plan import plan_run
+from tasks.pipeline.run_summary import stored_accounts
+from tasks.pipeline.runner import run_stage
+from tasks.pipeline.settings import BuildSettings, make_settings
+from tasks.pipeline.stages import parts_of, pipeline
 from taxonomy.targets import load_taxonomy
 
 TAXONOMY = load_taxonomy()

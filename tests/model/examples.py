@@ -6,10 +6,10 @@ from functools import cache
 import torch
 
 from model.config import VividMedConfig, preset
-from model.grid import TokenGrid, plan
-from model.inputs import ModelImage, PhraseTarget, Sample
-from model.sequence import Turn, build_sequence
-from model.tokenizer import train_tokenizer
+from model.data.inputs import ModelImage, PhraseTarget, Sample
+from model.data.sequence import Turn, build_sequence
+from model.data.token_grid import TokenGrid, plan
+from model.data.tokenizer import train_tokenizer
 
 REPORT = "The<p> heart</p> is large. There is a<p> left pleural effusion</p>."
 ANSWERS = (REPORT, "Results:<p> liver</p>: yes,<np> lung nodule</np>: no.", "Nothing is seen.")

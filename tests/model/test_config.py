@@ -7,8 +7,8 @@ import torch
 
 from model.checkpoints.check import blank_model
 from model.config import VividMedConfig, preset
-from model.grid import plan
-from model.inputs import ModelImage
+from model.data.inputs import ModelImage
+from model.data.token_grid import plan
 
 PRESETS = ("paper", "tiny", "mid")
 SPECIAL = ("sys", "usr", "grd", "ngrd", "bop", "eop", "bonp", "eonp")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from storage.rejects import Reject, rejects_table
 from storage.shards import Part, table_from_rows
 from tasks.assemble import assemble_reports, report_text
-from tasks.engines import Modifiers, Site
+from tasks.engines.protocols import Modifiers, Site
 from tasks.localize import site_name
 
 PART = Part("showcase", "test", 0)

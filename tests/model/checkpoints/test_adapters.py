@@ -18,9 +18,9 @@ from model.checkpoints.check import check
 from model.checkpoints.report import CheckReport
 from model.checkpoints.weights import CheckpointError, Weights
 from model.config import VividMedConfig, preset
-from model.grid import plan
-from model.inputs import ModelImage, pack
-from model.vividmed import VividMedForCausalLM
+from model.data.inputs import ModelImage, pack
+from model.data.token_grid import plan
+from model.network.vividmed import VividMedForCausalLM
 from tests.model.examples import samples
 
 FROZEN = {"model.vision"}
@@ -211,7 +211,10 @@ def test_the_second_stage_leaves_the_localiser_alone(
     report = merge_adapter(merged, tmp_path)
     assert report.fits
     localising = {key for key in base.state_dict() if key.startswith(LOCALISING)}
-    assert without_biases(report) == localising | {"model.vision.boi", "model.vision.eoi"}
+    assert without_biases(report) == localising | {
+        "model.vision.boi",
+        "model.vision.eoi",
+    }
     for key in localising:
         assert torch.equal(merged.state_dict()[key], base.state_dict()[key])
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from model.checkpoints.check import blank_model, check
 from model.checkpoints.weights import CheckpointError
 from model.config import VividMedConfig, preset
-from model.vividmed import VividMedForCausalLM
+from model.network.vividmed import VividMedForCausalLM
 from tests.model.checkpoints.released import (
     TABLES,
     Shapes,

@@ -14,9 +14,9 @@ from torch.nn.functional import conv2d
 from model.checkpoints.cogvlm import cogvlm_config, load_cogvlm
 from model.checkpoints.weights import CheckpointError, Weights
 from model.config import LocalizerConfig, VividMedConfig
-from model.localization.localizer import Localizer
-from model.vision import CLIP_MEAN
-from model.vividmed import VividMedForCausalLM
+from model.network.localization.localizer import Localizer
+from model.network.vision import CLIP_MEAN
+from model.network.vividmed import VividMedForCausalLM
 from tests.model.checkpoints.released import TABLES, shapes, tensors, write_cogvlm
 
 SIZES = TABLES["small"]["cogvlm"]

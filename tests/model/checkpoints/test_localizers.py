@@ -12,7 +12,7 @@ from torch.nn.functional import conv2d
 from model.checkpoints.localizers import load_localizer, sam_localizer_config
 from model.checkpoints.weights import CheckpointError, Weights
 from model.config import LocalizerConfig
-from model.localization.localizer import Localizer
+from model.network.localization.localizer import Localizer
 from tests.model.checkpoints.released import TABLES, Shapes, shapes, tensors
 
 SIZES = TABLES["small"]["localizer"]

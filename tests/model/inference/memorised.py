@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.brackets import parse
 from model.config import VividMedConfig
-from model.images import prepare, read_image
+from model.data.brackets import parse
+from model.data.images import prepare, read_image
+from model.data.inputs import PhraseTarget, Sample, pack
+from model.data.processor import VividMedImageProcessor, VividMedProcessor
+from model.data.sequence import Turn, build_sequence
+from model.data.tokenizer import train_tokenizer
 from model.inference.prompts import ask
-from model.inputs import PhraseTarget, Sample, pack
-from model.processor import VividMedImageProcessor, VividMedProcessor
-from model.sequence import Turn, build_sequence
-from model.tokenizer import train_tokenizer
-from model.vividmed import VividMedForCausalLM
+from model.network.vividmed import VividMedForCausalLM
 from tests.model.examples import tiny
 
 BLOCK = (slice(8, 24), slice(20, 34), slice(10, 18))

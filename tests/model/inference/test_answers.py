@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.brackets import insert
+from model.data.brackets import insert
+from model.data.phrases import phrase_ends
 from model.inference.answers import finished, read_answer
-from model.phrases import phrase_ends
 from tests.model.examples import tiny, tokenizer
 
 WORDS = st.text(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.images import SourceImage, read_image
+from model.data.images import SourceImage, read_image
 from model.inference.overlays import draw
 from model.inference.planes import AXIAL, CORONAL, Plane, grey, planes_through
 from model.inference.regions import Instance, Mask, Region

@@ -8,7 +8,7 @@ import pytest
 from model.inference.predict import Prediction, predict
 from model.inference.prompts import ask
 from model.inference.regions import Pointer
-from storage.images import ImageError
+from storage.images.types import ImageError
 from storage.masks import decode_mask
 from taxonomy.targets import load_taxonomy
 from tests.model.inference.memorised import ANSWERS, DISC_XYXY, Memorised, block, text_of

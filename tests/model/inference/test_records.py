@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.images import read_image
+from model.data.images import read_image
 from model.inference.predict import Prediction
 from model.inference.prompts import ask
 from model.inference.records import PredictionRecord, record, write

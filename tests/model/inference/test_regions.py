@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.images import Frame, prepare, read_image
+from model.data.images import Frame, prepare, read_image
 from model.inference.regions import Pointer
-from model.localization.localizer import Localization
+from model.network.localization.localizer import Localization
 from storage.masks import decode_mask
 from taxonomy.targets import load_taxonomy
 from tests.model.examples import tiny

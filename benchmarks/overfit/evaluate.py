@@ -1,0 +1,151 @@
+"""How well the cases are known: what the saved model answers, scored on the grids of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.optimize import linear_sum_assignment
+
+from benchmarks.overfit.data import Case, Exchange, Truth
+from model.data.brackets import strip
+from model.data.images import Frame
+from model.data.processor import VividMedProcessor
+from model.inference.overlays import draw
+from model.inference.predict import Prediction, predict
+from model.inference.regions import Instance, Pointer, Region
+from model.network.localization.boxes import generalized_iou
+from model.network.vividmed import VividMedForCausalLM
+from storage.masks import decode_mask
+
+ABSENT_GIOU = -1.0
+"""Of a box that was not found: the worst there is."""
+
+MAX_NEW_TOKENS = 200
+"""More than any answer to learn has."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a phrase's regions agree with the truth.
+
+    dice: of the mask in the prepared image, which is what was learned; None if it has no mask.
+    dice_in_file: the same on the voxels of the file, finer than the model can see.
+    giou: of each true box with the one that was found for it, on the grid of the file.
+    false_boxes: boxes beyond those.
+    """
+
+    phrase: str
+    dice: float | None
+    dice_in_file: float | None
+    giou: tuple[float, ...]
+    false_boxes: int
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An exchange, what the model answers now, and a score for each phrase to learn."""
+
+    case: Case
+    exchange: Exchange
+    prediction: Prediction
+    scores: tuple[Score, ...]
+
+    @property
+    def says_it(self) -> bool:
+        """Whether the text is the one to learn, to the letter, brackets and all."""
+        answered = [region.phrase for region in self.prediction.regions]
+        learned = [truth.phrase for truth in self.exchange.truths]
+        return self.prediction.text == strip(self.exchange.answer) and answered == learned
+
+    def picture(self) -> Image.Image:
+        """The image with the regions of the answer, as far as they are what was taught."""
+        taught = {truth.phrase: truth for truth in self.exchange.truths}
+        regions = [
+            replace(
+                region,
+                mask=None if taught[region.phrase].mask is None else region.mask,
+                instances=None if taught[region.phrase].boxes is None else region.instances,
+            )
+            for region in self.prediction.regions
+            if region.phrase in taught
+        ]
+        return draw(self.prediction.source, regions)
+
+
+def examine(
+    model: VividMedForCausalLM,
+    processor: VividMedProcessor,
+    cases: Sequence[Case],
+    pointer: Pointer,
+) -> Iterator[Examined]:
+    """Ask the model everything that it was taught, as a user would: a file and a question.
+
+    Args:
+        model: loaded from where it was saved.
+        processor: of the model.
+        cases: what it was taught.
+        pointer: asks for masks and boxes of every phrase.
+    """
+    for case in cases:
+        for exchange in case.exchanges:
+            (prediction,) = predict(
+                model,
+                processor,
+                [case.path],
+                exchange.question,
+                pointer,
+                max_new_tokens=MAX_NEW_TOKENS,
+            )
+            yield Examined(case, exchange, prediction, _scores(case, exchange, prediction))
+
+
+def _scores(case: Case, exchange: Exchange, prediction: Prediction) -> tuple[Score, ...]:
+    """A phrase that the answer does not have in brackets is as bad as one in the wrong place."""
+    left = list(prediction.regions)
+    scores = []
+    for truth in exchange.truths:
+        found = next((region for region in left if region.phrase == truth.phrase), None)
+        if found is not None:
+            left.remove(found)
+        scores.append(score(truth, found, case.frame))
+    return tuple(scores)
+
+
+def score(truth: Truth, found: Region | None, frame: Frame) -> Score:
+    """Compare what was found with what is true; boxes are paired so that they agree best."""
+    dice, dice_in_file, giou, false_boxes = None, None, np.empty(0), 0
+    if truth.mask is not None:
+        mask = np.zeros_like(truth.mask)
+        if found is not None and found.mask is not None:
+            mask = decode_mask(found.mask.encoded)
+        dice_in_file = _dice(truth.mask, mask)
+        dice = _dice(frame.mask_to_model(truth.mask).numpy(), frame.mask_to_model(mask).numpy())
+    if truth.boxes is not None:
+        instances = found.instances or () if found is not None else ()
+        giou = _paired_giou(truth.boxes, instances)
+        false_boxes = max(0, len(instances) - len(truth.boxes))
+    return Score(truth.phrase, dice, dice_in_file, tuple(giou.tolist()), false_boxes)
+
+
+def _dice(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+    return float(2 * np.count_nonzero(truth & mask) / (truth.sum() + mask.sum()))
+
+
+def _paired_giou(truth: NDArray[np.float64], instances: Sequence[Instance]) -> NDArray[np.float64]:
+    paired = np.full(len(truth), ABSENT_GIOU)
+    if instances:
+        found = _centre_size(np.stack([instance.corners for instance in instances]))
+        giou = generalized_iou(_centre_size(truth)[:, None], found[None]).numpy()
+        rows, columns = linear_sum_assignment(-giou)
+        paired[rows] = giou[rows, columns]
+    return paired
+
+
+def _centre_size(corners: NDArray[np.float64]) -> torch.Tensor:
+    low, high = torch.from_numpy(corners).unbind(1)
+    return torch.cat([(low + high) / 2, high - low], dim=-1)

@@ -1,0 +1,207 @@
+"""Tables and highlighted text for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tasks.audit.disagreements import Disagreement
+from tasks.audit.mesh import MINIMUM_SUPPORT, Audit, Score
+from tasks.engines.metering import gpu_s, is_latency, latency_s
+from tasks.pipeline.run_summary import DatasetAccount
+
+ASSERTION_STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
+
+_MODEL_COUNTS = {
+    "units": "sentences or texts",
+    "units_remembered": "distinct, remembered",
+    "units_asked": "distinct, asked about",
+    "requests": "requests",
+    "cache_hits": "requests remembered",
+    "tokens_in": "tokens in",
+    "tokens_out": "tokens out",
+}
+"""What a plan and a run both count, and how it is called in their table."""
+
+_MODEL_TIMES: dict[str, Callable[[Mapping[str, int]], float | None]] = {
+    "latency, median": lambda usage: latency_s(usage, 0.5),
+    "latency, 95 % within": lambda usage: latency_s(usage, 0.95),
+    "GPU time": gpu_s,
+}
+
+
+def account_table(account: DatasetAccount) -> Table:
+    """Rows in, rows out and rejects of every stage of a dataset; shards skipped of all."""
+    table = Table(title=account.dataset, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("stage")
+    table.add_column("counting")
+    for name in ("in", "out", "set aside", "rows", "seconds", "skipped"):
+        table.add_column(name, justify="right")
+    for stage in account.stages:
+        table.add_row(
+            stage.stage,
+            f"{stage.unit}s",
+            f"{stage.rows_in:,}",
+            f"{stage.rows_out:,}",
+            f"{stage.rejects.total():,}",
+            f"{stage.written:,}",
+            f"{stage.seconds:.1f}",
+            f"{stage.skipped}/{stage.shards}",
+        )
+    return table
+
+
+def model_table(title: str, usage: Mapping[str, Mapping[str, int]]) -> Table:
+    """What steps take of a model, planned or measured: usage by step, and of all together.
+
+    A dash stands for what was not measured, as the latencies of a plan.
+    """
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    total = Counter[str]()
+    for of_step in usage.values():
+        total.update(of_step)  # `+` would drop what was measured as 0
+    columns = {**usage, "all": total}
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for count, label in _MODEL_COUNTS.items():
+        table.add_row(label, *(f"{of_step.get(count, 0):,}" for of_step in columns.values()))
+    for label, seconds in _MODEL_TIMES.items():
+        table.add_row(label, *(_time(seconds(of_step)) for of_step in columns.values()))
+    return table
+
+
+def _time(seconds: float | None) -> str:
+    return "–" if seconds is None else duration(seconds)
+
+
+def _is_tabled(name: str) -> bool:
+    return name in _MODEL_COUNTS or name == "busy_us" or is_latency(name)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose: "40 ms", "12.5 s", "8.1 min", "3.2 h"."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def account_lines(account: DatasetAccount) -> list[str]:
+    """What each stage set aside, threw away of what a model proposed, and took of the model."""
+    lines = []
+    for stage in account.stages:
+        used = {n: c for n, c in stage.usage.items() if c and not _is_tabled(n)}
+        counts = (
+            ("set aside", stage.rejects),
+            ("discarded of the model's proposals", stage.discarded),
+            ("also counted", Counter(used)),
+        )
+        for what, count in counts:
+            if count:
+                listed = ", ".join(f"{name} {n:,}" for name, n in count.most_common())
+                lines.append(f"  {stage.stage} {what}: {listed}")
+    return lines
+
+
+def print_accounts(accounts: Iterable[DatasetAccount], out: Console) -> None:
+    """The table of every dataset, and below it what the numbers are made of."""
+    for account in accounts:
+        out.print(account_table(account))
+        if asking := {s.stage: s.usage for s in account.stages if s.asked_a_model}:
+            out.print(model_table("asked of the model for these shards, now or earlier", asking))
+        for line in account_lines(account):
+            out.print(line, style="dim", highlight=False)
+
+
+def highlighted(text: str, spans: Iterable[tuple[int, int, str]]) -> Text:
+    """Text with `(start, end, style)` spans in colour."""
+    result = Text(text)
+    for start, end, style in spans:
+        result.stylize(style, start, end)
+    return result
+
+
+def phrase_table(phrases: Sequence[Mapping[str, Any]]) -> Table:
+    """What the text steps found: phrase, target, assertion and modifiers."""
+    table = Table("phrase", "target", "assertion", "side, zone, number", box=SIMPLE_HEAD)
+    for phrase in phrases:
+        words = [phrase["laterality"], *phrase["zones"], phrase["count"] and f"≥ {phrase['count']}"]
+        table.add_row(
+            phrase["phrase"],
+            phrase["target"],
+            Text(phrase["assertion"], ASSERTION_STYLES[phrase["assertion"]]),
+            ", ".join(word for word in words if word),
+        )
+    return table
+
+
+def tag_table(tags: Sequence[Mapping[str, Any]], volumes_mm3: Mapping[str, float]) -> Table:
+    """The tags of a grounded report and what grounds them; volumes by target."""
+    table = Table("phrase", "target", "grounding", box=SIMPLE_HEAD)
+    for tag in tags:
+        table.add_row(tag["phrase"], tag["target"], _grounding(tag, volumes_mm3))
+    return table
+
+
+def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[str, float]) -> Text:
+    if tag["grounding"] == "box":
+        boxes = (
+            f"[{b['x_min']:.0f} {b['y_min']:.0f} {b['x_max']:.0f} {b['y_max']:.0f}]"
+            for b in tag["boxes"]
+        )
+        return Text("box " + " ".join(boxes), "green")
+    if tag["grounding"] == "mask":
+        return Text(f"mask {volumes_mm3[tag['mask']['target']] / 1000:.1f} ml", "green")
+    return Text(f"none: {tag['reason']}", "yellow")
+
+
+def audit_table(result: Audit) -> Table:
+    """Support, precision, recall and F1 of every target, the two halves side by side."""
+    title = "Kept phrases against MeSH: reports (n), precision, recall, F1"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("target", min_width=26)
+    for half in ("even", "odd"):
+        for name in ("n", "P", "R", "F1"):
+            table.add_column(f"{half}\n{name}" if name == "n" else f"\n{name}", justify="right")
+    halves = (result.even, result.odd)
+    for target in sorted(result.even.targets, key=lambda t: -result.even.targets[t].support):
+        table.add_row(target, *(c for half in halves for c in _score_cells(half.targets[target])))
+    table.add_section()
+    table.add_row("all (micro)", *(c for half in halves for c in _score_cells(half.overall)))
+    for name, least in ((f"mean, n ≥ {MINIMUM_SUPPORT}", MINIMUM_SUPPORT), ("mean, any n", 1)):
+        means = (cell for half in halves for cell in ("", "", "", f"{half.mean_f1(least):.3f}"))
+        table.add_row(name, *means)
+    return table
+
+
+def _score_cells(score: Score) -> list[str]:
+    rates = (score.precision, score.recall, score.f1)
+    return [f"{score.support:,}", *(f"{rate:.3f}" for rate in rates)]
+
+
+def disagreement_lines(differences: Iterable[Disagreement]) -> Iterator[str]:
+    """The most frequent wordings on which the two sides differ, and which side is wrong."""
+    for difference in differences:
+        wrong, because = difference.judgment or ("not judged yet", difference.example)
+        yield (
+            f"{difference.count:3} {difference.kind} {difference.target}: "
+            f"{difference.wording} – wrong: {wrong} ({because})"
+        )
+
+
+def rows_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Any rows, as they are."""
+    table = Table(*columns, box=SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    return table

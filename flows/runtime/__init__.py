@@ -1,0 +1,1 @@
+"""What a flow run needs around it: Prefect's defaults, progress, signals."""

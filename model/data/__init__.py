@@ -1,0 +1,1 @@
+"""From images and conversations to what the network takes."""

@@ -1,0 +1,64 @@
+"""Load an image from whatever file holds it: DICOM, a DICOM series, NIfTI, PNG or JPEG.
+
+A reader is imported when the first image of its kind is read: pydicom and nibabel would otherwise
+slow down every start of the program.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storage.images.types import ImageDescription, ImageError, Radiograph, Volume
+
+
+def load_radiograph(path: Path) -> Radiograph:
+    """Load a DICOM, PNG or JPEG radiograph.
+
+    Raises:
+        ImageError: if it is missing, damaged, in colour, of several frames, of another modality,
+            or compressed in a way that no installed decoder knows.
+    """
+    from storage.images import radiographs
+
+    return radiographs.read(_existing(path))
+
+
+def load_volume(path: Path) -> Volume:
+    """Load a CT from a NIfTI file or from a folder with one DICOM series.
+
+    Raises:
+        ImageError: if it is missing, damaged, not one three-dimensional CT, without geometry, or
+            a series with slices missing, doubled or not parallel.
+    """
+    from storage.images import dicom, dicom_series, nifti
+
+    if _existing(path).is_dir():
+        return dicom_series.read(path)
+    if dicom.is_dicom(path):
+        raise ImageError(
+            "image_unsupported", f"{path} is one DICOM file: give the folder of its series"
+        )
+    return nifti.read(path)
+
+
+def describe_image(path: Path) -> ImageDescription:
+    """Describe a radiograph or volume from its headers; no pixel is decoded.
+
+    Raises:
+        ImageError: as the loaders, as far as headers can tell.
+    """
+    from storage.images import dicom_series, nifti, radiographs
+
+    if _existing(path).is_dir():
+        return dicom_series.describe(path)
+    if path.name.endswith((".nii", ".nii.gz")):
+        return nifti.describe(path)
+    return radiographs.describe(path)
+
+
+def _existing(path: Path) -> Path:
+    try:
+        path.stat()
+    except OSError as error:
+        raise ImageError("image_not_found", f"{path} cannot be found: {error.strerror}") from error
+    return path

@@ -1,0 +1,1 @@
+"""How images are rendered: projections, slices, windows, overlays."""

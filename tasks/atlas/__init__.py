@@ -1,5 +1,0 @@
-"""The embedded 2D detector: an anatomical atlas registered to a radiograph by its lung fields."""
-
-from tasks.atlas.engine import AtlasDetector
-
-__all__ = ["AtlasDetector"]

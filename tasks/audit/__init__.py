@@ -1,0 +1,1 @@
+"""Labels held against a reference that people gave."""

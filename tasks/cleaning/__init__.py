@@ -1,5 +1,0 @@
-"""Cleaning by rules: what one image cannot show is dropped or rewritten."""
-
-from tasks.cleaning.cleaner import RulesCleaner
-
-__all__ = ["RulesCleaner"]

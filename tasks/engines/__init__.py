@@ -1,0 +1,1 @@
+"""The engines that carry out the steps, behind one protocol a step."""

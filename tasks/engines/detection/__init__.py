@@ -1,0 +1,1 @@
+"""Engines that put boxes on radiographs."""

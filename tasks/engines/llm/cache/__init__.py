@@ -1,0 +1,1 @@
+"""The response cache: what a model has answered is not asked again."""

@@ -1,0 +1,1 @@
+"""Chat engines: servers, vLLM in process, batch files."""

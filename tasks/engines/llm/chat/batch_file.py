@@ -1,0 +1,171 @@
+"""vLLM's batch files, for clusters where no server is wanted.
+
+    requests.jsonl  ->  vllm run-batch -i requests.jsonl -o answers.jsonl --model …  ->  answers
+
+`run-batch` truncates its output file and cannot resume, and where it was killed its last line may
+be torn. So a request is known by what it asks, not by its place: its `custom_id` is a digest of
+model, sampling and request. A later attempt asks only what no answer file holds yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tasks.engines.llm.cache.response_cache import digest
+from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, account
+from tasks.engines.llm.chat.errors import read_refusal
+from tasks.engines.llm.chat.settings import Sampling
+from tasks.engines.llm.chat.wire import BadAnswerError, chat_body, read_answer
+from tasks.engines.protocols import Failure, Fingerprint
+
+VERSION = "1"
+
+
+class _Line(NamedTuple):
+    path: Path
+    offset: int
+    answered: bool
+
+
+def write_requests(path: Path, requests: Iterable[ChatRequest], sampling: Sampling) -> int:
+    """Write the input of `vllm run-batch`, equal requests once; only ids are kept in memory.
+
+    Args:
+        path: the file to write; it appears when it is complete, in a folder made for it if need be.
+        requests: the conversations.
+        sampling: model and sampling parameters; the model must be the one that vLLM serves.
+
+    Returns:
+        the number of requests written.
+
+    Raises:
+        EngineError: if the file cannot be written.
+    """
+    written: set[str] = set()
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            for request in requests:
+                key = custom_id(request, sampling)
+                if key not in written:
+                    written.add(key)
+                    line = _line(key, request, sampling)
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        raise EngineError(
+            f"The batch file {path} cannot be written ({error.strerror}): name another one."
+        ) from error
+    return len(written)
+
+
+def custom_id(request: ChatRequest, sampling: Sampling) -> str:
+    """What a request is called: the same for whoever asks the same of the same model."""
+    return digest(sampling.identity(), asdict(request))
+
+
+class BatchAnswers:
+    """A chat engine that answers from the output files of `vllm run-batch`.
+
+    Where several lines answer one request, a completion is preferred to a failure, then the first.
+
+    usage: what all lines took: `requests`, `tokens_in`, `tokens_out`; and `damaged_lines`, which
+        could not be read, such as the last one of a run that was killed.
+    """
+
+    def __init__(self, paths: Sequence[Path], sampling: Sampling) -> None:
+        """Read through the files once; only ids and places are kept in memory.
+
+        Raises:
+            EngineError: if a file cannot be read.
+        """
+        self._sampling = sampling
+        self._index: dict[str, _Line] = {}
+        self.usage = Counter[str]()
+        for path in paths:
+            try:
+                self._add(path)
+            except OSError as error:
+                raise EngineError(
+                    f"The batch answers {path} cannot be read ({error.strerror}): "
+                    "name the file that `vllm run-batch -o` wrote."
+                ) from error
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Model, revision and sampling, as the requests were written."""
+        return {"name": "vllm-batch", "version": VERSION, **self._sampling.identity()}
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
+        """One answer per request, order kept; `not_in_batch` where the files hold none.
+
+        Seconds are 0: a batch file does not tell them.
+        """
+        answers = [self._look_up(custom_id(request, self._sampling)) for request in requests]
+        account(answers)
+        return answers
+
+    def _add(self, path: Path) -> None:
+        for offset, line in _lines(path):
+            read = _read_line(line)
+            if read is None:
+                self.usage["damaged_lines"] += 1
+                continue
+            key, answer = read
+            self.usage["requests"] += 1
+            if isinstance(answer, Completion):
+                self.usage.update(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
+            place = _Line(path, offset, isinstance(answer, Completion))
+            earlier = self._index.get(key)
+            if earlier is None or (place.answered and not earlier.answered):
+                self._index[key] = place
+
+    def _look_up(self, key: str) -> Completion | Failure:
+        if place := self._index.get(key):
+            with place.path.open("rb") as file:
+                file.seek(place.offset)
+                if read := _read_line(file.readline()):
+                    return read[1]
+        return Failure(
+            "not_in_batch",
+            "The batch answers do not hold this request: run `vividmed batch` again.",
+        )
+
+
+def _line(key: str, request: ChatRequest, sampling: Sampling) -> dict[str, Any]:
+    body = chat_body(request, sampling, "json_schema")
+    return {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                yield offset, line
+            offset += len(line)
+
+
+def _read_line(line: bytes) -> tuple[str, Completion | Failure] | None:
+    try:
+        record = json.loads(line)
+        key, response = record["custom_id"], record.get("response") or {}
+        status, body = response.get("status_code"), response.get("body")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    if not isinstance(key, str):
+        return None
+    if body is None or record.get("error") is not None:
+        said = json.dumps(record.get("error") or "no answer")
+        refusal = read_refusal(status if isinstance(status, int) else 500, said.encode())
+        return key, Failure(refusal.reason, f"vLLM answers {refusal.status} {refusal.message}.")
+    try:
+        return key, read_answer(body, seconds=0.0)
+    except BadAnswerError as error:
+        return key, Failure("bad_answer", f"{error}.")

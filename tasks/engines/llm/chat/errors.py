@@ -1,0 +1,119 @@
+"""What a server's refusal means: try again, give the request up, or end the run.
+
+Servers shape their errors differently: OpenAI, vLLM and llama-server wrap an object in `error`
+(`code` is a string, a number or null), SGLang has the same fields flat, vLLM's key check gives a
+plain string, FastAPI a `detail` that is a string or a list. All come down to status, code, type and
+message; `server_errors.yaml` says what follows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from tasks.engines.llm.chat.wire import storable
+
+_LONGEST_MESSAGE = 500
+"""Servers may quote a whole prompt back; a report has no place in a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer other than 200.
+
+    reason: what to count it by; then: `retry`, `fail` or `stop`.
+    message: the server's own words, cut short.
+    say: for `stop`, what a person should know or do.
+    """
+
+    status: int
+    reason: str
+    then: Literal["retry", "fail", "stop"]
+    message: str
+    say: str = ""
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str
+    status: list[tuple[int, int]]
+    code: list[str] = []
+    text: list[str] = []
+    then: Literal["retry", "fail", "stop"]
+    say: str = ""
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _ranges(cls, values: list[int | str]) -> list[tuple[int, int]]:
+        ends = [str(value).split("-") for value in values]
+        return [(int(end[0]), int(end[-1])) for end in ends]
+
+    def holds(self, status: int, codes: set[str], message: str) -> bool:
+        """Whether all the rule's conditions are met; `message` is in lower case."""
+        return (
+            any(low <= status <= high for low, high in self.status)
+            and (not self.code or not codes.isdisjoint(self.code))
+            and (not self.text or any(text in message for text in self.text))
+        )
+
+
+def read_refusal(status: int, content: bytes) -> Refusal:
+    """Judge an answer whose status is not 200 by its status and body, whatever shape that has."""
+    fields = _fields(content)
+    message = storable(" ".join(_words(fields, "message").split()))[:_LONGEST_MESSAGE]
+    codes = {str(fields[key]) for key in ("code", "type") if fields.get(key)}
+    lowered = message.lower()
+    for rule in _rules():
+        if rule.holds(status, codes, lowered):
+            return Refusal(status, rule.reason, rule.then, message, rule.say)
+    return Refusal(status, "bad_answer", "retry", message)
+
+
+def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """The wait that a server asks for, in seconds; None when it names none that can be read.
+
+    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3).
+    """
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    with suppress(ValueError):
+        return max(0.0, float(value))
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())
+
+
+@cache
+def _rules() -> tuple[_Rule, ...]:
+    raw = yaml.safe_load(Path(__file__).with_name("server_errors.yaml").read_text())
+    return tuple(_Rule.model_validate(rule) for rule in raw["rules"])
+
+
+def _fields(content: bytes) -> dict[str, Any]:
+    """The error's fields, out of whichever wrapping it came in."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return {"message": content.decode(errors="replace")}
+    inner = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
+    return inner if isinstance(inner, dict) else {"message": inner}
+
+
+def _words(fields: Mapping[str, Any], key: str) -> str:
+    value = fields.get(key)
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)

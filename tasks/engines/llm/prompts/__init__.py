@@ -1,0 +1,1 @@
+"""The prompts, as Markdown, and the conversations made of them."""

@@ -1,0 +1,201 @@
+"""A rehearsal: the embedded engines answer in the model's place, in the model's format.
+
+It goes through the same prompts, parsers and alignment as a real run and costs nothing but a
+few seconds, so it tells what a run will ask and how long the answers will be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tasks.engines.llm.chat.engine import ChatRequest, Completion
+from tasks.engines.llm.chat.tokens import TokenCounter, request_tokens
+from tasks.engines.llm.prompts.prompting import COMPLAINT, load_prompt
+from tasks.engines.llm.protocols.alignment import Proposal, align, bare_words, occurrences
+from tasks.engines.llm.protocols.inline import stripped, with_tags
+from tasks.engines.llm.protocols.names import TargetNames
+from tasks.engines.metering import consume
+from tasks.engines.protocols import Fingerprint, Phrase
+from tasks.engines.text.assertion import ContextClassifier
+from tasks.engines.text.cleaning import RulesCleaner
+from tasks.engines.text.lexicon import LexiconExtractor
+from taxonomy.targets import Taxonomy
+
+_MARK = re.compile(r"\[\d+: (?P<words>.*?)(?: \| (?P<target>[^|\]]+))?\]")
+
+
+class _Stated(NamedTuple):
+    """A phrase of a sentence, code points, with what is said of it where that is asked."""
+
+    start: int
+    end: int
+    target: str
+    assertion: str = ""
+
+
+class RehearsalEngine:
+    """Answers every prompt of every protocol as the embedded engines would."""
+
+    def __init__(
+        self, taxonomy: Taxonomy, dataset: str, count: TokenCounter, fingerprint: Fingerprint
+    ) -> None:
+        """Passes for the engine whose fingerprint it is given, so that its memory is found.
+
+        Tokens are counted as `tokens_in` and `tokens_out`; `tokens_shared` are those of
+        `tokens_in` that every request of its kind begins with, which prefix caching saves.
+        """
+        self.fingerprint = fingerprint
+        self._count = count
+        self._cleaner = RulesCleaner()
+        self._lexicon = LexiconExtractor(taxonomy)
+        self._context = ContextClassifier(taxonomy)
+        self._names = TargetNames(taxonomy)
+        listing = {"targets": self._names.listing()}
+        writers: dict[tuple[str, str], Callable[[str], str]] = {
+            ("spans", "clean"): self._clean,
+            ("spans", "extract"): self._extract,
+            ("spans", "filter"): self._filter,
+            ("joint", "annotate"): self._annotate,
+            ("inline", "clean"): self._clean_inline,
+            ("inline", "extract"): self._extract_inline,
+            ("inline", "filter"): self._filter_inline,
+        }
+        self._writers = {
+            load_prompt(*step, dataset, listing).rules: write for step, write in writers.items()
+        }
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        """One answer per request, order kept."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: ChatRequest) -> Completion:
+        write = self._writers[request.messages[0].content]
+        text = write(request.messages[-1].content.split(COMPLAINT)[0])
+        tokens_in, shared = request_tokens(request, self._count)
+        tokens_out = self._count(text) + 1  # the end of the turn
+        consume(requests=1, tokens_in=tokens_in, tokens_shared=shared, tokens_out=tokens_out)
+        return Completion(text, "stop", tokens_in, tokens_out, 0.0)
+
+    def _clean(self, data: str) -> str:
+        return _compact(_changes((n, s, self._cleaned(s)) for n, s in _sentences(data)))
+
+    def _extract(self, data: str) -> str:
+        return _compact(
+            {n: {words: target for words, target, _ in self._named(s)} for n, s in _sentences(data)}
+        )
+
+    def _filter(self, data: str) -> str:
+        lists: dict[str, list[int]] = {"present": [], "absent": [], "uncertain": []}
+        number = 0
+        for _, marked in _sentences(data):
+            sentence, phrases = _unmarked(marked)
+            for assertion in self._context.classify([sentence], [phrases])[0]:
+                number += 1
+                lists[assertion].append(number)
+        return _compact(lists)
+
+    def _annotate(self, data: str) -> str:
+        new = [(number, s, self._cleaned(s)) for number, s in _sentences(data)]
+        said: dict[str, dict[str, dict[str, str]]] = {"present": {}, "absent": {}, "uncertain": {}}
+        for number, _, cleaned in new:
+            for words, target, assertion in self._named(cleaned):
+                said[assertion].setdefault(number, {})[words] = target
+        return _compact(_changes(new) | said)
+
+    def _clean_inline(self, data: str) -> str:
+        opening, text, closing = _fenced(data)
+        return opening + self._cleaned(text) + closing
+
+    def _extract_inline(self, data: str) -> str:
+        opening, text, closing = _fenced(data)
+        return opening + with_tags(text, self._lexicon.extract([text])[0]) + closing
+
+    def _filter_inline(self, data: str) -> str:
+        opening, tagged, closing = _fenced(data)
+        text, tags = stripped(tagged)
+        phrases = [Phrase(*tag) for tag in tags]
+        said = self._context.classify([text], [phrases])[0]
+        kept = [p for p, assertion in zip(phrases, said, strict=True) if assertion == "present"]
+        return opening + with_tags(text, kept) + closing
+
+    def _cleaned(self, text: str) -> str:
+        return self._cleaner.clean([text])[0].text
+
+    def _named(self, sentence: str) -> list[tuple[str, str, str]]:
+        """Words, target as a model writes it, and assertion of the phrases of a sentence."""
+        return [
+            (words, self._names.short(bare_words(words), target), assertion)
+            for words, target, assertion in _named(sentence, self._stated(sentence))
+        ]
+
+    def _stated(self, sentence: str) -> list[_Stated]:
+        phrases = self._lexicon.extract([sentence])[0]
+        said = self._context.classify([sentence], [phrases])[0]
+        return [_Stated(p.start, p.end, p.target, a) for p, a in zip(phrases, said, strict=True)]
+
+
+def _sentences(data: str) -> Iterable[tuple[str, str]]:
+    """Number and sentence of each entry of a prompt's data."""
+    payloads: Mapping[str, Any] = json.loads(data)
+    return [(n, p if isinstance(p, str) else p["sentence"]) for n, p in payloads.items()]
+
+
+def _fenced(data: str) -> tuple[str, str, str]:
+    """The opening mark of a prompt's data, the text, and the closing mark."""
+    after, before = data.index("\n") + 1, data.rindex("\n")
+    return data[:after], data[after:before], data[before:]
+
+
+def _changes(sentences: Iterable[tuple[str, str, str]]) -> dict[str, Any]:
+    """What the clean step answers about sentences: number, old text, new text."""
+    drop: list[int] = []
+    rewrite: dict[str, str] = {}
+    for number, old, new in sentences:
+        if not new:
+            drop.append(int(number))
+        elif new != old:
+            rewrite[number] = new
+    return {"drop": drop, "rewrite": rewrite}
+
+
+def _compact(answer: Mapping[str, Any]) -> str:
+    """JSON without spaces and without what is empty."""
+    content = {key: value for key, value in answer.items() if value}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _unmarked(marked: str) -> tuple[str, list[Phrase]]:
+    """A sentence without the marks of its phrases, and the phrases."""
+    sentence, end = "", 0
+    phrases: list[Phrase] = []
+    for match in _MARK.finditer(marked):
+        sentence += marked[end : match.start()]
+        words = match["words"]
+        target = match["target"] or words.lower()
+        phrases.append(Phrase(len(sentence), len(sentence) + len(words), target))
+        sentence, end = sentence + words, match.end()
+    return sentence + marked[end:], phrases
+
+
+def _named(sentence: str, phrases: Sequence[_Stated]) -> list[tuple[str, str, str]]:
+    """Words, target and assertion of phrases, with numbers on words where they are needed."""
+    groups: dict[str, list[_Stated]] = {}
+    for phrase in phrases:
+        groups.setdefault(sentence[phrase.start : phrase.end].lower(), []).append(phrase)
+    plain = [(sentence[own[0].start : own[0].end], own[0].target, own) for own in groups.values()]
+    aligned, _ = align(sentence, [Proposal(words, target) for words, target, _ in plain])
+    named: list[tuple[str, str, str]] = []
+    for i, (words, target, own) in enumerate(plain):
+        reached = {(a.start, a.end) for a in aligned if a.proposal == i}
+        alike = len({(p.target, p.assertion) for p in own}) == 1
+        if alike and reached == {(p.start, p.end) for p in own}:
+            named.append((words, target, own[0].assertion))
+            continue
+        places = occurrences(sentence, words)
+        named += [
+            (f"{words}#{places.index((p.start, p.end)) + 1}", p.target, p.assertion) for p in own
+        ]
+    return named

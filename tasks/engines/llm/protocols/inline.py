@@ -1,0 +1,264 @@
+"""The `inline` protocol: the paper's procedure, the whole report written out at every step.
+
+Kept for comparison and for those who want the paper's exact way (VividMed, data synthesis): the
+cleaned text comes back whole, then with `[words](target)` tags, then with fewer tags. Unlike the
+paper's code, an answer counts only if it is the source again once its tags are stripped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
+from tasks.engines.llm.prompts.prompting import Prompt, load_prompt, protocol_fingerprint
+from tasks.engines.llm.protocols.batched_requests import MALFORMED
+from tasks.engines.llm.protocols.names import TargetNames
+from tasks.engines.llm.protocols.phrases import PhraseBuilder
+from tasks.engines.llm.protocols.rewriting import rewrite_fault
+from tasks.engines.llm.protocols.step_engine import StepEngine
+from tasks.engines.llm.protocols.units import level_spaces, places_of
+from tasks.engines.protocols import Assertion, CleanedText, Failure, Phrase
+from taxonomy.targets import Taxonomy
+
+VERSION = "1"
+NAME = "llm-inline"
+
+_TAG = re.compile(r"\[([^\[\]]+)\]\(([^()\[\]]+)\)")
+_SPARE_TOKENS = 64
+
+
+class Tag(NamedTuple):
+    """A tag of an answer: `source[start:end]` and the name that the model gave it."""
+
+    start: int
+    end: int
+    target: str
+
+
+class _WholeText:
+    """Asks for a whole text back; a unit is a text."""
+
+    units_per_request = 1
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+
+    def payload(self, unit: str) -> str:
+        """The text itself."""
+        return unit
+
+    def request(self, units: Sequence[str], complaint: str = "") -> ChatRequest:
+        """The request about one text, free of schema."""
+        (text,) = units
+        data = fenced(text)
+        # A tag at most doubles a text: names are longer than the words that they stand for.
+        return ChatRequest(self.prompt.messages(data, complaint), _SPARE_TOKENS + len(data))
+
+
+class InlineCleanStep(_WholeText):
+    """Asks for the cleaned text."""
+
+    def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames) -> None:
+        super().__init__(load_prompt("inline", "clean", dataset))
+        self._names = names
+        self.fingerprint = protocol_fingerprint(NAME, VERSION, self.prompt, chat)
+
+    def read(self, text: str, units: Sequence[str]) -> list[str | Failure]:
+        """The cleaned text, which may say less than its source, never more."""
+        (source,) = units
+        cleaned = unfenced(text, source)
+        if isinstance(cleaned, Failure) or not cleaned:
+            return [cleaned]
+        return [rewrite_fault(source, cleaned, self._names) or cleaned]
+
+
+class InlineExtractStep(_WholeText):
+    """Asks for the tagged text; answers tags."""
+
+    def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames, taxonomy: str) -> None:
+        super().__init__(load_prompt("inline", "extract", dataset, {"targets": names.listing()}))
+        self.fingerprint = protocol_fingerprint(NAME, VERSION, self.prompt, chat, taxonomy=taxonomy)
+
+    def read(self, text: str, units: Sequence[str]) -> list[list[Tag] | Failure]:
+        """The tags, if the text is its source without them."""
+        (source,) = units
+        tagged_text = unfenced(text, source)
+        return [tagged_text if isinstance(tagged_text, Failure) else read_tags(tagged_text, source)]
+
+
+class InlineFilterStep(_WholeText):
+    """Asks for a tagged text with fewer tags; answers the starts of those that stay."""
+
+    def __init__(self, chat: ChatEngine, dataset: str) -> None:
+        super().__init__(load_prompt("inline", "filter", dataset))
+        self.fingerprint = protocol_fingerprint(NAME, VERSION, self.prompt, chat)
+
+    def read(self, text: str, units: Sequence[str]) -> list[list[int] | Failure]:
+        """Starts of the tags kept; a tag that was not there before fails the text."""
+        (given,) = units
+        source, had = stripped(given)
+        answer = unfenced(text, given)
+        kept = answer if isinstance(answer, Failure) else read_tags(answer, source)
+        if isinstance(kept, Failure):
+            return [kept]
+        if added := set(kept) - set(had):
+            words = source[min(added).start : min(added).end]
+            return [Failure(MALFORMED, f"the tag at “{words}” was added or changed")]
+        return [[tag.start for tag in kept]]
+
+
+class InlineCleaner(StepEngine[str]):
+    """Takes the cleaned text as the model writes it."""
+
+    def __init__(
+        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+    ) -> None:
+        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        step = InlineCleanStep(chat, dataset, TargetNames(taxonomy))
+        super().__init__(step, chat, memories)
+        self._triggers = step.prompt.only_if
+
+    def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
+        """Clean section texts, order kept; removed are the sentences that are not there again."""
+        words = self._triggers
+        asked = [t for t in texts if not words or any(word in t.lower() for word in words)]
+        answers = self.answers(asked)
+        return [_cleaned(text, answers.get(text, text)) for text in texts]
+
+
+class InlineExtractor(StepEngine[str]):
+    """Takes phrases from the tags that the model writes into the text."""
+
+    def __init__(
+        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+    ) -> None:
+        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        self._names = TargetNames(taxonomy)
+        step = InlineExtractStep(chat, dataset, self._names, taxonomy.digest("lexicon"))
+        super().__init__(step, chat, memories)
+        self._builder = PhraseBuilder(taxonomy)
+
+    def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
+        """Phrases of each text; one that did not come back as it was fails whole."""
+        answers = self.answers(texts)
+        return [
+            answer
+            if isinstance(answer := answers[text], Failure)
+            else [self._phrase(text, Tag(*tag)) for tag in answer]
+            for text in texts
+        ]
+
+    def _phrase(self, text: str, tag: Tag) -> Phrase | Failure:
+        target = self._names.resolve(tag.target)
+        if target is None:
+            words = text[tag.start : tag.end]
+            return Failure("unknown_target", f"“{tag.target}” of “{words}” is no target")
+        place = next(p for p in reversed(places_of(text)) if p.start <= tag.start)
+        sentence = text[place.start : place.end]
+        said = self._builder.modifiers(
+            sentence, tag.start - place.start, tag.end - place.start, target
+        )
+        return Phrase(tag.start, tag.end, target, said)
+
+
+class InlineFilter(StepEngine[str]):
+    """Counts a phrase as present if its tag stays, as the paper does: a hedged one is absent."""
+
+    def __init__(self, chat: ChatEngine, memories: Memories, dataset: str) -> None:
+        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        super().__init__(InlineFilterStep(chat, dataset), chat, memories)
+
+    def classify(
+        self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
+    ) -> list[list[Assertion | Failure]]:
+        """One assertion per phrase, order kept."""
+        given = [with_tags(text, own) for text, own in zip(texts, phrases, strict=True)]
+        answers = self.answers([u for u, own in zip(given, phrases, strict=True) if own])
+        results: list[list[Assertion | Failure]] = []
+        for unit, own in zip(given, phrases, strict=True):
+            answer = answers.get(unit, [])
+            results.append(
+                [answer] * len(own)
+                if isinstance(answer, Failure)
+                else ["present" if phrase.start in answer else "absent" for phrase in own]
+            )
+        return results
+
+
+def fenced(text: str) -> str:
+    """The text between two marks that do not occur in it."""
+    mark = _mark(text)
+    return f"<{mark}>\n{text}\n</{mark}>"
+
+
+def unfenced(answer: str, source: str) -> str | Failure:
+    """The text between the marks of an answer about a source."""
+    mark = _mark(source)
+    body = answer.strip()
+    opening, closing = f"<{mark}>", f"</{mark}>"
+    if not (body.startswith(opening) and body.endswith(closing)):
+        return Failure(MALFORMED, f"the text must stand between {opening} and {closing}, alone")
+    return body[len(opening) : -len(closing)].strip()
+
+
+def with_tags(text: str, phrases: Sequence[Phrase]) -> str:
+    """The text with its phrases tagged."""
+    pieces: list[str] = []
+    end = 0
+    for phrase in sorted(phrases, key=lambda p: p.start):
+        words = text[phrase.start : phrase.end]
+        pieces += [text[end : phrase.start], f"[{words}]({phrase.target})"]
+        end = phrase.end
+    return "".join([*pieces, text[end:]])
+
+
+def stripped(tagged: str) -> tuple[str, list[Tag]]:
+    """The text without its tags, and the tags with offsets into it."""
+    text = ""
+    tags: list[Tag] = []
+    done = 0
+    for match in _TAG.finditer(tagged):
+        text += tagged[done : match.start()]
+        tags.append(Tag(len(text), len(text) + len(match[1]), match[2].strip()))
+        text, done = text + match[1], match.end()
+    return text + tagged[done:], tags
+
+
+def read_tags(tagged: str, source: str) -> list[Tag] | Failure:
+    """The tags of a text, with offsets into its source; white space may differ, nothing else."""
+    text, tags = stripped(tagged)
+    here = [i for i, character in enumerate(text) if not character.isspace()]
+    there = [i for i, character in enumerate(source) if not character.isspace()]
+    if [text[i] for i in here] != [source[i] for i in there]:
+        return Failure(MALFORMED, "without its tags the text is not the text that was given")
+    at = dict(zip(here, there, strict=True))
+    solid = [t for t in tags if text[t.start : t.end].strip()]
+    trimmed = [(t, *_trimmed(text, t.start, t.end)) for t in solid]
+    return [Tag(at[start], at[end - 1] + 1, tag.target) for tag, start, end in trimmed]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    words = text[start:end]
+    return end - len(words.lstrip()), start + len(words.rstrip())
+
+
+def _mark(text: str) -> str:
+    mark = "report"
+    while f"{mark}>" in text:
+        mark += "-text"
+    return mark
+
+
+def _cleaned(source: str, answer: str | Failure) -> CleanedText | Failure:
+    if isinstance(answer, Failure):
+        return answer
+    kept = {place.unit.sentence for place in places_of(answer)}
+    removed = tuple(
+        source[p.start : p.end] for p in places_of(source) if p.unit.sentence not in kept
+    )
+    # Where nothing was removed, the source's own white space stays.
+    is_same = level_spaces(answer) == level_spaces(source)
+    return CleanedText(source if is_same else answer, removed)

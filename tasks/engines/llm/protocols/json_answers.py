@@ -1,0 +1,60 @@
+"""Reads answers that must be JSON of a given shape, and says in a sentence what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.engines.llm.protocols.batched_requests import AnswerError
+
+T = TypeVar("T")
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+_SPARE_TOKENS = 64
+
+
+def read_json(shape: TypeAdapter[T], text: str) -> T:
+    """The value of an answer; a code fence around it is forgiven, anything else is not.
+
+    Raises:
+        AnswerError: if it is no JSON or has another shape.
+    """
+    fenced = _FENCED.fullmatch(text)
+    try:
+        return shape.validate_json(fenced[1] if fenced else text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = " > ".join(map(str, first["loc"]))
+        raise AnswerError(f"{first['msg']}{f' (at {where})' if where else ''}") from None
+
+
+def require_numbers(answered: Mapping[str, Any], count: int) -> None:
+    """Check that an answer speaks of sentences 1 to `count` alone.
+
+    Raises:
+        AnswerError: if it does not.
+    """
+    valid = set(map(str, range(1, count + 1)))
+    if strange := [number for number in answered if number not in valid]:
+        raise AnswerError(f"there is no sentence {strange[0]!r}: they are numbered 1 to {count}")
+
+
+def answer_bound(data: str) -> int:
+    """Tokens that an answer about some data may have: twice what its text itself has, and some.
+
+    English report text has about four characters a token.
+    """
+    return _SPARE_TOKENS + len(data) // 2
+
+
+def closed_object(properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """JSON schema of an object with these properties, all optional, and no other."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "additionalProperties": False,
+        **more,
+    }

@@ -1,0 +1,81 @@
+"""Makes phrases of what a model proposes for a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tasks.engines.llm.protocols.alignment import Aligned, Proposal, align, bare_words
+from tasks.engines.llm.protocols.names import TargetNames
+from tasks.engines.llm.protocols.units import Place
+from tasks.engines.metering import consume
+from tasks.engines.protocols import Failure, Modifiers, Phrase
+from tasks.engines.text.lexicon import LexiconExtractor
+from taxonomy.targets import Taxonomy
+
+
+class Outcome(NamedTuple):
+    """A phrase or why there is none, and the number of the proposal that it comes from."""
+
+    phrase: Phrase | Failure
+    proposal: int
+
+
+class PhraseBuilder:
+    """Aligns proposals, names their targets, and reads side, zone and number beside them.
+
+    Sides, zones and counts are those that the lexicon finds at the same words: they are grammar,
+    which a model need not be paid for.
+    """
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self._names = TargetNames(taxonomy)
+        self._lexicon = LexiconExtractor(taxonomy)
+
+    def build(self, text: str, place: Place, proposals: Sequence[Proposal]) -> list[Outcome]:
+        """Phrases of one sentence in order of start, then the failures; offsets into the text.
+
+        Codes of failures: `unknown_target`, and those of `alignment.align`. Counted are the
+        `proposals`, those that were `proposals_accepted`, and as `fuzzy_phrases` the words that
+        were found by likeness alone.
+        """
+        sentence = text[place.start : place.end]
+        targets = [
+            self._names.meant(bare_words(proposal.words), proposal.target) for proposal in proposals
+        ]
+        known = [i for i, target in enumerate(targets) if target is not None]
+        aligned, unaligned = align(sentence, [proposals[i] for i in known])
+        consume(
+            proposals=len(proposals),
+            proposals_accepted=len({a.proposal for a in aligned}),
+            fuzzy_phrases=sum(a.match == "fuzzy" for a in aligned),
+        )
+        outcomes = [
+            Outcome(self._phrase(sentence, place.start, a, str(targets[known[a.proposal]])), i)
+            for a in aligned
+            for i in [known[a.proposal]]
+        ]
+        outcomes += [Outcome(failure, known[i]) for i, failure in unaligned]
+        return outcomes + [
+            Outcome(_unknown(proposal), i)
+            for i, proposal in enumerate(proposals)
+            if targets[i] is None
+        ]
+
+    def _phrase(self, sentence: str, offset: int, aligned: Aligned, target: str) -> Phrase:
+        said = self.modifiers(sentence, aligned.start, aligned.end, target)
+        return Phrase(offset + aligned.start, offset + aligned.end, target, said, aligned.match)
+
+    def modifiers(self, sentence: str, start: int, end: int, target: str) -> Modifiers:
+        """What a sentence says of side, zone and number of the target at `sentence[start:end]`."""
+        at_same_words = [
+            phrase
+            for phrase in self._lexicon.extract([sentence])[0]
+            if phrase.start < end and start < phrase.end
+        ]
+        same_target = [phrase for phrase in at_same_words if phrase.target == target]
+        return next((p.modifiers for p in same_target + at_same_words), Modifiers())
+
+
+def _unknown(proposal: Proposal) -> Failure:
+    return Failure("unknown_target", f"“{proposal.target}” of “{proposal.words}” is no target")

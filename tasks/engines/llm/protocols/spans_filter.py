@@ -1,0 +1,158 @@
+"""The filter step of the `spans` protocol: numbers of phrases, sorted by what is said of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
+from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
+from tasks.engines.llm.protocols.batched_requests import MALFORMED, UNITS_PER_REQUEST
+from tasks.engines.llm.protocols.json_answers import (
+    answer_bound,
+    closed_object,
+    read_json,
+    require_numbers,
+)
+from tasks.engines.llm.protocols.spans import VERSION
+from tasks.engines.llm.protocols.step_engine import StepEngine
+from tasks.engines.llm.protocols.units import Place, level_spaces, places_of
+from tasks.engines.protocols import Assertion, Failure, Phrase
+
+ASSERTIONS: tuple[Assertion, ...] = ("present", "absent", "uncertain")
+
+
+class _Sorted(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    present: list[int] = []
+    absent: list[int] = []
+    uncertain: list[int] = []
+
+
+_SORTED = TypeAdapter(_Sorted)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedUnit:
+    """A sentence cut up at its phrases: text, words, text, words, …, text.
+
+    targets: those of the words, in order; before: the text before the sentence if it needs it.
+    """
+
+    pieces: tuple[str, ...]
+    targets: tuple[str, ...]
+    before: str = ""
+
+    def marked(self, first: int = 1) -> str:
+        """The sentence with its phrases numbered from `first`: "No [1: mass | tumor] is seen."."""
+        shown = list(self.pieces)
+        for k, target in enumerate(self.targets):
+            words = self.pieces[2 * k + 1]
+            meant = "" if words.lower() == target.lower() else f" | {target}"
+            shown[2 * k + 1] = f"[{first + k}: {words}{meant}]"
+        return "".join(shown)
+
+
+class FilterStep:
+    """Asks what the report says of each phrase; answers one assertion per phrase."""
+
+    units_per_request = UNITS_PER_REQUEST
+
+    def __init__(self, chat: ChatEngine, dataset: str) -> None:
+        self.prompt = load_prompt("spans", "filter", dataset)
+        self.fingerprint = protocol_fingerprint("llm-spans", VERSION, self.prompt, chat)
+
+    def payload(self, unit: MarkedUnit) -> str | dict[str, str]:
+        """The sentence with its phrases marked, with what stands before it if it needs that."""
+        return _shown(unit, unit.marked())
+
+    def request(self, units: Sequence[MarkedUnit], complaint: str = "") -> ChatRequest:
+        """The request about some sentences, their phrases numbered through."""
+        shown, count = [], 0
+        for unit in units:
+            shown.append(_shown(unit, unit.marked(count + 1)))
+            count += len(unit.targets)
+        data = numbered(shown)
+        numbers = {"type": "array", "items": {"enum": [*range(1, count + 1)]}, "maxItems": count}
+        schema = closed_object(dict.fromkeys(ASSERTIONS, numbers))
+        return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data), schema)
+
+    def read(self, text: str, units: Sequence[MarkedUnit]) -> list[list[Assertion] | Failure]:
+        """The assertions of each sentence's phrases; each number must stand in just one list."""
+        lists = read_json(_SORTED, text)
+        count = sum(len(unit.targets) for unit in units)
+        said: dict[str, set[Assertion]] = {}
+        for assertion in ASSERTIONS:
+            for number in getattr(lists, assertion):
+                said.setdefault(str(number), set()).add(assertion)
+        require_numbers(said, count)
+        answers: list[list[Assertion] | Failure] = []
+        first = 1
+        for unit in units:
+            own = range(first, first + len(unit.targets))
+            first += len(unit.targets)
+            unclear = [i for i in own if len(said.get(str(i), ())) != 1]
+            if unclear:
+                fault = f"phrase {unclear[0]} must stand in exactly one of the lists"
+                answers.append(Failure(MALFORMED, fault))
+            else:
+                answers.append([next(iter(said[str(i)])) for i in own])
+        return answers
+
+
+class SpansFilter(StepEngine[MarkedUnit]):
+    """Tells present, absent and uncertain apart as the model says."""
+
+    def __init__(self, chat: ChatEngine, memories: Memories, dataset: str) -> None:
+        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        super().__init__(FilterStep(chat, dataset), chat, memories)
+
+    def classify(
+        self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
+    ) -> list[list[Assertion | Failure]]:
+        """One assertion per phrase, order kept; a sentence in vain fails with its phrases."""
+        of_texts = [
+            [
+                (marked_unit(text, place, [in_text[i] for i in members]), members)
+                for place, members in by_sentence(text, in_text)
+            ]
+            for text, in_text in zip(texts, phrases, strict=True)
+        ]
+        answers = self.answers([unit for marked in of_texts for unit, _ in marked])
+        results: list[list[Assertion | Failure]] = []
+        for in_text, marked in zip(phrases, of_texts, strict=True):
+            by_phrase: dict[int, Assertion | Failure] = {}
+            for unit, members in marked:
+                answer = answers[unit]
+                said = [answer] * len(members) if isinstance(answer, Failure) else answer
+                by_phrase.update(zip(members, said, strict=True))
+            results.append([by_phrase[i] for i in range(len(in_text))])
+        return results
+
+
+def by_sentence(text: str, phrases: Sequence[Phrase]) -> list[tuple[Place, list[int]]]:
+    """The sentences that hold phrases, each with the numbers of its own."""
+    places = places_of(text)
+    starts = [place.start for place in places]
+    members: dict[int, list[int]] = {}
+    for i, phrase in sorted(enumerate(phrases), key=lambda item: item[1].start):
+        members.setdefault(max(bisect_right(starts, phrase.start) - 1, 0), []).append(i)
+    return [(places[number], own) for number, own in sorted(members.items())]
+
+
+def marked_unit(text: str, place: Place, phrases: Sequence[Phrase]) -> MarkedUnit:
+    """What is asked about a sentence and its phrases, which are in order and do not overlap."""
+    edges = [place.start, *(edge for p in phrases for edge in (p.start, p.end))]
+    edges.append(max(place.end, edges[-1]))
+    pieces = tuple(level_spaces(text[start:end]) for start, end in pairwise(edges))
+    return MarkedUnit(pieces, tuple(p.target for p in phrases), place.unit.before)
+
+
+def _shown(unit: MarkedUnit, marked: str) -> str | dict[str, str]:
+    return {"before": unit.before, "sentence": marked} if unit.before else marked

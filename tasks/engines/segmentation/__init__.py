@@ -1,0 +1,1 @@
+"""Engines that put masks on CT volumes."""

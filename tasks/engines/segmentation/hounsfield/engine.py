@@ -1,0 +1,79 @@
+"""The segmenter that needs nothing but the scan: Hounsfield units and classical vision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from storage.images.types import Volume
+from tasks.engines.protocols import Fingerprint, Mask, Site, Ungrounded
+from tasks.engines.segmentation.hounsfield.chest import Chest
+from tasks.engines.segmentation.hounsfield.grid import Mask3D
+from tasks.engines.segmentation.hounsfield.nodules import at_site
+
+VERSION = "1"
+NODULE_SITES = "nodules"
+TARGETS = Path(__file__).with_name("targets.yaml")
+
+
+@cache
+def structures() -> dict[str, dict[str, str]]:
+    """For each target, the structure that answers a site of either side, of left, of right."""
+    loaded: dict[str, dict[str, str]] = yaml.safe_load(TARGETS.read_text(encoding="utf-8"))
+    return loaded
+
+
+class HounsfieldSegmenter:
+    """Masks of lungs, airways, ribs, vertebrae and nodules on a CT volume, without a model.
+
+    A mask of a structure has the score 1: the rules give no probability. A nodule's score is
+    its roundness.
+    """
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Name, version and the digest of the targets it answers."""
+        digest = hashlib.sha256(TARGETS.read_bytes()).hexdigest()
+        return {"name": "hounsfield", "version": VERSION, "targets": digest}
+
+    def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Mask | Ungrounded]:
+        """Answer each site, order kept; what sites have in common is computed once."""
+        chest = Chest(volume)
+        drawn: dict[str, Mask3D] = {}
+        return [self._answer(chest, site, drawn) for site in sites]
+
+    def _answer(self, chest: Chest, site: Site, drawn: dict[str, Mask3D]) -> Mask | Ungrounded:
+        names = structures().get(site.target)
+        if names is None:
+            return Ungrounded(
+                "target_not_supported",
+                f"{site.target}: not among the structures that follow from Hounsfield units",
+            )
+        name = names.get(site.modifiers.laterality or "either", names["either"])
+        if name == NODULE_SITES:
+            return _nodules_at(chest, site)
+        if name not in drawn:
+            drawn[name] = getattr(chest, name)()
+        if not drawn[name].any():
+            return Ungrounded("not_found", f"{site.target}: no voxel of the scan looks like it")
+        return Mask(drawn[name], 1.0)
+
+
+def _nodules_at(chest: Chest, site: Site) -> Mask | Ungrounded:
+    said = site.modifiers
+    nodules = [n for n in chest.nodules if at_site(n, said.laterality, said.zones)]
+    if not nodules:
+        elsewhere = len(chest.nodules)
+        return Ungrounded(
+            "not_found",
+            f"{site.target}: no solid nodule of 6 mm or more where the report says, "
+            f"{elsewhere} elsewhere",
+        )
+    mask = chest.draw_nodules(nodules)
+    if not mask.any():
+        return Ungrounded("not_found", f"{site.target}: too small for the scan's grid")
+    return Mask(mask, min(nodule.score for nodule in nodules))

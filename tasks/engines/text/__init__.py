@@ -1,0 +1,1 @@
+"""The embedded text engines: sentences, cleaning, lexicon, assertion."""

@@ -1,0 +1,5 @@
+"""Cleaning by rules: what one image cannot show is dropped or rewritten."""
+
+from tasks.engines.text.cleaning.cleaner import RulesCleaner
+
+__all__ = ["RulesCleaner"]

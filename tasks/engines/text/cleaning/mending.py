@@ -1,0 +1,89 @@
+"""Makes a sentence again of what the rules have left: predicates, commas, capitals, full stops."""
+
+from __future__ import annotations
+
+import re
+
+from tasks.engines.text.cleaning.rules import MARK
+
+_WORD = re.compile(r"[\w/-]+")
+_SPACES = re.compile(r"\s+")
+
+# Each pattern is shown by an example; ¤ is the mark.
+_VERB = r"(?:is|are|was|were|appears?|seems?|looks?|(?:has|have|had)(?: been)?)"
+_STATE = r"(?:\w+ly )?(?:within|normal|enlarged|unremarkable|clear|intact|not|at|mild|tortuous)"
+# "are ¤ and normal", "are normal and ¤"
+_SHARED_PREDICATE = re.compile(
+    rf"{MARK} ?,? ?(?:and|but) (?={_STATE}\b)| and {MARK}(?= *[,.;]|\s*$)"
+)
+# "is ¤ and is enlarged"
+_SECOND_PREDICATE = re.compile(
+    rf"(?:\b{_VERB}\s+(?:\w+ly\s+)*)?{MARK}\s*,?\s+(?:and|but)\s+(?={_VERB}\b)", re.IGNORECASE
+)
+# "cardiomegaly is ¤ and there is an effusion"
+_THERE_IS = re.compile(rf"(?<={MARK}) (?:and|but) there (?:is|are) ", re.IGNORECASE)
+# Where a clause may end: commas, "but", and what follows "is ¤".
+_CLAUSE = re.compile(
+    rf"([,;]\s+|\s+but\s+|(?<=\b(?:is|as) {MARK})\s+(?:and|with)\s+"
+    rf"|(?<=\bare {MARK})\s+(?:and|with)\s+)",
+    re.IGNORECASE,
+)
+# "effusion, which is slightly ¤": the verb goes with what was said by it.
+_LEFT_PREDICATE = re.compile(
+    rf",?(?:\s+(?:which|that))?\s+{_VERB}(?:\s+(?:(?!\w*megaly)\w+ly|also|overall|to be))*\s*{MARK}"
+    rf"(?=\s*(?:{MARK}\s*)*(?:[,.;]|$|and\b|with\b|in\b|at\b))",
+    re.IGNORECASE,
+)
+# Links that have lost what they linked, at either end.
+_LEADING = re.compile(
+    r"^[\s,;:.)]*(?:(?:and|but|with|or|that|which|is|are|however|to|of)\b[\s,]*)*", re.IGNORECASE
+)
+_TRAILING = re.compile(
+    r"(?:[\s,;:(-]|\b(?:and|with|but|or|which|that|the|a|an|of|in|from|to|by|at)\b)*$",
+    re.IGNORECASE,
+)
+_EMPTY_BRACKETS = re.compile(r"\(\s*[,;.]*\s*\)")
+_BEFORE_POINT = re.compile(r"\s+(?=[.,;:)])|(?<=\()\s+")
+# "no Right effusion", "a opacity", "an nodule"
+_NO_BEFORE_CAPITAL = re.compile(r"^no [A-Z](?=[a-z])")
+_A_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeio](?!ne?\b|nce\b|u))")
+_AN_BEFORE_CONSONANT = re.compile(r"\b([Aa])n (?=[bcdfgjklmnpqrstvwz])")
+_DOUBLE_POINT = re.compile(r"[,;](?:\s*[,;])+")
+
+
+def mended(marked: str, original: str, neutral: frozenset[str]) -> str:
+    """A sentence again, or "" where nothing is told any more.
+
+    Args:
+        marked: the sentence with a mark wherever a rule took something out.
+        original: the sentence before, for its capital and its full stop.
+        neutral: words that tell nothing by themselves; a marked clause of these alone goes.
+    """
+    text = _SHARED_PREDICATE.sub("", _SPACES.sub(" ", marked))
+    text = _THERE_IS.sub(" and ", _SECOND_PREDICATE.sub("", text))
+    pieces = _CLAUSE.split(text)
+    kept = ""
+    for i in range(0, len(pieces), 2):
+        if MARK in pieces[i] and _is_neutral(pieces[i], neutral):
+            continue
+        kept += (pieces[i - 1] if kept else "") + pieces[i]
+    kept = _LEFT_PREDICATE.sub("", kept).replace(MARK, " ")
+    return _punctuated(kept, original)
+
+
+def _is_neutral(clause: str, neutral: frozenset[str]) -> bool:
+    return all(word.lower() in neutral for word in _WORD.findall(clause))
+
+
+def _punctuated(text: str, original: str) -> str:
+    ending = original[len(original.rstrip(".?! ")) :].strip()[:1]
+    body = _EMPTY_BRACKETS.sub("", _SPACES.sub(" ", text)).strip().rstrip(".?! ")
+    body = _TRAILING.sub("", _LEADING.sub("", body))
+    body = _DOUBLE_POINT.sub(",", _BEFORE_POINT.sub("", _SPACES.sub(" ", body)))
+    if not any(map(str.isalpha, body)):
+        return ""
+    body = _NO_BEFORE_CAPITAL.sub(lambda match: match[0].lower(), body)
+    body = _A_BEFORE_VOWEL.sub(r"\1n ", _AN_BEFORE_CONSONANT.sub(r"\1 ", body))
+    if not original[:1].islower():
+        body = body[0].upper() + body[1:]
+    return body + ending

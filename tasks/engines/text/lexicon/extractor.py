@@ -1,0 +1,86 @@
+"""The lexicon extractor: phrases with their targets and modifiers, by vocabulary and grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from tasks.engines.protocols import Fingerprint, Laterality, Modifiers, Phrase
+from tasks.engines.text.lexicon.findings import FindingFinder
+from tasks.engines.text.lexicon.modifiers import ModifierFinder
+from tasks.engines.text.lexicon.places import PlaceFinder
+from tasks.engines.text.lexicon.sentence import read_sentence
+from tasks.engines.text.lexicon.vocabulary import compile_terms, load_vocabulary, vocabulary_digest
+from tasks.engines.text.sentences import split_sentences
+from taxonomy.targets import Taxonomy
+
+_VERSION = "3"
+_REMEMBERED = 1 << 15
+"""Sentences kept with their phrases: reports repeat themselves about three to one."""
+
+
+class LexiconExtractor:
+    """Finds the names, synonyms and circumlocutions of a taxonomy's targets.
+
+    Sentence by sentence, without looking at negation: "no effusion" has the phrase "effusion".
+    """
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        vocabulary = load_vocabulary()
+        self._taxonomy = taxonomy
+        self._terms = compile_terms(vocabulary, taxonomy)
+        self._places = PlaceFinder(vocabulary, taxonomy)
+        self._findings = FindingFinder(vocabulary)
+        self._modifiers = ModifierFinder(vocabulary)
+        self._phrases = lru_cache(_REMEMBERED)(self._sentence)
+        self._fingerprint = {
+            "name": "lexicon",
+            "version": _VERSION,
+            "taxonomy": taxonomy.digest("lexicon"),
+            "vocabulary": vocabulary_digest(),
+        }
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Name, version, and the digests of taxonomy and vocabulary."""
+        return self._fingerprint
+
+    def extract(self, texts: Sequence[str]) -> list[list[Phrase]]:
+        """Phrases of each text, in order of start, never overlapping."""
+        return [self._text(text) for text in texts]
+
+    def _text(self, text: str) -> list[Phrase]:
+        phrases: list[Phrase] = []
+        for start, end in split_sentences(text):
+            phrases += [
+                Phrase(start + p.start, start + p.end, p.target, p.modifiers)
+                for p in self._phrases(text[start:end])
+            ]
+        return phrases
+
+    def _sentence(self, text: str) -> tuple[Phrase, ...]:
+        sentence = read_sentence(text, self._terms)
+        if not sentence.units:
+            return ()
+        places = self._places.find(sentence)
+        findings = self._findings.find(sentence, places)
+        modifiers = self._modifiers.attach(sentence, findings, places)
+        spans = [
+            (finding.first, finding.after, self._sided(finding.target, said.laterality), said)
+            for finding, said in zip(findings, modifiers, strict=True)
+            if finding.target in self._taxonomy
+        ]
+        taken = {t for first, after, _, _ in spans for t in range(first, after)}
+        for place in places:
+            if place.target in self._taxonomy and taken.isdisjoint(range(place.first, place.after)):
+                said = Modifiers(place.side, place.zones)
+                spans.append((place.first, place.after, str(place.target), said))
+        starts, ends = sentence.tokens.starts, sentence.tokens.ends
+        return tuple(
+            Phrase(starts[first], ends[after - 1], target, said)
+            for first, after, target, said in sorted(spans, key=lambda span: span[0])
+        )
+
+    def _sided(self, target: str, side: Laterality | None) -> str:
+        name = f"{side} {target}"
+        return name if name in self._taxonomy else target

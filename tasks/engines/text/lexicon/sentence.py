@@ -1,0 +1,50 @@
+"""A sentence as the extractor sees it: words, and the vocabulary's phrases among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.engines.text.lexicon.vocabulary import Term
+from taxonomy.matcher import PhraseTree
+from taxonomy.words import Tokens, tokenize
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A phrase of the vocabulary: tokens `first` to `after`, half-open."""
+
+    first: int
+    after: int
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """`words[i]` is the normal form of token i; `at[i]` the unit that token belongs to."""
+
+    tokens: Tokens
+    words: tuple[str, ...]
+    units: tuple[Unit, ...]
+    at: tuple[Unit | None, ...]
+
+    def word(self, i: int) -> str:
+        """The word of token i; empty behind the end."""
+        return self.words[i] if i < len(self.words) else ""
+
+    def unit(self, i: int) -> Unit | None:
+        """The unit of token i; none behind the end."""
+        return self.at[i] if i < len(self.at) else None
+
+    def is_plural(self, unit: Unit) -> bool:
+        """Whether the last word of a unit is a plural."""
+        return self.tokens.forms[unit.after - 1].is_plural
+
+
+def read_sentence(text: str, terms: PhraseTree[Term]) -> Sentence:
+    """Tokenise a sentence and find the vocabulary's phrases in it, longest first."""
+    tokens = tokenize(text)
+    units = tuple(Unit(first, after, term) for first, after, term in terms.find(tokens))
+    at: list[Unit | None] = [None] * len(tokens)
+    for unit in units:
+        at[unit.first : unit.after] = [unit] * (unit.after - unit.first)
+    return Sentence(tokens, tuple(f.word for f in tokens.forms), units, tuple(at))

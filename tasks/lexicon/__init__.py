@@ -1,5 +1,0 @@
-"""The embedded extractor: the taxonomy's words, and the grammar of reports around them."""
-
-from tasks.lexicon.extractor import LexiconExtractor
-
-__all__ = ["LexiconExtractor"]

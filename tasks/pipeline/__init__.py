@@ -1,0 +1,1 @@
+"""The pipeline: its stages, their settings, how a stage runs on a shard."""

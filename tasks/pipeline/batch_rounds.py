@@ -1,0 +1,143 @@
+"""Text steps through batch files: what is still to be asked, round after round.
+
+Each round asks what the answers so far let one ask: extraction follows cleaning, and a malformed
+answer is asked again with the fault told. When nothing is left, a build finds every answer there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from storage.store import Store
+from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.chat.batch_file import BatchAnswers
+from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError
+from tasks.engines.llm.chat.settings import BatchSettings
+from tasks.engines.protocols import Failure, Fingerprint
+from tasks.pipeline.engine_choice import text_engines_asking
+from tasks.pipeline.request_plan import usage_of_steps
+from tasks.pipeline.runner import MAY_SUCCEED_LATER
+from tasks.pipeline.settings import BuildSettings, LlmSettings
+from taxonomy.targets import Taxonomy, load_taxonomy
+
+
+def batch_answers(settings: BatchSettings) -> BatchAnswers:
+    """The answers that there are; none before the first round.
+
+    Raises:
+        EngineError: if a file cannot be read.
+    """
+    return BatchAnswers(answer_files(settings), settings)
+
+
+def answer_files(settings: BatchSettings) -> list[Path]:
+    """The files that `answers` names or matches, sorted; `**` stands for folders at any depth."""
+    pattern = Path(settings.answers).expanduser()
+    if pattern.is_file():
+        return [pattern]
+    root = Path(pattern.anchor)
+    found = root.glob(str(pattern.relative_to(pattern.anchor)))
+    return sorted(path for path in found if path.is_file())
+
+
+def require_answers(
+    shards: Sequence[pa.Table], settings: BuildSettings, llm: LlmSettings, batch: BatchSettings
+) -> None:
+    """See to it that a build finds every answer that batch files are to give.
+
+    Without this a request that was never asked would look like one that the model failed at. A
+    request that vLLM could not answer is no obstacle: its reports are set aside with the reason.
+
+    Args:
+        shards: the `studies` tables of the build's parts.
+        settings: the build's.
+        llm: their section of the same name.
+        batch: model, sampling, and the answers so far.
+
+    Raises:
+        EngineError: if answers are missing, with their number.
+    """
+    collector = _collect(shards, settings, llm, batch_answers(batch), load_taxonomy())
+    if not collector.missing:
+        return
+    files = len(answer_files(batch))
+    raise EngineError(
+        f"{len(collector.missing):,} of {collector.asked:,} requests have no answer (files that "
+        f"match {batch.answers}: {files or 'none'}): run `vividmed batch {settings.dataset}` "
+        "again, `vllm run-batch` on what it writes, and then this command; nothing was set aside."
+    )
+
+
+def unanswered_requests(
+    shards: Sequence[pa.Table],
+    settings: BuildSettings,
+    llm: LlmSettings,
+    answers: BatchAnswers,
+    taxonomy: Taxonomy,
+) -> list[ChatRequest]:
+    """What the text steps of a build have yet to ask, or to ask again.
+
+    The store's memory of answers takes in what the files answer, sentence by sentence, so that a
+    build finds it however it packs sentences into requests. What vLLM could not answer for reasons
+    of its own, such as an error in the middle of a batch, is asked again.
+
+    Args:
+        shards: the `studies` tables of the build's parts.
+        settings: the build's.
+        llm: their section of the same name.
+        answers: those so far.
+        taxonomy: the targets that may be named.
+    """
+    collector = _collect(shards, settings, llm, answers, taxonomy)
+    return collector.missing + collector.failed
+
+
+def _collect(
+    shards: Sequence[pa.Table],
+    settings: BuildSettings,
+    llm: LlmSettings,
+    answers: BatchAnswers,
+    taxonomy: Taxonomy,
+) -> _Collector:
+    collector = _Collector(answers)
+    memories = Memories(Store(settings.store))
+    chat = RememberingEngine(collector, memories)
+    engines = text_engines_asking(chat, memories, settings, llm, taxonomy)
+    # All shards at once: which sentences share a request must not depend on which shards had an
+    # answer before, or every round would ask for other requests than the last one wrote.
+    usage_of_steps([pa.concat_tables(shards)], engines, settings, taxonomy)
+    return collector
+
+
+class _Collector:
+    """Answers from the files, and keeps what they do not hold.
+
+    asked: how many requests there were, those that the memory answers apart.
+    missing: requests that the files do not hold.
+    failed: requests that failed for a reason that may pass.
+    """
+
+    def __init__(self, answers: BatchAnswers) -> None:
+        self._answers = answers
+        self.asked = 0
+        self.missing: list[ChatRequest] = []
+        self.failed: list[ChatRequest] = []
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the answers."""
+        return self._answers.fingerprint
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
+        """One answer per request, order kept."""
+        answers = self._answers.complete(requests)
+        self.asked += len(requests)
+        for request, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, Failure) and answer.reason == "not_in_batch":
+                self.missing.append(request)
+            elif isinstance(answer, Failure) and answer.reason in MAY_SUCCEED_LATER:
+                self.failed.append(request)
+        return answers

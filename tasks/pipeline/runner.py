@@ -1,0 +1,146 @@
+"""A stage on a part: skip it, or run its step, write what came out and vouch for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from storage.manifests import (
+    Manifest,
+    is_complete,
+    read_manifest,
+    recipe_digest,
+    write_manifest,
+)
+from storage.rejects import count_by_reason, rejects_table
+from storage.shards import Part, ShardFile, read_shard, shard_path, write_shard
+from storage.store import Store
+from tasks.engines.metering import metered
+from tasks.step import StepOutput
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step with everything that decides its output.
+
+    recipe: engine fingerprint, settings and code version, as JSON values.
+    step: called with the part and the input tables, in the order of `inputs`.
+    inputs: the shards it reads, as (stage, table).
+    external: what it reads from outside the store for a part, as names and digests.
+    """
+
+    name: str
+    table: str
+    unit: str
+    recipe: Mapping[str, Any]
+    step: Callable[..., StepOutput]
+    inputs: Sequence[tuple[str, str]] = ()
+    external: Callable[[Part], Mapping[str, str]] = lambda _: {}
+
+
+MAY_SUCCEED_LATER = frozenset(
+    {
+        "bad_answer",
+        "connection_lost",
+        "not_in_batch",
+        "rate_limited",
+        "server_error",
+        "timeout",
+        "unreachable",
+    }
+)
+"""Reasons that say nothing of the record itself: a shard that holds such rejects is made again."""
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """How a stage on a part ended.
+
+    restored: the part had been finished before, but a file of it was lost or damaged, so
+    whatever was built on it is built again too.
+    """
+
+    manifest: Manifest
+    skipped: bool = False
+    restored: bool = False
+
+    def __str__(self) -> str:
+        made = self.manifest
+        if self.skipped:
+            return f"{made.stage} {made.part}: already done"
+        return (
+            f"{made.stage} {made.part}: {made.rows_in} {made.unit}s in, {made.rows_out} out, "
+            f"{sum(made.rejects.values())} set aside, {made.seconds:.1f} s"
+        )
+
+
+def run_stage(
+    store: Store, stage: Stage, part: Part, upstream: Mapping[str, ShardResult]
+) -> ShardResult:
+    """Make the stage's shard of a part, unless the store already holds it.
+
+    Args:
+        store: where shards and manifests live.
+        stage: what to run.
+        part: on which part.
+        upstream: results of the stages it reads from, by stage name.
+
+    Raises:
+        StoreError: if the store cannot be read or written.
+    """
+    files = {f"{s}.{table}": upstream[s].manifest.outputs[table] for s, table in stage.inputs}
+    hashes = {name: file.sha256 for name, file in files.items()} | dict(stage.external(part))
+    digest = recipe_digest(stage.name, stage.recipe, hashes)
+
+    known = read_manifest(store, stage.name, part)
+    current = known is not None and known.digest == digest
+    complete = (
+        known is not None
+        and {stage.table, "rejects"} <= set(known.outputs)
+        and is_complete(store, known)
+    )
+    retry = known is not None and not MAY_SUCCEED_LATER.isdisjoint(known.rejects)
+    built_anew = any(result.restored for result in upstream.values())
+    if known and current and complete and not retry and not built_anew:
+        return ShardResult(known, skipped=True)
+
+    started = time.perf_counter()
+    with metered() as usage:
+        output = stage.step(part, *(read_shard(store, file) for file in files.values()))
+    manifest = Manifest(
+        stage=stage.name,
+        part=part,
+        digest=digest,
+        recipe=stage.recipe,
+        inputs=hashes,
+        outputs=_write(store, stage, part, output),
+        unit=stage.unit,
+        rows_in=output.rows_in,
+        rows_out=output.rows_out,
+        rejects=count_by_reason(output.rejects),
+        discarded=count_by_reason(output.discarded),
+        usage=dict(usage),
+        seconds=round(time.perf_counter() - started, 3),
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_manifest(store, manifest)
+    return ShardResult(manifest, restored=current and (built_anew or not complete))
+
+
+def _write(store: Store, stage: Stage, part: Part, output: StepOutput) -> dict[str, ShardFile]:
+    if output.rows_in != output.rows_out + len(output.rejects):
+        raise AssertionError(
+            f"{stage.name} on {part} lost records: {output.rows_in} in, {output.rows_out} out, "
+            f"{len(output.rejects)} set aside"
+        )
+    tables = {
+        stage.table: output.rows,
+        "rejects": rejects_table(part, stage.name, [*output.rejects, *output.discarded]),
+    }
+    return {
+        table: write_shard(store, shard_path(table, part, stage.name), table, rows)
+        for table, rows in tables.items()
+    }

@@ -1,0 +1,195 @@
+"""What a user types, and what a mistake gets."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.flows.conftest import BIN, REPOSITORY, Command
+
+HEAVY = {"prefect", "pyarrow", "duckdb", "scipy", "skimage", "nibabel", "pydicom", "torch"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from flows.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert not HEAVY & set(result.stdout.split())
+
+
+def _mistake(result: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence that a mistake ends in."""
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    return result.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["build", "nonsense"], "dataset = 'nonsense': input should be 'openi' or 'showcase'"),
+        (["build", "openi", "--limit", "0"], "limit = 0: input should be greater than"),
+        (["build", "openi", "--require-sections", "none"], "input should be 'both' or 'any'"),
+        (["build", "openi", "--source", "/no/such/folder"], "there is no folder /no/such/folder"),
+        (["build", "openi", "--store", "/proc/store"], "cannot write /proc/store"),
+        (["build", "openi", "--store", "gopher://x"], "is not a store"),
+        (["status", "--store", "/no/such/store"], "run `vividmed build` first"),
+        (["show", "CXR1", "--store", "/no/such/store"], "holds no grounded report of CXR1"),
+        (["sql", "SELEC 1"], "the query cannot be run"),
+        (["sql", ""], "the query is empty"),
+        (["sql", "select '[/b]' FROM"], "the query cannot be run"),
+        (["build", "openi", "--source", "/no/[/red]x"], "there is no folder /no/[/red]x"),
+        (["show", "[/b]", "--store", "/no/such/store"], "holds no grounded report of [/b]"),
+        (["taxonomy", "[/b]"], "no target is called “[/b]”"),
+        (["taxonomy", "no such target"], "no target is called “no such target”"),
+        (["audit", "openi", "--store", "/no/such/store"], "run `vividmed build"),
+        (["fetch", "nonsense"], "there is no input nonsense: choose from"),
+        (
+            ["plan", "openi", "--config", "configs/llama-3-70b-vllm.yaml", "--shard-size", "0"],
+            "shard_size = 0: input should be greater than or equal to 1",
+        ),
+    ],
+)
+def test_a_mistake_gets_one_sentence(
+    vividmed: Command, arguments: list[str], sentence: str
+) -> None:
+    assert sentence in _mistake(vividmed(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("cleaner: llm", "a step has the engine `llm`, but there is no section `llm`"),
+        ("llm: {protocol: joint}", "give one of `server`, `vllm` and `batch`"),
+        ("- a list", "must hold settings by name"),
+        ("{unclosed: [", "is not YAML (line 1: "),
+        ("clean: rules", "clean = 'rules': there is no such setting, perhaps `cleaner` was meant"),
+        (
+            "{cleaner: llm, extractor: llm, filter: llm, "
+            "llm: {server: {model: m, base_urls: ['http://8.8.8.8/v1']}}}",
+            "is not on this machine or a private network",
+        ),
+    ],
+)
+def test_a_configuration_with_a_mistake_is_refused(
+    vividmed: Command, tmp_path: Path, content: str, sentence: str
+) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text(content)
+    store = str(tmp_path / "store")
+    assert sentence in _mistake(
+        vividmed("build", "openi", "--config", str(config), "--store", store)
+    )
+
+
+@pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=str)
+def test_a_plan_for_each_configuration_that_we_ship(
+    vividmed: Command, tmp_path: Path, config: Path
+) -> None:
+    arguments = ["--config", str(config), "--store", str(tmp_path), "--limit", "40"]
+    result = vividmed("plan", "openi", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "of GPU time at 20,000 tokens read" in result.stdout
+
+
+def test_a_batch_file_is_written_for_vllm(vividmed: Command, tmp_path: Path) -> None:
+    config, requests = REPOSITORY / "configs" / "llama-3-70b-batch.yaml", tmp_path / "in.jsonl"
+    arguments = ["--config", str(config), "--store", str(tmp_path / "store"), "--limit", "40"]
+    result = vividmed("batch", "openi", str(requests), *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "vllm run-batch" in result.stdout
+    lines = [json.loads(line) for line in requests.read_text().splitlines()]
+    assert len({line["custom_id"] for line in lines}) == len(lines) > 0
+    assert all(line["body"]["temperature"] == 0 for line in lines)
+
+
+def test_a_batch_tells_what_the_answers_so_far_took(vividmed: Command, tmp_path: Path) -> None:
+    shipped = yaml.safe_load((REPOSITORY / "configs" / "llama-3-70b-batch.yaml").read_text())
+    answers, config = tmp_path / "answers.jsonl", tmp_path / "batch.yaml"
+    shipped["llm"]["batch"]["answers"] = str(answers)
+    config.write_text(yaml.safe_dump(shipped))
+    choice = {"index": 0, "finish_reason": "stop", "message": {"content": "{}"}}
+    usage = {"prompt_tokens": 1234, "completion_tokens": 2}
+    response = {"status_code": 200, "body": {"choices": [choice], "usage": usage}}
+    line = json.dumps({"custom_id": "a", "response": response, "error": None})
+    answers.write_text(f"{line}\n{line[:40]}")
+    arguments = ["--config", str(config), "--store", str(tmp_path / "store"), "--limit", "4"]
+    result = vividmed("batch", "openi", str(tmp_path / "new" / "in.jsonl"), *arguments)
+    said = " ".join(result.stdout.split())
+    assert "answers so far: 1, of 1,234 tokens in and 2 out; lines that cannot be read: 1" in said
+
+
+def test_a_taxonomy_with_an_error_is_named(vividmed: Command, tmp_path: Path) -> None:
+    broken = tmp_path / "targets.yaml"
+    broken.write_text("anatomy: [")
+    assert "targets.yaml" in _mistake(vividmed("taxonomy", "--file", str(broken)))
+
+
+def test_a_folder_without_reports_is_refused_before_any_work(
+    vividmed: Command, tmp_path: Path
+) -> None:
+    result = vividmed("build", "openi", "--source", str(tmp_path), "--store", str(tmp_path / "s"))
+    assert "holds no OpenI reports" in _mistake(result)
+
+
+def test_tag_shows_phrases_and_assertions(vividmed: Command) -> None:
+    text = "Small right pleural effusion. No pneumothorax. Possible atelectasis in the left base."
+    result = vividmed("tag", "-", "--json", stdin=text)
+    assert result.returncode == 0, result.stderr
+    tagged = json.loads(result.stdout)
+    found = {p["target"]: p for p in tagged["phrases"] if p["category"] == "abnormality"}
+    assert {t: p["assertion"] for t, p in found.items()} == {
+        "pleural effusion": "present",
+        "pneumothorax": "absent",
+        "atelectasis": "uncertain",
+    }
+    assert found["pleural effusion"]["laterality"] == "right"
+    for phrase in tagged["phrases"]:
+        assert tagged["text"][phrase["start"] : phrase["end"]] == phrase["phrase"]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\x00", "🫁" * 40, "[bold]no markup[/]", "<b>&</b>"])
+def test_tag_takes_any_text(vividmed: Command, text: str) -> None:
+    result = vividmed("tag", "-", stdin=text)
+    assert result.returncode == 0, result.stderr
+
+
+def test_tag_takes_bytes_of_another_encoding(environment: dict[str, str]) -> None:
+    result = subprocess.run(
+        [BIN / "vividmed", "tag", "-", "--json"],
+        env=environment,
+        cwd=REPOSITORY,
+        input=b"Left eff\xfcsion. No nodule.",
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert [p["target"] for p in json.loads(result.stdout)["phrases"]] == ["lung nodule"]
+
+
+def test_a_query_shows_its_rows_as_they_are(vividmed: Command) -> None:
+    assert "[/b] :smile:" in vividmed("sql", "SELECT '[/b] :smile:' AS text").stdout
+
+
+def test_doctor_finds_this_machine_ready(vividmed: Command) -> None:
+    result = vividmed("doctor")
+    assert result.returncode == 0, result.stdout
+    assert "fault" not in result.stdout
+    assert result.stdout.count("ok") >= 6
+
+
+def test_doctor_names_a_store_that_cannot_be_written(vividmed: Command) -> None:
+    result = vividmed("doctor", "--store", "/proc/store")
+    assert result.returncode == 1
+    assert "cannot write" in result.stdout

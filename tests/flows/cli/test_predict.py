@@ -1,0 +1,203 @@
+"""`vividmed predict` and `vividmed model check`, with a small model trained in seconds."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from flows.cli.main import main
+from tests.model.inference.memorised import ANSWERS, block, memorised, text_of, write_images
+from tests.storage.images.dicom_files import write_ct_slice
+
+
+@dataclass(frozen=True)
+class Printed:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Printed]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in this process, where PyTorch is loaded already."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: object) -> Printed:
+        monkeypatch.setattr(sys, "argv", ["vividmed", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Printed(int(ended.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    trained = memorised()
+    trained.model.save_pretrained(folder)
+    trained.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_images(tmp_path_factory.mktemp("pictures"))
+
+
+def sentence_of(printed: Printed) -> str:
+    assert printed.code == 1
+    assert "Traceback" not in printed.err
+    assert printed.err.startswith("error: ")
+    return printed.err
+
+
+def test_images_become_grounded_reports_in_their_own_coordinates(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    paths = [pictures[name] for name in ANSWERS]
+    printed = run("predict", *paths, "--model", saved, "--output", tmp_path, "--json")
+    assert printed.code == 0
+    film, ct = json.loads(printed.out)
+    assert (film["text"], ct["text"]) == (text_of("film.png"), text_of("ct.nii.gz"))
+    assert film == json.loads((tmp_path / "film" / "prediction.json").read_text("utf-8"))
+    assert (tmp_path / "film" / "overlay.png").is_file()
+    [nodule] = film["tags"]
+    assert nodule["boxes"][0]["frame"] == "pixels"
+    heart, _ = ct["tags"]
+    mask = nib.load(tmp_path / "ct" / heart["mask"]["file"])
+    original = nib.load(pictures["ct.nii.gz"])
+    np.testing.assert_allclose(mask.affine, original.affine, atol=1e-5)
+    voxels = np.asarray(mask.dataobj) > 0
+    assert 2 * (voxels & block()).sum() / (voxels.sum() + block().sum()) > 0.9
+
+
+def test_a_person_reads_text_and_places(run: Run, saved: Path, pictures: dict[str, Path]) -> None:
+    printed = run("predict", pictures["ct.nii.gz"], "--model", saved)
+    assert printed.code == 0
+    assert text_of("ct.nii.gz") in printed.out
+    assert "ml" in printed.out
+    assert "not for clinical decisions" in printed.out
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    twin = shutil.copy(pictures["film.png"], tmp_path / "other" / "film.png")
+    out = tmp_path / "out"
+    printed = run("predict", pictures["film.png"], twin, "--model", saved, "--output", out)
+    assert printed.code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["film", "film~2"]
+
+
+def test_the_folder_of_a_series_keeps_its_whole_name(run: Run, saved: Path, tmp_path: Path) -> None:
+    series = tmp_path / "1.2.840.11"
+    series.mkdir()
+    for number, value in enumerate((-900, -800, -700)):
+        plane = np.full((9, 11), value, np.int16)
+        write_ct_slice(series / f"{number}.dcm", plane, position=(0, 0, 3 * number))
+    out = tmp_path / "out"
+    assert run("predict", series, "--model", saved, "--output", out).code == 0
+    assert (out / "1.2.840.11" / "prediction.json").is_file()
+    within = run("predict", series, "--model", saved, "--output", tmp_path)
+    assert "which is one of the images" in sentence_of(within)
+    assert len(list(series.iterdir())) == 3
+
+
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_made(
+    run: Run, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("taken")
+    for taken in (tmp_path / "file", tmp_path / "file" / "below"):
+        # No model is there: it would be missed next.
+        printed = run("predict", pictures["film.png"], "--model", tmp_path, "--output", taken)
+        assert "cannot be written to" in sentence_of(printed)
+        assert printed.out == ""
+
+
+def test_what_was_done_before_an_error_is_printed(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    film = pictures["film.png"]
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(film.read_bytes()[:-60])
+    ask_json = ("predict", "--model", saved, "--json", "--batch-size", 1)
+    printed = run(*ask_json, film, cut, film)
+    assert "cut.png cannot be read" in sentence_of(printed)
+    assert [one["image"] for one in json.loads(printed.out)] == [str(film)]
+    assert run(*ask_json, cut, film).out == ""
+
+
+def test_an_answer_that_had_to_stop_says_so(
+    run: Run, saved: Path, pictures: dict[str, Path]
+) -> None:
+    short = ("predict", pictures["film.png"], "--model", saved, "--max-new-tokens", 2)
+    assert "--max-new-tokens allows no more" in run(*short).out
+    assert json.loads(run(*short, "--json").out)[0]["complete"] is False
+    assert "allows no more" not in run(*short[:-2]).out
+
+
+def test_a_mistake_gets_one_sentence(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    film = pictures["film.png"]
+    assert "`make overfit` trains a small one" in sentence_of(run("predict", film))
+    absent = run("predict", film, "--model", tmp_path / "none")
+    assert "there is no model folder" in sentence_of(absent)
+    assert "no saved VividMed model" in sentence_of(run("predict", film, "--model", tmp_path))
+    missing = run("predict", film, tmp_path / "no.png", "--model", saved)
+    assert "no.png cannot be found" in sentence_of(missing)
+    (tmp_path / "note.txt").write_text("no image")
+    foreign = run("predict", tmp_path / "note.txt", "--model", saved)
+    assert "no DICOM, PNG or JPEG file" in sentence_of(foreign)
+    without = run("predict", film, "--model", saved, "--task", "vqa")
+    assert "needs a question" in sentence_of(without)
+
+
+def test_a_damaged_or_foreign_model_is_refused(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    film = pictures["film.png"]
+    damaged = shutil.copytree(saved, tmp_path / "damaged")
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "may be damaged" in sentence_of(run("predict", film, "--model", damaged))
+    foreign = shutil.copytree(saved, tmp_path / "foreign")
+    (foreign / "config.json").write_text('{"model_type": "llama"}')
+    assert "a model of type llama" in sentence_of(run("predict", film, "--model", foreign))
+    (foreign / "config.json").write_text("{")
+    assert "cannot be read" in sentence_of(run("predict", film, "--model", foreign))
+
+
+def test_without_the_model_extra_it_says_how_to_install_it(
+    run: Run, pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    printed = run("predict", pictures["film.png"], "--model", "anything")
+    assert "needs torch" in sentence_of(printed)
+    assert "pip install -c constraints.txt -e '.[model]'" in printed.err
+
+
+def test_a_checkpoint_is_held_against_the_model(run: Run, saved: Path, tmp_path: Path) -> None:
+    fitting = run("model", "check", saved)
+    assert fitting.code == 0, fitting.out
+    assert "VividMed" in fitting.out
+    assert "fits" in fitting.out
+    printed = run("model", "check", saved, "--config", "mid", "--json")
+    assert printed.code == 1
+    report = json.loads(printed.out)
+    assert report["mismatched"]
+    assert not report["fits"]
+    assert "no weights" in sentence_of(run("model", "check", tmp_path))
+    assert "no preset 'huge'" in sentence_of(run("model", "check", saved, "--config", "huge"))

@@ -1,0 +1,106 @@
+"""The joint protocol: one request for three steps, and what happens when its memory is lost."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from storage.store import Store
+from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.protocols.by_name import text_engines
+from tasks.engines.protocols import CleanedText, Failure, Modifiers, Phrase
+from tasks.engines.text.lexicon import LexiconExtractor
+from taxonomy.targets import load_taxonomy
+from tests.tasks.engines.llm.scripted import ScriptedEngine, rehearsing
+
+TAXONOMY = load_taxonomy()
+TEXT = "Old film. The left effusion has decreased. No nodule."
+ANSWER = json.dumps(
+    {
+        "drop": [1],
+        "rewrite": {"2": "There is a left effusion."},
+        "present": {"2": {"effusion": "pleural effusion"}},
+        "absent": {"3": {"nodule": "lung nodule"}},
+        "uncertain": {"3": {"mass": "tumor"}},
+    }
+)
+
+
+@pytest.fixture
+def memories(tmp_path: Path) -> Memories:
+    return Memories(Store(str(tmp_path)))
+
+
+def joint(memories: Memories, *script: str):
+    return text_engines("joint", ScriptedEngine(*script), memories, TAXONOMY, "openi")
+
+
+def test_one_request_does_all_three_steps(memories: Memories) -> None:
+    engines = joint(memories, ANSWER)
+    (cleaned,) = engines.cleaner.clean([TEXT])
+    assert cleaned.text == "There is a left effusion. No nodule."
+    (found,) = engines.extractor.extract([cleaned.text])
+    phrases = [item for item in found if isinstance(item, Phrase)]
+    assert phrases == [
+        Phrase(16, 24, "pleural effusion", Modifiers("left")),
+        Phrase(29, 35, "lung nodule", Modifiers()),
+    ]
+    assert [f.reason for f in found if isinstance(f, Failure)] == ["not_in_sentence"]
+    assert engines.filter.classify([cleaned.text], [phrases]) == [["present", "absent"]]
+
+
+def test_the_steps_find_their_answers_in_another_process(tmp_path: Path) -> None:
+    (cleaned,) = joint(Memories(Store(str(tmp_path))), ANSWER).cleaner.clean([TEXT])
+    later = joint(Memories(Store(str(tmp_path))))  # has no answer to give
+    (found,) = later.extractor.extract([cleaned.text])
+    assert later.filter.classify([cleaned.text], [found[:2]]) == [["present", "absent"]]
+
+
+def test_if_the_memory_is_lost_the_steps_ask_for_themselves(memories: Memories) -> None:
+    engines = joint(memories, '{"1":{"nodule":"lung nodule"}}', '{"absent":[1]}')
+    (found,) = engines.extractor.extract(["No nodule."])
+    assert found == [Phrase(3, 9, "lung nodule")]
+    assert engines.filter.classify(["No nodule."], [found]) == [["absent"]]
+
+
+def test_phrases_of_another_extractor_are_asked_about(memories: Memories) -> None:
+    engines = joint(memories, '{"absent":{"1":{"nodule":"lung nodule"}}}', '{"uncertain":[1]}')
+    engines.cleaner.clean(["No nodule or cyst."])
+    phrases = [Phrase(3, 9, "lung nodule"), Phrase(13, 17, "pulmonary cyst")]
+    assert engines.filter.classify(["No nodule or cyst."], [phrases]) == [["absent", "uncertain"]]
+
+
+def test_a_dropped_sentence_cannot_have_phrases(memories: Memories) -> None:
+    wrong = '{"drop":[1],"present":{"1":{"film":"lung"}}}'
+    engines = joint(memories, wrong, '{"drop":[1]}')
+    assert engines.cleaner.clean(["Old film."]) == [CleanedText("", ("Old film.",))]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ['{"present":{"2":{}}}', '{"present":{"1":["nodule"]}}', '{"maybe":{}}', '{"drop":[true]}'],
+)
+def test_answers_off_the_schema_end_as_a_failure(memories: Memories, wrong: str) -> None:
+    (cleaned,) = joint(memories, *[wrong] * 3).cleaner.clean(["No nodule."])
+    assert cleaned.reason == "answer_malformed"
+
+
+def test_a_replay_gives_what_the_embedded_engines_give(
+    memories: Memories, even_texts: list[str]
+) -> None:
+    texts = even_texts[::12]
+    chat = rehearsing()
+    engines = text_engines("joint", chat, memories, TAXONOMY, "openi")
+    kept = [c.text for c in engines.cleaner.clean(texts) if isinstance(c, CleanedText) and c.text]
+    asked = len(chat.asked)
+    found = engines.extractor.extract(kept)
+    wanted = LexiconExtractor(TAXONOMY).extract(kept)
+    assert sum(f != w for f, w in zip(found, wanted, strict=True)) <= 1
+    phrases = [[p for p in own if isinstance(p, Phrase)] for own in found]
+    plain = text_engines("spans", rehearsing(), memories, TAXONOMY, "openi")
+    assert engines.filter.classify(kept, phrases) == plain.filter.classify(kept, phrases)
+    assert len(chat.asked) == asked  # extraction and filtering asked nothing
+    assert all(a.tokens_out < r.max_tokens for r, a in zip(chat.asked, chat.answers, strict=True))
+    for request, answer in zip(chat.asked[::10], chat.answers[::10], strict=True):
+        jsonschema.validate(json.loads(answer.text), request.schema)

@@ -1,0 +1,55 @@
+"""Chat engines for tests: one answers from a list, one as the embedded engines would."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tasks.engines.llm.chat.engine import ChatRequest, Completion
+from tasks.engines.llm.chat.tokens import approximate_tokens
+from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.protocols import Failure
+from taxonomy.targets import load_taxonomy
+
+NAME = {"name": "scripted", "version": "1"}
+
+
+class ScriptedEngine:
+    """Gives the next answer of a script to each request, and keeps what it was asked."""
+
+    def __init__(self, *script: str | Completion | Failure) -> None:
+        self.fingerprint = NAME
+        self.asked: list[ChatRequest] = []
+        self._script = iter(script)
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
+        self.asked += requests
+        answers = [next(self._script) for _ in requests]
+        return [
+            Completion(answer, "stop", 10, 5, 0.1) if isinstance(answer, str) else answer
+            for answer in answers
+        ]
+
+    @property
+    def data(self) -> list[str]:
+        """What each request was about."""
+        return [request.messages[-1].content for request in self.asked]
+
+
+class SpyEngine:
+    """Passes requests on and keeps them."""
+
+    def __init__(self, answer: Callable[[Sequence[ChatRequest]], Iterable[Completion]]) -> None:
+        self.fingerprint = NAME
+        self.asked: list[ChatRequest] = []
+        self.answers: list[Completion] = []
+        self._answer = answer
+
+    def complete(self, requests: Sequence[ChatRequest]) -> list[Completion]:
+        self.asked += requests
+        answers = list(self._answer(requests))
+        self.answers += answers
+        return answers
+
+
+def rehearsing(dataset: str = "openi") -> SpyEngine:
+    """An engine that answers as the embedded engines would."""
+    rehearsal = RehearsalEngine(load_taxonomy(), dataset, approximate_tokens, NAME)
+    return SpyEngine(rehearsal.complete)

@@ -1,0 +1,69 @@
+"""Settings that cannot be used, each told in a sentence."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.pipeline.settings import SettingsError, make_settings, read_settings
+
+SERVER = {"model": "m", "base_urls": ["http://127.0.0.1:8000/v1"]}
+
+
+def _without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in SERVER.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("llm", "sentence"),
+    [
+        ({"server": _without("model")}, "llm.server.model is missing"),
+        (
+            {"server": SERVER | {"base_url": "x"}},
+            "llm.server.base_url = 'x': there is no such setting, perhaps `base_urls` was meant",
+        ),
+        ({"server": SERVER | {"zzz": "x"}}, "llm.server.zzz = 'x': there is no such setting"),
+        (
+            {"server": SERVER | {"base_urls": "http://a"}},
+            "llm.server.base_urls = 'http://a': must be a list, such as [a, b]",
+        ),
+        (
+            {"server": "http://a"},
+            "llm.server = 'http://a': must be a section with settings of its own, by name",
+        ),
+        (
+            {"server": SERVER, "batch": {"model": "m", "answers": "a"}},
+            "llm: give one of `server`, `vllm` and `batch`: where the model runs",
+        ),
+        (
+            {"server": SERVER | {"retries": -1}},
+            "llm.server.retries = -1: input should be greater than or equal to 0",
+        ),
+    ],
+)
+def test_a_fault_is_told_where_it_is(llm: Mapping[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make_settings({"dataset": "openi", "cleaner": "llm", "llm": llm})
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"cleaner: llm\n: : :\n", "line 2: expected <block end>, but found ':'"),
+        (b"cleaner: \xff", "invalid start byte"),
+    ],
+)
+def test_what_is_no_yaml_is_told_in_one_line(content: bytes, fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"settings\.yaml is not YAML") as caught:
+        read_settings(file, {})
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml cannot be read: No such file"):
+        read_settings(tmp_path / "none.yaml", {})

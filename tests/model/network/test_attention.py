@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model import attention
+from model.network import attention
 from model.network.attention import by_length, flex, packed_attention
 
 HEADS, HEAD_DIM = 2, 16

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from model import language
+from model.network import language
 from model.network.attention import packed_attention
 from model.network.language import MLP, Context, Routing, VisionExpertMLP, VividMedModel
 from tests.model.examples import samples, tiny

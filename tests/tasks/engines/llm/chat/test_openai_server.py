@@ -12,7 +12,7 @@ from itertools import takewhile
 import pytest
 
 from tasks.engines.cancellation import CalledOffError, waits_end_together
-from tasks.engines.llm import openai_server
+from tasks.engines.llm.chat import openai_server
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, Message
 from tasks.engines.llm.chat.wire import SCHEMA_FIELDS
 from tasks.engines.metering import metered

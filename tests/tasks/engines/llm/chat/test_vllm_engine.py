@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.engines.llm import vllm_engine
+from tasks.engines.llm.chat import vllm_engine
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, Message
 from tasks.engines.llm.chat.settings import VllmSettings
 from tasks.engines.llm.chat.vllm_engine import (

@@ -20,6 +20,7 @@ from rich.table import Table
 from benchmarks.targets import MET, MISSED, NOT_MEASURED
 
 BENCHMARKS = (
+    "golden",
     "mask_codec",
     "text_steps",
     "audit",

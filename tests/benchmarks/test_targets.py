@@ -54,7 +54,8 @@ def test_a_figure_that_no_target_asks_for_is_a_mistake() -> None:
 
 def test_every_target_belongs_to_a_benchmark_that_is_run() -> None:
     folder = REPOSITORY / "benchmarks"
-    assert all((folder / f"{name}.py").exists() for name in BENCHMARKS)
+    homes = [(folder / f"{name}.py", folder / name / "__main__.py") for name in BENCHMARKS]
+    assert all(module.exists() or package.exists() for module, package in homes)
     assert set(yaml.safe_load((folder / "targets.yaml").read_text())) <= set(BENCHMARKS)
 
 

@@ -1,0 +1,1 @@
+"""What the pipeline and the model must keep giving: frozen once, held against every change."""

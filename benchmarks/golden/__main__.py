@@ -1,4 +1,4 @@
-"""Whether the pipeline still gives what was frozen, on all of OpenI and the showcase.
+"""Whether the pipeline still gives what was frozen, on all of OpenI and the showcase, and the model.
 
     python -m benchmarks.golden                 # build both, compare: exit code 1 if they differ
     python -m benchmarks.golden --store FOLDER  # compare a store that was built with the defaults
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.golden.difference import compare, figures, show
 from benchmarks.golden.freezing import DATASETS, FOLDER, Frozen, Words, freeze, load, write
+from benchmarks.golden.model_outputs import differing, load_figures, measure, write_figures
 from benchmarks.targets import judge
 
 
@@ -32,11 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     old = load() if (FOLDER / "digests.json").exists() else Frozen({}, {}, {}, {}, {})
     changes = compare(old, new)
     show(changes, words)
+    of_model = measure()
+    different = differing(load_figures(), of_model)
+    if different:
+        print(f"\n{len(different)} outputs of the model changed", *different, sep="\n  ")
     if given.renew:
         write(new)
+        write_figures(of_model)
         print(f"\nfrozen anew in {FOLDER}: commit it with the reason of each difference")
         return 0
-    return judge("golden", figures(changes))
+    return judge("golden", figures(changes) | {"outputs of the model that differ": len(different)})
 
 
 def _built() -> tuple[Frozen, Words]:

@@ -114,26 +114,19 @@ def _compare_rows(part: str, old: Rows, new: Rows) -> list[Change]:
 def _with_moves(changes: Sequence[Change]) -> list[Change]:
     """The same, a lost and a gained tag of one report that differ in their place alone as one."""
     lost: dict[Key, list[Change]] = defaultdict(list)
+    others: list[Change] = []
     for change in changes:
         if change.kind == "lost":
             lost[change.key[:3]].append(change)
-    paired: list[Change] = []
     for change in changes:
-        if change.kind != "gained":
-            continue
-        candidates = lost[change.key[:3]]
+        candidates = lost[change.key[:3]] if change.kind == "gained" else []
         before = next((of for of in candidates if alike(of.old, change.new)), None)
         if before is not None:
             candidates.remove(before)
-            paired.append(Change("tags", "moved", change.key, _placed(before), change.new))
-    moved = {change.key for change in paired}
-    left = [of for rest in lost.values() for of in rest]
-    others = [
-        of
-        for of in changes
-        if of.kind == "changed" or (of.kind, of.key in moved) == ("gained", False)
-    ]
-    return [*left, *others, *paired]
+            others.append(Change("tags", "moved", change.key, _placed(before), change.new))
+        elif change.kind != "lost":
+            others.append(change)
+    return [*(of for rest in lost.values() for of in rest), *others]
 
 
 def _placed(change: Change) -> Row:

@@ -1,4 +1,4 @@
-"""Whether the pipeline still gives what was frozen, on all of OpenI and the showcase, and the model.
+"""Whether all of OpenI, the showcase and the model's outputs are still what was frozen.
 
     python -m benchmarks.golden                 # build both, compare: exit code 1 if they differ
     python -m benchmarks.golden --store FOLDER  # compare a store that was built with the defaults

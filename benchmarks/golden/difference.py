@@ -158,14 +158,13 @@ def _report_lines(change: Change, words: Words) -> list[str]:
     name = _name(change.key)
     if change.kind != "changed":
         return [name]
-    lines = []
-    if old["words"] != new["words"]:
-        lines.append(f"{name}: text is now “{words.texts[change.key]}”")
-    lines += [
+    lines = [
         f"{name}: {field} {old[field]} → {new[field]}"
         for field in ("split", "provenance")
         if old[field] != new[field]
     ]
+    if old["text"] != new["text"]:
+        lines.append(f"{name}: text is now “{words.texts[change.key]}”".replace("\n", " "))
     return lines
 
 
@@ -208,17 +207,27 @@ _LINES: dict[str, Callable[[Change, Words], list[str]]] = {
 }
 
 
-def _fields(old: Row, new: Row, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """The fields that differ: name, old value, new value."""
-    differing = []
-    for name in {**old, **new}:
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            differing += _fields(before, after, f"{prefix}{name}.")
-        elif not alike(before, after):
-            differing.append((prefix + name, before, after))
-    return differing
+def _fields(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """The fields that differ, also within others: name, old value, new value."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = [
+            (f"{name}.{key}".lstrip("."), old.get(key), new.get(key)) for key in {**old, **new}
+        ]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        return [] if alike(old, new) else [(name, _readable(old), _readable(new))]
+    return [field for key, before, after in pairs for field in _fields(before, after, key)]
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, list):
+        return "[" + ", ".join(str(_readable(of)) for of in value) + "]"
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {_readable(of)}" for name, of in value.items()) + ")"
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _name(key: Key) -> str:
-    return " ".join(str(part) for part in key if part not in (None, ""))
+    # The image of a showcase study has the study's own name.
+    return " ".join(dict.fromkeys(str(part) for part in key if part not in (None, "")))

@@ -57,7 +57,7 @@ _PARQUET = {
             *_KEY_FIELDS,
             ("image_id", pa.string()),
             ("split", pa.string()),
-            ("words", pa.string()),
+            ("text", pa.string()),
             ("provenance", pa.string()),
         ]
     ),
@@ -69,6 +69,7 @@ _PARQUET = {
             ("end", pa.int32()),
             ("target", pa.string()),
             ("category", pa.string()),
+            ("phrase_fits", pa.bool_()),
             ("grounding", pa.string()),
             ("reason", pa.string()),
             ("mask", pa.string()),
@@ -96,8 +97,9 @@ _FOLDERS = re.compile(r"(?:(?<=\s)|^)/(?:[^/\n:“”]+/)+")
 class Frozen:
     """The rows of each part, by the columns of `KEYS`.
 
-    reports: digest of the words (text, and the phrases of the tags), provenance.
-    tags: target, category, grounding, reason, mask and boxes.
+    reports: digest of the text, provenance.
+    tags: target, category, grounding, reason, mask and boxes; and whether the phrase, which is not
+        kept, is the text at its place.
     rejects: how many a stage set aside of a study for a reason, and a digest of their details.
     groundings: rows of `boxes` and `masks`, a mask by the digest of its voxels.
     counts: the sums of a stage's manifests.
@@ -172,16 +174,15 @@ def freeze(store: Path) -> tuple[Frozen, Words]:
     for report in _table(store, "grounded_reports"):
         key = {name: report[name] for name in KEYS["reports"]}
         texts[tuple(key.values())] = report["text"]
-        phrases = [tag["phrase"] for tag in report["tags"]]
         reports.append(
             key
             | {
                 "split": report["split"],
-                "words": _short([report["text"], phrases]),
+                "text": _short(report["text"]),
                 "provenance": _json(_without_folders(report["provenance"])),
             }
         )
-        tags += [key | _tag(tag) for tag in report["tags"]]
+        tags += [key | _tag(tag, report["text"]) for tag in report["tags"]]
     details: dict[Key, list[str]] = defaultdict(list)
     for row in _table(store, "rejects"):
         details[tuple(row[name] for name in KEYS["rejects"])].append(
@@ -245,9 +246,10 @@ def _table(store: Path, table: str) -> Iterable[Row]:
         yield from (row for row in rows if row["dataset"] in DATASETS)
 
 
-def _tag(tag: Row) -> Row:
+def _tag(tag: Row, text: str) -> Row:
     kept = ("start", "end", "target", "category", "grounding", "reason")
     return {name: tag[name] for name in kept} | {
+        "phrase_fits": tag["phrase"] == text[tag["start"] : tag["end"]],
         "mask": tag["mask"] and _json(tag["mask"]),
         "boxes": tag["boxes"] or [],
     }

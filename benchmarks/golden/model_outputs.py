@@ -2,7 +2,7 @@
 
 Weights, pixels and voxels come from formulas, not from a random generator whose stream another
 release may change. Figures are kept and compared with a tolerance: sums in another order, as on
-another processor or with another release of PyTorch, change the last bits, and with them any digest.
+another processor or with another release of PyTorch, change the last bits, and so any digest.
 """
 
 from __future__ import annotations

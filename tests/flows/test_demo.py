@@ -9,6 +9,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from benchmarks.golden.difference import compare, show
+from benchmarks.golden.freezing import freeze, load
 from storage.catalogue import connect
 from storage.store import Store
 from tests.flows.conftest import Command
@@ -49,6 +51,15 @@ def test_the_end_names_the_store_and_the_gallery(demo: str, demo_home: Path) -> 
     assert f"store:   {demo_home / 'store'}" in demo
     assert f"gallery: {demo_home / 'store' / 'gallery.html'}" in demo
     assert (demo_home / "store" / "gallery.html").stat().st_size > 100_000
+
+
+def test_the_demo_makes_what_was_frozen(demo: str, demo_home: Path) -> None:
+    assert demo
+    fresh, words = freeze(demo_home / "store")
+    changes = compare(load(), fresh)
+    lines: list[str] = []
+    show(changes, words, lines.append)
+    assert not changes, "\n".join(lines)
 
 
 def test_rows_in_are_rows_out_and_rejects(rows: duckdb.DuckDBPyConnection) -> None:

@@ -142,13 +142,18 @@ def radiograph() -> SourceImage:
 
 
 def ct() -> SourceImage:
-    """A body of water with two lungs and a nodule in one of them, in 20 slices of 3 mm."""
+    """A body of water with two lungs, a nodule in one, and a spine; 20 slices of 3 mm.
+
+    The spine is denser towards the head, so that the bounds of clipping show in the voxels.
+    """
     x, y, z = np.mgrid[0:48, 0:40, 0:20]
     hu = np.full(x.shape, -1000, np.int16)
     hu[((x - 24) / 22) ** 2 + ((y - 20) / 17) ** 2 < 1] = 40
     for centre_x in (14, 34):
         hu[((x - centre_x) / 7) ** 2 + ((y - 20) / 11) ** 2 + ((z - 10) / 9) ** 2 < 1] = -850
     hu[(x - 14) ** 2 + (y - 18) ** 2 + (2 * (z - 11)) ** 2 < 9] = 30
+    spine = (x - 24) ** 2 + (y - 7) ** 2 < 16
+    hu[spine] = (200 + 40 * z[spine]).astype(np.int16)
     hu += ((7 * x + 5 * y + 3 * z) % 11).astype(np.int16)
     return volume_image(Volume(hu, np.diag([1.5, 1.5, 3.0, 1.0])))
 

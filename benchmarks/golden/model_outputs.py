@@ -22,13 +22,13 @@ from torch import Tensor
 
 from benchmarks.golden.freezing import FOLDER
 from model.config import VividMedConfig, preset
-from model.images import SourceImage, radiograph_image, volume_image
-from model.inputs import ModelImage, PhraseTarget, Sample, pack
-from model.processor import VividMedImageProcessor, VividMedProcessor
-from model.sequence import Turn, build_sequence
-from model.tokenizer import train_tokenizer
-from model.vividmed import VividMedForCausalLM
-from storage.images import Radiograph, Volume
+from model.data.images import SourceImage, radiograph_image, volume_image
+from model.data.inputs import ModelImage, PhraseTarget, Sample, pack
+from model.data.processor import VividMedImageProcessor, VividMedProcessor
+from model.data.sequence import Turn, build_sequence
+from model.data.tokenizer import train_tokenizer
+from model.network.vividmed import VividMedForCausalLM
+from storage.images.types import Radiograph, Volume
 
 FILE = "model.json"
 

@@ -18,9 +18,9 @@ from storage.manifests import Manifest, write_manifest
 from storage.masks import encode_mask
 from storage.shards import Part, shard_path, table_from_rows, write_shard
 from storage.store import Store
-from tasks.pipeline import pipeline
-from tasks.settings import BuildSettings
-from tasks.stage import run_stage
+from tasks.pipeline.runner import run_stage
+from tasks.pipeline.settings import BuildSettings
+from tasks.pipeline.stages import pipeline
 
 FIRST = 300
 """Reports of OpenI that the suite makes; the whole is compared in the test of the demo."""

@@ -96,7 +96,10 @@ def test_libraries_say_nothing_on_the_terminal(real_input, tmp_path):
 
 
 def test_readers_are_not_imported_at_start():
-    program = "import sys, storage.images.loading; print({'pydicom', 'nibabel', 'PIL'} & set(sys.modules))"
+    program = (
+        "import sys, storage.images.loading\n"
+        "print({'pydicom', 'nibabel', 'PIL'} & set(sys.modules))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )

@@ -37,9 +37,10 @@ from storage.imaging.projection import (
     water_path_mm,
 )
 from storage.inputs import input_path
+from storage.records import Box, Site
 from tasks.engines.detection.atlas import AtlasDetector
 from tasks.engines.detection.atlas.build import load_atlas
-from tasks.engines.protocols import Box, Site, Ungrounded
+from tasks.engines.protocols import Ungrounded
 
 BoxXYXY = tuple[float, float, float, float]
 

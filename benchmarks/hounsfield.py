@@ -29,7 +29,8 @@ from benchmarks.targets import judge, targets_of
 from storage.images.loading import load_volume
 from storage.images.types import Volume
 from storage.inputs import input_path
-from tasks.engines.protocols import Mask, Site
+from storage.records import Site
+from tasks.engines.protocols import Ungrounded
 from tasks.engines.segmentation.hounsfield import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.chest import Chest
 from tasks.engines.segmentation.hounsfield.engine import structures
@@ -41,7 +42,7 @@ BONES = ("vertebrae_", "rib_", "sternum", "clavicula_", "scapula_", "humerus_", 
 
 TARGETS = targets_of("hounsfield")
 
-Voxels = NDArray[np.bool_]
+Segmentation = NDArray[np.bool_]
 
 
 def main() -> int:
@@ -60,7 +61,7 @@ def _time_all_targets(volume: Volume) -> None:
     answers = HounsfieldSegmenter().segment(volume, [Site(target) for target in structures()])
     seconds = time.perf_counter() - start
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    masks = sum(isinstance(answer, Mask) for answer in answers)
+    masks = sum(not isinstance(answer, Ungrounded) for answer in answers)
     print(
         f"chest CT {'×'.join(map(str, volume.hu.shape))}: {masks} of {len(answers)} targets "
         f"in {seconds:.1f} s, peak {peak_mb:.0f} MB with the scan loaded"
@@ -84,7 +85,9 @@ def _chest(volume: Volume) -> dict[str, float]:
     return {f"{name}, Dice": _dice_row(name, *masks) for name, *masks in rows}
 
 
-def _dice_row(name: str, found: Voxels, truth: Voxels, naive: Voxels | None) -> float:
+def _dice_row(
+    name: str, found: Segmentation, truth: Segmentation, naive: Segmentation | None
+) -> float:
     """Print the row of a structure; its Dice."""
     ours = dice(found, truth)
     beside = "–" if naive is None else f"{dice(naive, truth):.3f}"
@@ -141,14 +144,14 @@ class Reference:
         with input_path("chest_ct/structures.csv").open(newline="") as stream:
             self._ids = {row["structure"]: int(row["id"]) for row in csv.DictReader(stream)}
 
-    def named(self, *parts: str, any_of: bool = False) -> Voxels:
+    def named(self, *parts: str, any_of: bool = False) -> Segmentation:
         """The union of the structures whose name holds all of the parts, or any of them."""
         holds = any if any_of else all
         ids = [i for name, i in self._ids.items() if holds(part in name for part in parts)]
         return np.isin(self._labels, ids)
 
 
-def dice(found: Voxels, truth: Voxels) -> float:
+def dice(found: Segmentation, truth: Segmentation) -> float:
     """Twice the intersection over the sum of the sizes."""
     return float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
 
@@ -165,7 +168,7 @@ def _labels(name: str) -> NDArray[np.uint8]:
     return np.asanyarray(image.dataobj).astype(np.uint8)
 
 
-def _naive_lungs(chest: Chest) -> Voxels:
+def _naive_lungs(chest: Chest) -> Segmentation:
     labels, _ = ndi.label(chest.body() & (chest.grid.scan_hu < -500))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
@@ -184,7 +187,7 @@ def _nodule_box(volume: Volume) -> NDArray[np.int64]:
     return _box(labels == middle) + low
 
 
-def _box(mask: Voxels) -> NDArray[np.int64]:
+def _box(mask: Segmentation) -> NDArray[np.int64]:
     places = np.argwhere(mask)
     return np.stack([places.min(axis=0), places.max(axis=0) + 1])
 

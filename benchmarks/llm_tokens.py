@@ -27,6 +27,7 @@ from benchmarks.targets import judge
 from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
 from storage.inputs import fetch, home, input_path
+from storage.records import Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
 from tasks.engines.llm.chat.tokens import TokenCounter, approximate_tokens, token_counter
@@ -36,7 +37,7 @@ from tasks.engines.llm.protocols.inline import with_tags
 from tasks.engines.llm.protocols.spans_filter import by_sentence, marked_unit
 from tasks.engines.llm.protocols.units import places_of
 from tasks.engines.metering import metered
-from tasks.engines.protocols import CleanedText, Failure, Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
 from tasks.engines.text.lexicon import LexiconExtractor

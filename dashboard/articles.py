@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dashboard.views import View
+from storage.reasons import explain
 
 _HEADING = re.compile(r"^(Findings|Impression):", re.MULTILINE)
 
@@ -119,17 +116,6 @@ def read_article(anchor: str, report: Row, removed: Sequence[str]) -> Article:
         by_tag.append(finding)
     pieces = _pieces(report["text"], report["tags"], by_tag)
     return Article(anchor, report, removed, list(findings.values()), pieces)
-
-
-@cache
-def _reasons() -> Mapping[str, str]:
-    reasons: dict[str, str] = yaml.safe_load(Path(__file__).with_name("reasons.yaml").read_text())
-    return reasons
-
-
-def explain(reason: str) -> str:
-    """A reason code in words."""
-    return _reasons().get(reason, reason)
 
 
 def mask_key(row: Row) -> MaskKey:

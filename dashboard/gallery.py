@@ -18,12 +18,13 @@ import duckdb
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup, escape
 
-from dashboard.articles import Article, explain, mask_key, read_article
+from dashboard.articles import Article, mask_key, read_article
 from dashboard.pictures import VOLUME_MODALITIES, add_pictures
 from dashboard.sampling import VOLUME_COST, Candidate, choose_studies
 from dashboard.summary import DatasetSummary, summarize
 from storage.catalogue import connect
 from storage.manifests import Manifest, read_manifests
+from storage.reasons import explain, reasons
 from storage.store import Store
 
 FILE = "gallery.html"
@@ -83,6 +84,7 @@ def _digest(manifests: Iterable[Manifest]) -> str:
         for files in (m.outputs.values(),)
     ]
     digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode())
+    digest.update(repr(reasons()).encode())
     for file in sorted(_HERE.glob("*.*")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ FROM grounded_reports GROUP BY dataset
 class DatasetSummary:
     """Numbers of a dataset, from its manifests; the tags are counted in its grounded reports.
 
-    set_aside: records that each stage set aside, as (stage, reason), most frequent first.
+    rejects: records that each stage rejected, as ((stage, reason), count), most frequent first.
     """
 
     dataset: str
@@ -31,7 +31,7 @@ class DatasetSummary:
     phrases_kept: int
     tags: int
     grounded_tags: int
-    set_aside: tuple[tuple[tuple[str, str], int], ...]
+    rejects: tuple[tuple[tuple[str, str], int], ...]
 
 
 def summarize(
@@ -51,13 +51,13 @@ def summarize(
 def _summary(dataset: str, manifests: list[Manifest], tags: int, grounded: int) -> DatasetSummary:
     rows_out: Counter[str] = Counter()
     phrases = 0
-    set_aside: Counter[tuple[str, str]] = Counter()
+    rejects: Counter[tuple[str, str]] = Counter()
     for manifest in manifests:
         rows_out[manifest.stage] += manifest.rows_out
         if manifest.stage == "extract":
             phrases += manifest.outputs["phrases"].rows
         for reason, count in manifest.rejects.items():
-            set_aside[manifest.stage, reason] += count
+            rejects[manifest.stage, reason] += count
     return DatasetSummary(
         dataset=dataset,
         studies_read=rows_out["ingest"],
@@ -66,5 +66,5 @@ def _summary(dataset: str, manifests: list[Manifest], tags: int, grounded: int) 
         phrases_kept=rows_out["filter"],
         tags=tags,
         grounded_tags=grounded,
-        set_aside=tuple(set_aside.most_common()),
+        rejects=tuple(rejects.most_common()),
     )

@@ -27,15 +27,19 @@ class CatalogueError(Exception):
 
 FILE = "catalogue.duckdb"
 
-_SHARDS = "CREATE VIEW {table} AS FROM read_parquet('{glob}', hive_partitioning = false)"
+# By name, since shards of an earlier schema may lie beside new ones until they are built again.
+_SHARDS = """
+CREATE VIEW {table} AS
+FROM read_parquet('{glob}', hive_partitioning = false, union_by_name = true)
+"""
 
 _ASSERTIONS = """
 CREATE OR REPLACE VIEW assertions AS
 SELECT p.*, coalesce(k.assertion, r.reason) AS assertion, k.study_id IS NOT NULL AS kept
 FROM phrases p
 LEFT JOIN positives k USING (dataset, split, study_id, section, start)
-LEFT JOIN rejects r ON r.stage = 'filter' AND r.dataset = p.dataset AND r.split = p.split
-    AND r.study_id = p.study_id AND r.record = p.section || ':' || p.start
+LEFT JOIN (FROM rejects WHERE stage = 'filter') r
+    USING (dataset, split, study_id, section, start)
 """
 
 _MANIFESTS = """
@@ -69,7 +73,8 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
             files = [f"{base}/{path}" for path in store.list(table, ".parquet")]
             connection.register(table, ds.dataset(files, filesystem=filesystem))
     if {"phrases", "positives", "rejects"} <= set(tables):
-        connection.execute(_ASSERTIONS)
+        with _readable("rejects"):
+            connection.execute(_ASSERTIONS)
     if store.is_local and store.list("manifests", ".json"):
         glob = _quote(store.location("manifests/**/*.json"))
         connection.execute(_MANIFESTS.format(glob=glob))
@@ -151,8 +156,8 @@ def _readable(table: str) -> Iterator[None]:
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise CatalogueError(
-            f"a shard of {table} is damaged ({reason}): `vividmed build` of its dataset "
-            "makes it again"
+            f"a shard of {table} is damaged or out of date ({reason}): `vividmed build` of its "
+            "dataset makes it again"
         ) from error
 
 

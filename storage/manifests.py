@@ -1,6 +1,6 @@
-"""Manifests: what made a shard, what it holds and what was set aside.
+"""Manifests: what made a shard, what it holds and what was rejected.
 
-A manifest is written after the files it vouches for. Its digest covers the stage's recipe (engine
+A manifest is written after the files that it lists. Its digest covers the stage's recipe (engine
 fingerprint, settings, the part of the taxonomy that is read) and the SHA-256 of every input, so
 equal digests mean equal output, and a shard whose manifest carries the digest asked for needs no
 work.
@@ -26,7 +26,7 @@ class Manifest:
 
     `rows_in == rows_out + sum(rejects.values())`, counted in `unit`; a stage that turns one
     report into many phrases still counts reports. `outputs` has the rows of every file,
-    `discarded` what engines proposed in vain, `usage` the requests, tokens and time they took.
+    `discarded` the rejected proposals of engines, `usage` the requests, tokens and time they took.
     """
 
     stage: str
@@ -59,7 +59,7 @@ def recipe_digest(stage: str, recipe: Mapping[str, Any], inputs: Mapping[str, st
 
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
-    """Vouch for a stage's files, which must be in place already."""
+    """Write the manifest of a stage's files, which must be in place already."""
     document = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
     store.write(manifest_path(manifest.stage, manifest.part), document.encode())
 
@@ -81,14 +81,14 @@ def read_manifests(store: Store, dataset: str = "") -> list[Manifest]:
 
 
 def is_complete(store: Store, manifest: Manifest) -> bool:
-    """Whether every file that the manifest vouches for is there, byte for byte."""
+    """Whether every file that the manifest lists is there, byte for byte."""
     return all(is_intact(store, shard) for shard in manifest.outputs.values())
 
 
 def _parse(data: bytes, path: str) -> Manifest | None:
     """The manifest that a file holds; None for one that is damaged or was edited.
 
-    Such a manifest vouches for nothing: its shard is made again.
+    Such a manifest proves nothing: its shard is made again.
     """
     try:
         raw = json.loads(data)

@@ -1,4 +1,4 @@
-"""Records set aside: which, why, and what a person can do about it."""
+"""Rejects: records that did not go through a stage, why, and what a person can do about it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,61 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from storage.reasons import reason
+from storage.records import SiteKey
 from storage.shards import Part, table_from_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One record that a stage set aside.
+    """One record that a stage rejected.
 
-    record: what it was, in the stage's own terms: a file, a section, a phrase, an image and site.
-    reason: a short code to count by; detail: one sentence for a person.
+    record: what it was, for people: a file, a section, a phrase, an image and site.
+    reason: a code of `storage/reasons.yaml`; detail: one sentence for a person.
+
+    The other fields are the record's key, for programs; None where they do not apply.
+
+    image_id, site: of a site that could not be localized; a study without an image has a site
+        alone.
+    section, start: of a phrase, in code points of the cleaned section; a section alone if one of
+        its proposals was rejected.
     """
 
     study_id: str
     record: str
     reason: str
     detail: str
+    image_id: str | None = None
+    site: SiteKey | None = None
+    section: str | None = None
+    start: int | None = None
 
 
 def rejects_table(part: Part, stage: str, rejects: Iterable[Reject]) -> pa.Table:
-    """The rejects of a stage on a part as rows of the `rejects` table."""
-    key = {"dataset": part.dataset, "split": part.split, "stage": stage}
+    """The rejects of a stage on a part as rows of the `rejects` table.
+
+    Raises:
+        UnknownReasonError: if `storage/reasons.yaml` does not declare a reason.
+    """
+    place = {"dataset": part.dataset, "split": part.split, "stage": stage}
+    nowhere = {"target": None, "laterality": None, "zones": None}
     rows = [
-        key | {"study_id": r.study_id, "record": r.record, "reason": r.reason, "detail": r.detail}
-        for r in rejects
+        place
+        | {
+            "study_id": reject.study_id,
+            "record": reject.record,
+            "reason": reason(reject.reason).code,
+            "detail": reject.detail,
+            "image_id": reject.image_id,
+            "section": reject.section,
+            "start": reject.start,
+        }
+        | (reject.site.to_row() if reject.site else nowhere)
+        for reject in rejects
     ]
     return table_from_rows("rejects", rows)
 
 
 def count_by_reason(rejects: Iterable[Reject]) -> dict[str, int]:
-    """How many were set aside for each reason, most frequent first."""
-    return dict(Counter(r.reason for r in rejects).most_common())
+    """How many were rejected for each reason, most frequent first."""
+    return dict(Counter(reject.reason for reject in rejects).most_common())

@@ -1,11 +1,15 @@
 """The record schemas: one pyarrow schema per table, declared here and nowhere else.
 
 Offsets are code points, half-open, into the text stored beside them, so that
-`text[start:end] == phrase`. Boxes are pixels of the stored image, half-open, origin at the
-top left. Field metadata carries the unit and the meaning, and travels inside every shard.
+`text[start:end] == phrase`. Boxes are half-open: pixels of the stored radiograph, origin at the
+top left, or voxels of the volume's RAS+ grid, whose z edges are then set too. Field metadata
+carries the unit and the meaning, and travels inside every shard. `storage.records` has the Python
+records of these rows.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 import pyarrow as pa
 
@@ -72,7 +76,7 @@ _PHRASE = [
     _field("target", pa.string(), "name of a target of the taxonomy"),
     _field("category", pa.string(), "anatomy or abnormality"),
     _field("modifiers", MODIFIERS, "what the words say of side, zone and number"),
-    _field("match", pa.string(), "exact; or levelled or fuzzy, if a model's words had to be found"),
+    _field("match", pa.string(), "exact; levelled (but for case and spaces) or fuzzy (similar)"),
 ]
 
 PHRASES = pa.schema([*_KEY, *_PHRASE])
@@ -89,15 +93,23 @@ _GROUNDING_KEY = [
     _field("zones", pa.list_(pa.string()), "the zones asked for"),
 ]
 
+_INSTANCE = _field("instance", pa.int32(), "0, 1, … within the target and site")
+
+_BOX = [
+    _field("x_min", pa.float32(), "left edge; lowest x of a volume", "pixel or voxel"),
+    _field("y_min", pa.float32(), "top edge; lowest y of a volume", "pixel or voxel"),
+    _field("x_max", pa.float32(), "right edge or highest x, exclusive", "pixel or voxel"),
+    _field("y_max", pa.float32(), "bottom edge or highest y, exclusive", "pixel or voxel"),
+    _field("score", pa.float32(), "the detector's own confidence, 0 to 1"),
+    _field("z_min", pa.float32(), "lowest z of a volume; null on a radiograph", "voxel"),
+    _field("z_max", pa.float32(), "highest z, exclusive; null on a radiograph", "voxel"),
+]
+
 BOXES = pa.schema(
     [
         *_GROUNDING_KEY,
-        _field("instance", pa.int32(), "0, 1, … within the target and site"),
-        _field("x_min", pa.float32(), "left edge", "pixel"),
-        _field("y_min", pa.float32(), "top edge", "pixel"),
-        _field("x_max", pa.float32(), "right edge, exclusive", "pixel"),
-        _field("y_max", pa.float32(), "bottom edge, exclusive", "pixel"),
-        _field("score", pa.float32(), "the detector's own confidence, 0 to 1"),
+        _INSTANCE,
+        *_BOX,
         _field("detector", pa.string(), "name and version of the engine"),
     ]
 )
@@ -105,11 +117,19 @@ BOXES = pa.schema(
 MASKS = pa.schema(
     [
         *_GROUNDING_KEY,
-        _field("shape", pa.list_(pa.int32()), "x, y, z in RAS+", "voxel"),
-        _field("affine", pa.list_(pa.float64()), "4×4 row-major, voxel to RAS", "mm"),
+        _INSTANCE,
+        _field(
+            "shape", pa.list_(pa.int32()), "x, y, z in RAS+; or rows, columns", "voxel or pixel"
+        ),
+        _field(
+            "affine",
+            pa.list_(pa.float64()),
+            "4×4 row-major, voxel to RAS; null for a radiograph",
+            "mm",
+        ),
         _field("mask", pa.binary(), "encoded by storage.masks"),
         _field("voxel_count", pa.int64(), "voxels set", "voxel"),
-        _field("volume_mm3", pa.float64(), "volume of the voxels set", "mm³"),
+        _field("volume_mm3", pa.float64(), "their volume; null for a radiograph", "mm³"),
         _field("score", pa.float32(), "the segmenter's own confidence, 0 to 1"),
         _field("segmenter", pa.string(), "name and version of the engine"),
     ]
@@ -117,11 +137,7 @@ MASKS = pa.schema(
 
 BOX = pa.struct(
     [
-        _field("x_min", pa.float32(), "left edge", "pixel"),
-        _field("y_min", pa.float32(), "top edge", "pixel"),
-        _field("x_max", pa.float32(), "right edge, exclusive", "pixel"),
-        _field("y_max", pa.float32(), "bottom edge, exclusive", "pixel"),
-        _field("score", pa.float32(), "the detector's own confidence, 0 to 1"),
+        *_BOX,
     ]
 )
 
@@ -130,6 +146,7 @@ MASK_REFERENCE = pa.struct(
         _field("target", pa.string(), "the target of the row in `masks`"),
         _field("laterality", pa.string(), "the side of the row in `masks`"),
         _field("zones", pa.list_(pa.string()), "the zones of the row in `masks`"),
+        _INSTANCE,
         _field("voxel_count", pa.int64(), "voxels set", "voxel"),
     ]
 )
@@ -145,18 +162,22 @@ TAG = pa.struct(
         _field("reason", pa.string(), "why there is no grounding; null when there is"),
         _field("boxes", pa.list_(BOX), "the boxes of this tag's own target and site"),
         _field("mask", MASK_REFERENCE, "key of the mask of this tag's own target and site"),
+        _field("laterality", pa.string(), "the side asked for; null when the words name none"),
+        _field("zones", pa.list_(pa.string()), "the zones asked for"),
     ]
 )
 
 PROVENANCE = pa.struct(
     [
-        _field("source", pa.string(), "where the report comes from"),
+        _field("source", pa.string(), "where the report comes from; `prediction` if predicted"),
         _field("cleaner", pa.string(), "engine of the clean step"),
         _field("extractor", pa.string(), "engine of the extract step"),
         _field("filter", pa.string(), "engine of the filter step"),
         _field("localizer", pa.string(), "engine of the localize step; null without an image"),
         _field("taxonomy", pa.string(), "digest of the taxonomy"),
         _field("notice", pa.string(), "research use, not for clinical decisions"),
+        _field("model", pa.string(), "what predicted the report; null unless predicted"),
+        _field("query", pa.string(), "what the model was asked; null unless predicted"),
     ]
 )
 
@@ -173,10 +194,16 @@ GROUNDED_REPORTS = pa.schema(
 REJECTS = pa.schema(
     [
         *_KEY,
-        _field("stage", pa.string(), "the stage that set the record aside"),
-        _field("record", pa.string(), "what was set aside: a file, report, phrase or image"),
-        _field("reason", pa.string(), "reason code"),
+        _field("stage", pa.string(), "the stage that rejected the record"),
+        _field("record", pa.string(), "what was rejected, for people: a file, report, phrase, …"),
+        _field("reason", pa.string(), "reason code, see storage/reasons.yaml"),
         _field("detail", pa.string(), "one sentence a person can act on"),
+        _field("image_id", pa.string(), "image of a rejected site; null without one"),
+        _field("target", pa.string(), "target of a rejected site or phrase; null otherwise"),
+        _field("laterality", pa.string(), "side of a rejected site; null when not stated"),
+        _field("zones", pa.list_(pa.string()), "zones of a rejected site; null otherwise"),
+        _field("section", pa.string(), "section of a rejected phrase; null otherwise"),
+        _field("start", pa.int32(), "start of a rejected phrase in its section", "code point"),
     ]
 )
 
@@ -191,3 +218,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     "rejects": REJECTS,
 }
 """Every table of the store, by name."""
+
+
+def schema_digest(table: str) -> str:
+    """SHA-256 of the columns of a table: shards of an earlier schema count as out of date."""
+    columns = SCHEMAS[table].to_string(show_field_metadata=False, show_schema_metadata=False)
+    return hashlib.sha256(columns.encode()).hexdigest()

@@ -1,6 +1,6 @@
 """Clean: drop from each report what one image cannot show (VividMed, section on data synthesis).
 
-A report is set aside when a section that the policy wants is missing, or when nothing of it is
+A report is rejected when a section that the policy wants is missing, or when nothing of it is
 left, as the paper's post-filter does.
 """
 

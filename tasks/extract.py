@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
+from storage.records import Phrase
 from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.clean import SECTIONS
-from tasks.engines.protocols import Extractor, Failure, Phrase
+from tasks.engines.protocols import Extractor, Failure
 from tasks.step import StepOutput
 from taxonomy.targets import Taxonomy
 
 Row = dict[str, Any]
 
-WHOLE_REPORT = "report"
-"""Record name of a report that was set aside, apart from a proposal in one of its sections."""
-
 
 def extract_phrases(reports: pa.Table, extractor: Extractor, taxonomy: Taxonomy) -> StepOutput:
     """Find the phrases of every section; one row out per phrase, records counted as reports.
 
-    A report with a section that the engine could not do is set aside whole.
+    A report with a section that the engine could not process is rejected as a whole: that reject
+    has no section. A rejected proposal of the engine has the section it was made in.
     """
     rows = reports.select(["dataset", "split", "study_id", *SECTIONS]).to_pylist()
     sections = [(row, section) for row in rows for section in SECTIONS if row[section]]
@@ -31,7 +29,7 @@ def extract_phrases(reports: pa.Table, extractor: Extractor, taxonomy: Taxonomy)
     failed: dict[str, Reject] = {}
     for (row, _), answer in zip(sections, found, strict=True):
         if isinstance(answer, Failure):
-            failed[row["study_id"]] = _reject(row, WHOLE_REPORT, answer)
+            failed[row["study_id"]] = _reject(row, None, answer)
 
     phrases: list[Row] = []
     discarded: list[Reject] = []
@@ -54,15 +52,11 @@ def _row(report: Row, section: str, phrase: Phrase, taxonomy: Taxonomy) -> Row:
         "split": report["split"],
         "study_id": report["study_id"],
         "section": section,
-        "start": phrase.start,
-        "end": phrase.end,
         "phrase": report[section][phrase.start : phrase.end],
-        "target": phrase.target,
         "category": taxonomy[phrase.target].category,
-        "modifiers": asdict(phrase.modifiers),
-        "match": phrase.match,
-    }
+    } | phrase.to_row()
 
 
-def _reject(report: Row, record: str, failure: Failure) -> Reject:
-    return Reject(report["study_id"], record, failure.reason, failure.detail)
+def _reject(report: Row, section: str | None, why: Failure) -> Reject:
+    record = section or "report"
+    return Reject(report["study_id"], record, why.reason, why.detail, section=section)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from storage.records import Assertion, Phrase, SiteKey
 from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.clean import SECTIONS
-from tasks.engines.protocols import Assertion, AssertionClassifier, Failure, Modifiers, Phrase
+from tasks.engines.protocols import AssertionClassifier, Failure
 from tasks.step import StepOutput
 
 
@@ -21,10 +22,9 @@ def filter_positives(
     classifier: AssertionClassifier,
     positive: Collection[Assertion],
 ) -> StepOutput:
-    """Keep the phrases with an assertion that counts as positive; set the others aside.
+    """Keep the phrases with an assertion that counts as positive; reject the others.
 
-    The reason of a phrase set aside is its assertion, or why there is none; its record is
-    `<section>:<start>`.
+    The reason of a rejected phrase is its assertion, or why it has none.
     """
     texts = {
         (report["study_id"], section): report[section]
@@ -36,28 +36,30 @@ def filter_positives(
         sections[row["study_id"], row["section"]].append(row)
     assertions = classifier.classify(
         [texts[key] for key in sections],
-        [[phrase_of(row) for row in rows] for rows in sections.values()],
+        [[Phrase.from_row(row) for row in rows] for rows in sections.values()],
     )
     kept: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     for rows, in_section in zip(sections.values(), assertions, strict=True):
         for row, assertion in zip(rows, in_section, strict=True):
-            record = f"{row['section']}:{row['start']}"
             if isinstance(assertion, Failure):
-                rejects.append(Reject(row["study_id"], record, assertion.reason, assertion.detail))
+                rejects.append(_reject(row, assertion))
             elif assertion in positive:
                 kept.append(row | {"assertion": assertion})
             else:
                 detail = f"{row['target']} is stated as {assertion}: “{row['phrase']}”"
-                rejects.append(Reject(row["study_id"], record, assertion, detail))
+                rejects.append(_reject(row, Failure(assertion, detail)))
     return StepOutput(table_from_rows("positives", kept), rejects, phrases.num_rows, len(kept))
 
 
-def phrase_of(row: dict[str, Any]) -> Phrase:
-    """The phrase that a row of `phrases` or `positives` holds."""
-    return Phrase(row["start"], row["end"], row["target"], modifiers_of(row["modifiers"]))
-
-
-def modifiers_of(value: dict[str, Any]) -> Modifiers:
-    """The modifiers that a struct cell holds."""
-    return Modifiers(value["laterality"], tuple(value["zones"] or ()), value["count"])
+def _reject(row: dict[str, Any], why: Failure) -> Reject:
+    section, start = row["section"], row["start"]
+    return Reject(
+        row["study_id"],
+        f"{section}:{start}",
+        why.reason,
+        why.detail,
+        site=SiteKey(row["target"]),
+        section=section,
+        start=start,
+    )

@@ -13,7 +13,7 @@ from tasks.step import StepOutput
 def ingest_studies(
     part: Part, reader: DatasetReader, records: Sequence[SourceRecord]
 ) -> StepOutput:
-    """Read the records of a part; one that cannot be read is set aside with its reason."""
+    """Read the records of a part; one that cannot be read is rejected with its reason."""
     results = list(reader.read(records))
     rejects = [result for result in results if isinstance(result, Reject)]
     rows = [r.row(part.dataset, part.split) for r in results if not isinstance(r, Reject)]

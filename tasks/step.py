@@ -14,11 +14,11 @@ from storage.rejects import Reject
 class StepOutput:
     """What a step made of its input.
 
-    rows: the output table; rejects: what was set aside.
+    rows: the output table; rejects: the records that did not go through.
     rows_in, rows_out: records read and records that went through, in the stage's unit, counted
-    apart from each other so that their sum can be checked.
-    discarded: what an engine proposed in vain, listed with the rejects, but no record that was
-    read, so no part of that sum.
+    independently, so that rows_in == rows_out + rejects can be checked.
+    discarded: rejected proposals of an engine. They are written to the rejects table too, but
+    are not records that were read, so they are no part of that sum.
     """
 
     rows: pa.Table

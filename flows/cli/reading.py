@@ -20,12 +20,12 @@ from flows.cli.tables import (
     tag_table,
 )
 from storage.catalogue import read_reports, study_rows
+from storage.records import Assertion
 from storage.shards import table_from_rows
 from storage.store import StoreError
 from tasks.audit.disagreements import disagreements
 from tasks.audit.mesh import audit
 from tasks.clean import clean_reports
-from tasks.engines.protocols import Assertion
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from tasks.pipeline.engine_choice import choose_engines

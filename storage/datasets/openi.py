@@ -64,7 +64,7 @@ class OpenIReader:
         return digest.hexdigest()
 
     def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
-        """Parse each report; a file that is not an OpenI report is set aside."""
+        """Parse each report; a file that is not an OpenI report is rejected."""
         contents = self._contents({record.key for record in records})
         for key in (record.key for record in records):
             try:
@@ -135,7 +135,7 @@ class OpenIReader:
             try:
                 shape = describe_image(path).shape
             except ImageError:
-                shape = None  # the detect stage opens it and sets it aside with its reason
+                shape = None  # the detect stage opens it and rejects it with its reason
         return StudyImage(image_id, str(path), modality, view, shape)
 
     @cached_property

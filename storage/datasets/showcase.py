@@ -39,7 +39,7 @@ class ShowcaseReader:
         return digest.hexdigest()
 
     def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
-        """The studies; one whose image cannot be read at all is set aside."""
+        """The studies; one whose image cannot be read at all is rejected."""
         for record in records:
             entry = self._studies[record.key]
             try:

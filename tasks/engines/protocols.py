@@ -1,26 +1,21 @@
-"""What an engine is: one small protocol a step, and the values that cross it.
+"""What an engine is: one small protocol a step, and the answers that an engine may give.
 
-An engine works on plain Python values and numpy arrays; the steps (`tasks.clean`,
-`tasks.extract`, …) carry them to and from Arrow. Engines are chosen by configuration.
+An engine works on the records of `storage.records` and on numpy arrays; the steps
+(`tasks.clean`, `tasks.extract`, …) convert them to and from Arrow tables. Engines are chosen by
+configuration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.images.types import Radiograph, Volume
-
-Assertion = Literal["present", "absent", "uncertain"]
-Match = Literal["exact", "levelled", "fuzzy"]
-"""How the words of a phrase were found in the text: as they are, case and white space aside, or
-by likeness, as when a model misspells them."""
-
-Laterality = Literal["left", "right", "bilateral"]
+from storage.records import Assertion, Box, Phrase, Site
 
 Fingerprint = Mapping[str, str]
 """What decides an engine's output, recorded in every manifest; `name` and `version` always."""
@@ -35,50 +30,11 @@ class CleanedText:
 
 
 @dataclass(frozen=True, slots=True)
-class Modifiers:
-    """What the words around a target say of side, zone and number.
+class Segmentation:
+    """A segmenter's answer: a boolean array (x, y, z) on the volume's grid; score 0 to 1.
 
-    `count` is the least number of instances stated ("two nodules", "several nodules": 2).
+    The step encodes it as a `storage.records.Mask`.
     """
-
-    laterality: Laterality | None = None
-    zones: tuple[str, ...] = ()
-    count: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Phrase:
-    """Words that name a target: `text[start:end]`, code points, half-open."""
-
-    start: int
-    end: int
-    target: str
-    modifiers: Modifiers = Modifiers()
-    match: Match = "exact"
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A target to localize and where the report says it is."""
-
-    target: str
-    modifiers: Modifiers = Modifiers()
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A box in pixels of the stored image, half-open, origin at the top left; score 0 to 1."""
-
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """A boolean mask (x, y, z) on the grid of the volume it was asked for; score 0 to 1."""
 
     voxels: NDArray[np.bool_]
     score: float
@@ -86,11 +42,9 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Ungrounded:
-    """Why a site has no box or mask: a reason code and a sentence for a person.
+    """Why a site has no box or mask.
 
-    Codes: `no_image`, `image_not_found`, `image_unreadable`, `geometry_missing`,
-    `view_not_supported`, `target_not_supported`, `registration_failed`, `not_found`,
-    `outside_field_of_view`, `image_unsupported`.
+    reason: a code of `storage/reasons.yaml`; detail: one sentence for a person.
     """
 
     reason: str
@@ -99,9 +53,9 @@ class Ungrounded:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an engine could not do a text or a phrase, or what it proposed in vain.
+    """Why an engine could not process a text or a phrase, or why a proposal was rejected.
 
-    reason: a short code to count by; detail: one sentence for a person.
+    reason: a code of `storage/reasons.yaml`; detail: one sentence for a person.
     """
 
     reason: str
@@ -158,7 +112,7 @@ class Detector(Engine, Protocol):
 class Segmenter(Engine, Protocol):
     """Puts masks on a CT volume."""
 
-    def segment(self, volume: Volume, sites: Sequence[Site]) -> Iterable[Mask | Ungrounded]:
+    def segment(self, volume: Volume, sites: Sequence[Site]) -> Iterable[Segmentation | Ungrounded]:
         """One answer per site, order kept; a mask is never empty.
 
         An iterator that makes each mask when it is asked for keeps memory at one mask.

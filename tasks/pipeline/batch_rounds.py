@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from storage.reasons import may_succeed_later
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
 from tasks.engines.llm.chat.batch_file import BatchAnswers
@@ -19,7 +20,6 @@ from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.protocols import Failure, Fingerprint
 from tasks.pipeline.engine_choice import text_engines_asking
 from tasks.pipeline.request_plan import usage_of_steps
-from tasks.pipeline.runner import MAY_SUCCEED_LATER
 from tasks.pipeline.settings import BuildSettings, LlmSettings
 from taxonomy.targets import Taxonomy, load_taxonomy
 
@@ -49,7 +49,7 @@ def require_answers(
     """See to it that a build finds every answer that batch files are to give.
 
     Without this a request that was never asked would look like one that the model failed at. A
-    request that vLLM could not answer is no obstacle: its reports are set aside with the reason.
+    request that vLLM could not answer is no obstacle: its reports are rejected with the reason.
 
     Args:
         shards: the `studies` tables of the build's parts.
@@ -67,7 +67,7 @@ def require_answers(
     raise EngineError(
         f"{len(collector.missing):,} of {collector.asked:,} requests have no answer (files that "
         f"match {batch.answers}: {files or 'none'}): run `vividmed batch {settings.dataset}` "
-        "again, `vllm run-batch` on what it writes, and then this command; nothing was set aside."
+        "again, `vllm run-batch` on what it writes, and then this command; nothing was rejected."
     )
 
 
@@ -138,6 +138,6 @@ class _Collector:
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, Failure) and answer.reason == "not_in_batch":
                 self.missing.append(request)
-            elif isinstance(answer, Failure) and answer.reason in MAY_SUCCEED_LATER:
+            elif isinstance(answer, Failure) and may_succeed_later(answer.reason):
                 self.failed.append(request)
         return answers

@@ -1,4 +1,4 @@
-"""A stage on a part: skip it, or run its step, write what came out and vouch for it."""
+"""A stage on a part: skip it, or run its step and write its shards and manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from storage.manifests import (
     recipe_digest,
     write_manifest,
 )
+from storage.reasons import may_succeed_later
 from storage.rejects import count_by_reason, rejects_table
+from storage.schemas import schema_digest
 from storage.shards import Part, ShardFile, read_shard, shard_path, write_shard
 from storage.store import Store
 from tasks.engines.metering import metered
@@ -41,20 +43,6 @@ class Stage:
     external: Callable[[Part], Mapping[str, str]] = lambda _: {}
 
 
-MAY_SUCCEED_LATER = frozenset(
-    {
-        "bad_answer",
-        "connection_lost",
-        "not_in_batch",
-        "rate_limited",
-        "server_error",
-        "timeout",
-        "unreachable",
-    }
-)
-"""Reasons that say nothing of the record itself: a shard that holds such rejects is made again."""
-
-
 @dataclass(frozen=True)
 class ShardResult:
     """How a stage on a part ended.
@@ -73,7 +61,7 @@ class ShardResult:
             return f"{made.stage} {made.part}: already done"
         return (
             f"{made.stage} {made.part}: {made.rows_in} {made.unit}s in, {made.rows_out} out, "
-            f"{sum(made.rejects.values())} set aside, {made.seconds:.1f} s"
+            f"{sum(made.rejects.values())} rejected, {made.seconds:.1f} s"
         )
 
 
@@ -93,7 +81,9 @@ def run_stage(
     """
     files = {f"{s}.{table}": upstream[s].manifest.outputs[table] for s, table in stage.inputs}
     hashes = {name: file.sha256 for name, file in files.items()} | dict(stage.external(part))
-    digest = recipe_digest(stage.name, stage.recipe, hashes)
+    schemas = {table: schema_digest(table) for table in (stage.table, "rejects")}
+    recipe = {**stage.recipe, "schemas": schemas}
+    digest = recipe_digest(stage.name, recipe, hashes)
 
     known = read_manifest(store, stage.name, part)
     current = known is not None and known.digest == digest
@@ -102,7 +92,7 @@ def run_stage(
         and {stage.table, "rejects"} <= set(known.outputs)
         and is_complete(store, known)
     )
-    retry = known is not None and not MAY_SUCCEED_LATER.isdisjoint(known.rejects)
+    retry = known is not None and any(map(may_succeed_later, known.rejects))
     built_anew = any(result.restored for result in upstream.values())
     if known and current and complete and not retry and not built_anew:
         return ShardResult(known, skipped=True)
@@ -114,7 +104,7 @@ def run_stage(
         stage=stage.name,
         part=part,
         digest=digest,
-        recipe=stage.recipe,
+        recipe=recipe,
         inputs=hashes,
         outputs=_write(store, stage, part, output),
         unit=stage.unit,
@@ -134,7 +124,7 @@ def _write(store: Store, stage: Stage, part: Part, output: StepOutput) -> dict[s
     if output.rows_in != output.rows_out + len(output.rejects):
         raise AssertionError(
             f"{stage.name} on {part} lost records: {output.rows_in} in, {output.rows_out} out, "
-            f"{len(output.rejects)} set aside"
+            f"{len(output.rejects)} rejected"
         )
     tables = {
         stage.table: output.rows,

@@ -19,9 +19,9 @@ from pydantic import (
 
 from storage.datasets import ARTEFACTS
 from storage.inputs import home
+from storage.records import Assertion
 from tasks.clean import RequiredSections
 from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
-from tasks.engines.protocols import Assertion
 
 ProtocolName = Literal["spans", "joint", "inline", "cascade"]
 """`spans`, the default; `joint`, all steps in one request; `inline`, the paper's procedure;

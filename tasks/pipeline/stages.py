@@ -16,13 +16,14 @@ from storage.shards import Part
 from storage.store import Store, StoreError
 from tasks.assemble import assemble_reports
 from tasks.clean import clean_reports
+from tasks.detect import detect_boxes
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from tasks.ingest import ingest_studies
-from tasks.localize import detect_boxes, segment_masks
 from tasks.pipeline.engine_choice import Engines, choose_engines
 from tasks.pipeline.runner import Stage
 from tasks.pipeline.settings import BuildSettings
+from tasks.segment import segment_masks
 from taxonomy.targets import Taxonomy, load_taxonomy
 
 STUDIES = ("ingest", "studies")

@@ -16,6 +16,7 @@ KEY = {"dataset": "openi", "split": "train", "study_id": "CXR1", "section": "fin
 WORDS = {"category": "abnormality", "modifiers": {"laterality": None, "zones": [], "count": None}}
 EFFUSION = KEY | WORDS | {"start": 3, "end": 11, "phrase": "effusion", "target": "pleural effusion"}
 NODULE = KEY | WORDS | {"start": 20, "end": 26, "phrase": "nodule", "target": "lung nodule"}
+REJECT = Reject("CXR1", "the effusion", "absent", "effusion is absent", section="findings", start=3)
 
 
 @pytest.fixture
@@ -24,9 +25,7 @@ def store(tmp_path: Path) -> Store:
     rows = {
         "phrases": table_from_rows("phrases", [EFFUSION, NODULE]),
         "positives": table_from_rows("positives", [NODULE | {"assertion": "present"}]),
-        "rejects": rejects_table(
-            PART, "filter", [Reject("CXR1", "findings:3", "absent", "effusion is absent")]
-        ),
+        "rejects": rejects_table(PART, "filter", [REJECT]),
     }
     outputs = {
         table: write_shard(store, shard_path(table, PART, "filter"), table, shard)
@@ -36,7 +35,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def test_assertions_of_kept_and_set_aside_phrases_stand_side_by_side(store: Store) -> None:
+def test_assertions_of_kept_and_rejected_phrases_stand_side_by_side(store: Store) -> None:
     columns, rows = query_rows(
         store.root, "SELECT phrase, assertion, kept FROM assertions ORDER BY start"
     )
@@ -83,6 +82,6 @@ def test_a_damaged_shard_is_one_sentence(store: Store) -> None:
         lambda: write_catalogue(store),
     ):
         with pytest.raises(
-            CatalogueError, match=r"a shard of phrases is damaged .* makes it again"
+            CatalogueError, match=r"a shard of phrases is damaged or out of date .* makes it again"
         ):
             read()

@@ -1,13 +1,13 @@
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.records import Mask, MaskKey, SiteKey
 from storage.rejects import Reject, rejects_table
 from storage.shards import Part, table_from_rows
 from tasks.assemble import assemble_reports, report_text
-from tasks.engines.protocols import Modifiers, Site
-from tasks.localize import site_name
 
 PART = Part("showcase", "test", 0)
 KEY = {"dataset": "showcase", "split": "test", "study_id": "s1"}
@@ -42,6 +42,10 @@ def _box(target: str, x: float, laterality: str | None = None) -> dict[str, Any]
     place = {"image_id": "i1", "target": target, "laterality": laterality, "zones": []}
     corners = {"x_min": x, "y_min": 0.0, "x_max": x + 10, "y_max": 10.0, "score": 0.5}
     return KEY | place | corners | {"instance": 0, "detector": "atlas 1"}
+
+
+def _not_localized(image_id: str | None, site: SiteKey, reason: str) -> Reject:
+    return Reject("s1", "a site", reason, "not localized", image_id=image_id, site=site)
 
 
 def _assemble(
@@ -86,8 +90,8 @@ def test_each_tag_gets_the_boxes_of_its_own_target_and_side() -> None:
 
 
 def test_a_tag_without_grounding_stays_with_its_reason() -> None:
-    site = Site("pleural effusion", Modifiers("right"))
-    reject = Reject("s1", site_name("i1", site), "not_found", "no blunting on the right")
+    site = SiteKey("pleural effusion", "right")
+    reject = _not_localized("i1", site, "not_found")
     phrase = _phrase(FINDINGS, "Right effusion", "pleural effusion", "right")
     [report] = _assemble([phrase], rejects=[reject])
     [tag] = report["tags"]
@@ -96,23 +100,25 @@ def test_a_tag_without_grounding_stays_with_its_reason() -> None:
 
 
 def test_a_mask_is_referred_to_by_its_key() -> None:
-    mask = KEY | {"image_id": "v1", "target": "cardiomegaly", "laterality": None, "zones": []}
+    mask = Mask.of(np.ones((3, 3, 1), np.bool_), np.eye(4), 1.0)
+    row = KEY | {"image_id": "v1"} | MaskKey(SiteKey("cardiomegaly")).to_row() | mask.to_row()
     phrase = _phrase(FINDINGS, "Cardiomegaly", "cardiomegaly")
-    [report] = _assemble([phrase], masks=[mask | {"voxel_count": 9}], images=[VOLUME])
+    [report] = _assemble([phrase], masks=[row], images=[VOLUME])
     [tag] = report["tags"]
     assert tag["grounding"] == "mask"
     assert tag["mask"] == {
         "target": "cardiomegaly",
         "laterality": None,
         "zones": [],
+        "instance": 0,
         "voxel_count": 9,
     }
     assert report["provenance"]["localizer"] == "hounsfield 1"
 
 
 def test_a_study_without_an_image_still_has_its_report() -> None:
-    site = Site("cardiomegaly")
-    reject = Reject("s1", site_name(None, site), "no_image", "none")
+    site = SiteKey("cardiomegaly")
+    reject = _not_localized(None, site, "no_image")
     lateral = IMAGE | {"view": "LATERAL"}
     phrase = _phrase(FINDINGS, "Cardiomegaly", "cardiomegaly")
     [report] = _assemble([phrase], rejects=[reject], images=[lateral])
@@ -128,8 +134,35 @@ def test_one_report_per_image_that_can_be_grounded_in() -> None:
 
 def test_a_report_that_could_not_be_read_is_not_assembled() -> None:
     assert _assemble([], unread=[Reject("s1", "report", "answer_malformed", "no JSON")]) == []
-    proposal = Reject("s1", "findings", "not_in_sentence", "proposed words")
+    proposal = Reject("s1", "findings", "not_in_sentence", "words", section="findings")
     assert len(_assemble([], unread=[proposal])) == 1
+
+
+spelling = st.text(alphabet="ab,:()[]'\"\\ \n/|", min_size=1, max_size=8)
+sites = st.builds(
+    SiteKey,
+    spelling,
+    st.sampled_from([None, "left", "right", "bilateral"]),
+    st.lists(spelling, max_size=2).map(tuple),
+)
+
+
+@given(image_id=spelling, keys=st.lists(sites, min_size=2, max_size=4, unique=True))
+def test_any_spelling_of_an_image_and_a_site_finds_its_own_reason(
+    image_id: str, keys: list[SiteKey]
+) -> None:
+    reasons = ["not_found", "target_not_supported", "side_mismatch", "outside_field_of_view"]
+    phrases = [
+        _phrase(FINDINGS, "Cardiomegaly", key.target or "")
+        | {"modifiers": {"laterality": key.laterality, "zones": key.zones, "count": None}}
+        for key in keys
+    ]
+    rejects = [
+        _not_localized(image_id, key, reason) for key, reason in zip(keys, reasons, strict=False)
+    ]
+    [report] = _assemble(phrases, rejects=rejects, images=[IMAGE | {"image_id": image_id}])
+    found = {SiteKey.from_row(tag): tag["reason"] for tag in report["tags"]}
+    assert found == dict(zip(keys, reasons, strict=False))
 
 
 section = st.none() | st.text(min_size=1)

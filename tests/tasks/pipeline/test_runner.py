@@ -101,6 +101,6 @@ def test_a_step_that_loses_a_record_is_stopped(recorder: Recorder) -> None:
     def careless(_: Part) -> StepOutput:
         return StepOutput(table_from_rows("studies", []), [], 2, 1)
 
-    with pytest.raises(AssertionError, match="lost records: 2 in, 1 out, 0 set aside"):
+    with pytest.raises(AssertionError, match="lost records: 2 in, 1 out, 0 rejected"):
         run_stage(recorder.store, Stage("ingest", "studies", "file", {}, careless), PART, {})
     assert recorder.store.list("") == []

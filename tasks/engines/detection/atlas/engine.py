@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 from storage.images.types import Radiograph
+from storage.records import Box, Site
 from tasks.engines.detection.atlas.build import Atlas, digest, load_atlas
 from tasks.engines.detection.atlas.placement import Placement, load_placement
 from tasks.engines.detection.atlas.plausibility import NoLungFieldsError
 from tasks.engines.detection.atlas.rules import CannotPlaceError, Placed, place
 from tasks.engines.detection.atlas.scene import Scene
-from tasks.engines.protocols import Box, Fingerprint, Site, Ungrounded
+from tasks.engines.protocols import Fingerprint, Ungrounded
 
 VERSION = "1"
 """Raised with every change of the boxes that is not a change of the atlas or the table."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from storage.records import Modifiers, Site
 from tasks.engines.detection.atlas import measure
 from tasks.engines.detection.atlas.measure import BoxXYXY
 from tasks.engines.detection.atlas.nodules import SURE, Spot
@@ -12,7 +13,6 @@ from tasks.engines.detection.atlas.outlines import SIDES, Side
 from tasks.engines.detection.atlas.placement import Kind, Placement, Rule, RuleName
 from tasks.engines.detection.atlas.scene import Scene
 from tasks.engines.detection.atlas.zones import part_box, zone_boxes
-from tasks.engines.protocols import Modifiers, Site
 
 LARGE_HEART = 0.47
 """Cardiothoracic ratio from which a stated cardiomegaly is borne out: 0.5 less the error here."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from tasks.engines.protocols import Failure, Match
+from storage.records import Match
+from tasks.engines.protocols import Failure
 
 _OCCURRENCE = re.compile(r"(.+)#(\d{1,2})")
 _WORD = re.compile(r"\w+(?:['/-]\w+)*")

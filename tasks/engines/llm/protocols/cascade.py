@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from storage.records import Assertion, Phrase
 from tasks.engines.llm.protocols.spans_filter import by_sentence
 from tasks.engines.metering import consume
-from tasks.engines.protocols import Assertion, AssertionClassifier, Failure, Fingerprint, Phrase
+from tasks.engines.protocols import AssertionClassifier, Failure, Fingerprint
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.assertion.cues import load_cues
 from taxonomy.targets import Taxonomy

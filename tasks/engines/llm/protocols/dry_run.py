@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from storage.records import Phrase
 from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.chat.tokens import TokenCounter, request_tokens
 from tasks.engines.llm.prompts.prompting import COMPLAINT, load_prompt
@@ -18,7 +19,7 @@ from tasks.engines.llm.protocols.alignment import Proposal, align, bare_words, o
 from tasks.engines.llm.protocols.inline import stripped, with_tags
 from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.metering import consume
-from tasks.engines.protocols import Fingerprint, Phrase
+from tasks.engines.protocols import Fingerprint
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
 from tasks.engines.text.lexicon import LexiconExtractor

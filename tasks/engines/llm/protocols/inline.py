@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from storage.records import Assertion, Phrase
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import Prompt, load_prompt, protocol_fingerprint
@@ -20,7 +21,7 @@ from tasks.engines.llm.protocols.phrases import PhraseBuilder
 from tasks.engines.llm.protocols.rewriting import rewrite_fault
 from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import level_spaces, places_of
-from tasks.engines.protocols import Assertion, CleanedText, Failure, Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
 
 VERSION = "1"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pydantic import Field, TypeAdapter
 
+from storage.records import Assertion, Match, Phrase
 from tasks.engines.llm.cache.response_cache import AnswerMemory, Memories, digest
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
@@ -38,7 +39,7 @@ from tasks.engines.llm.protocols.spans import (
 from tasks.engines.llm.protocols.spans_filter import ASSERTIONS, SpansFilter
 from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import Place, Unit, places_of, rejoin
-from tasks.engines.protocols import Assertion, CleanedText, Failure, Fingerprint, Match, Phrase
+from tasks.engines.protocols import CleanedText, Failure, Fingerprint
 from taxonomy.targets import Taxonomy
 
 VERSION = "1"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from storage.records import Modifiers, Phrase
 from tasks.engines.llm.protocols.alignment import Aligned, Proposal, align, bare_words
 from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.units import Place
 from tasks.engines.metering import consume
-from tasks.engines.protocols import Failure, Modifiers, Phrase
+from tasks.engines.protocols import Failure
 from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import Taxonomy
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from storage.records import Phrase
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
@@ -30,7 +31,7 @@ from tasks.engines.llm.protocols.rewriting import has_leftovers, rewrite_fault
 from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import Place, Unit, level_spaces, places_of, rejoin
 from tasks.engines.metering import consume
-from tasks.engines.protocols import CleanedText, Failure, Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
 
 VERSION = "1"

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from storage.records import Assertion, Phrase
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
@@ -22,7 +23,7 @@ from tasks.engines.llm.protocols.json_answers import (
 from tasks.engines.llm.protocols.spans import VERSION
 from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import Place, level_spaces, places_of
-from tasks.engines.protocols import Assertion, Failure, Phrase
+from tasks.engines.protocols import Failure
 
 ASSERTIONS: tuple[Assertion, ...] = ("present", "absent", "uncertain")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from storage.images.types import Volume
-from tasks.engines.protocols import Fingerprint, Mask, Site, Ungrounded
+from storage.records import Site
+from tasks.engines.protocols import Fingerprint, Segmentation, Ungrounded
 from tasks.engines.segmentation.hounsfield.chest import Chest
 from tasks.engines.segmentation.hounsfield.grid import Mask3D
 from tasks.engines.segmentation.hounsfield.nodules import at_site
@@ -40,13 +41,15 @@ class HounsfieldSegmenter:
         digest = hashlib.sha256(TARGETS.read_bytes()).hexdigest()
         return {"name": "hounsfield", "version": VERSION, "targets": digest}
 
-    def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Mask | Ungrounded]:
+    def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Segmentation | Ungrounded]:
         """Answer each site, order kept; what sites have in common is computed once."""
         chest = Chest(volume)
         drawn: dict[str, Mask3D] = {}
         return [self._answer(chest, site, drawn) for site in sites]
 
-    def _answer(self, chest: Chest, site: Site, drawn: dict[str, Mask3D]) -> Mask | Ungrounded:
+    def _answer(
+        self, chest: Chest, site: Site, drawn: dict[str, Mask3D]
+    ) -> Segmentation | Ungrounded:
         names = structures().get(site.target)
         if names is None:
             return Ungrounded(
@@ -60,10 +63,10 @@ class HounsfieldSegmenter:
             drawn[name] = getattr(chest, name)()
         if not drawn[name].any():
             return Ungrounded("not_found", f"{site.target}: no voxel of the scan looks like it")
-        return Mask(drawn[name], 1.0)
+        return Segmentation(drawn[name], 1.0)
 
 
-def _nodules_at(chest: Chest, site: Site) -> Mask | Ungrounded:
+def _nodules_at(chest: Chest, site: Site) -> Segmentation | Ungrounded:
     said = site.modifiers
     nodules = [n for n in chest.nodules if at_site(n, said.laterality, said.zones)]
     if not nodules:
@@ -76,4 +79,4 @@ def _nodules_at(chest: Chest, site: Site) -> Mask | Ungrounded:
     mask = chest.draw_nodules(nodules)
     if not mask.any():
         return Ungrounded("not_found", f"{site.target}: too small for the scan's grid")
-    return Mask(mask, min(nodule.score for nodule in nodules))
+    return Segmentation(mask, min(nodule.score for nodule in nodules))

@@ -12,7 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
-from tasks.engines.protocols import Assertion, Fingerprint, Phrase
+from storage.records import Assertion, Phrase
+from tasks.engines.protocols import Fingerprint
 from tasks.engines.text.assertion.cues import Cue, Cues, load_cues
 from tasks.engines.text.assertion.scope import Clauses, FoundCue, Mention
 from tasks.engines.text.sentences import split_sentences

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from tasks.engines.protocols import Fingerprint, Laterality, Modifiers, Phrase
+from storage.records import Laterality, Modifiers, Phrase
+from tasks.engines.protocols import Fingerprint
 from tasks.engines.text.lexicon.findings import FindingFinder
 from tasks.engines.text.lexicon.modifiers import ModifierFinder
 from tasks.engines.text.lexicon.places import PlaceFinder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tasks.engines.protocols import Modifiers
+from storage.records import Modifiers
 from tasks.engines.text.lexicon.findings import Finding
 from tasks.engines.text.lexicon.nouns import merge_sides
 from tasks.engines.text.lexicon.places import Place, by_token

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-from tasks.engines.protocols import Laterality
+from storage.records import Laterality
 from tasks.engines.text.lexicon.sentence import Sentence, Unit
 from tasks.engines.text.lexicon.vocabulary import LUNG, RIB, Vocabulary, base_of
 from taxonomy.targets import Taxonomy

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from tasks.engines.protocols import Laterality
+from storage.records import Laterality
 from tasks.engines.text.lexicon.nouns import Conjunct, NounReader, merge_sides
 from tasks.engines.text.lexicon.sentence import Sentence, Unit
 from tasks.engines.text.lexicon.vocabulary import LUNG, RIB, Vocabulary, base_of

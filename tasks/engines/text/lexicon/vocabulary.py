@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.engines.protocols import Laterality
+from storage.records import Laterality
 from taxonomy.matcher import PhraseTree
 from taxonomy.targets import Target, Taxonomy
 from taxonomy.words import WORD_RULES, load_yaml, ordinal, phrase_key

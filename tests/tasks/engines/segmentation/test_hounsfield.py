@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.images.types import Volume
-from tasks.engines.protocols import Mask, Modifiers, Site, Ungrounded
+from storage.records import Modifiers, Site
+from tasks.engines.protocols import Segmentation, Ungrounded
 from tasks.engines.segmentation.hounsfield import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.chest import Chest
 from tasks.engines.segmentation.hounsfield.engine import structures
@@ -72,7 +73,9 @@ def test_main_bronchi_lie_on_their_sides():
 
 def test_a_nodule_answers_only_for_its_own_side_and_zone():
     volume, _ = phantom(nodule_mm=(-70.0, 30.0, -70.0))
-    assert isinstance(answer(volume, "lung nodule", laterality="left", zones=("basal",)), Mask)
+    assert isinstance(
+        answer(volume, "lung nodule", laterality="left", zones=("basal",)), Segmentation
+    )
     for elsewhere in ({"laterality": "right"}, {"zones": ("apical",)}):
         refused = answer(volume, "lung nodule", **elsewhere)
         assert isinstance(refused, Ungrounded)
@@ -88,7 +91,7 @@ def test_laterality_picks_the_side_of_a_paired_structure():
 def test_one_lung_alone_is_given_its_side():
     volume, truth = phantom()
     volume.hu[truth["right lung"]] = 40
-    assert isinstance(answer(volume, "left lung"), Mask)
+    assert isinstance(answer(volume, "left lung"), Segmentation)
     assert answer(volume, "right lung").reason == "not_found"
 
 
@@ -104,7 +107,7 @@ def test_the_same_scan_gets_the_same_masks_in_the_order_asked():
     assert len(once) == len(EVERY_SITE)
     for one, other in zip(once, again, strict=True):
         assert type(one) is type(other)
-        if isinstance(one, Mask):
+        if isinstance(one, Segmentation):
             assert np.array_equal(one.voxels, other.voxels)
 
 
@@ -124,7 +127,7 @@ def test_any_volume_gets_a_mask_of_its_shape_or_a_reason(shape, spacing_mm, kind
     oblique[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     volume = Volume(hu, oblique @ np.diag([*spacing_mm, 1.0]))
     for found in HounsfieldSegmenter().segment(volume, EVERY_SITE):
-        if isinstance(found, Mask):
+        if isinstance(found, Segmentation):
             assert found.voxels.shape == shape
             assert found.voxels.dtype == bool
             assert found.voxels.any()

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.engines.protocols import Phrase
+from storage.records import Phrase
 from tasks.engines.text.assertion import ContextClassifier
 
 CASES = yaml.safe_load(Path(__file__).with_name("assertion_cases.yaml").read_text())

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.engines.protocols import Phrase
+from storage.records import Phrase
 from tasks.engines.text.lexicon import LexiconExtractor
 from tasks.engines.text.lexicon.vocabulary import load_vocabulary
 from taxonomy import load_taxonomy

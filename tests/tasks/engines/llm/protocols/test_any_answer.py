@@ -7,12 +7,13 @@ from random import Random
 
 import pytest
 
+from storage.records import Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.prompts.prompting import COMPLAINT
 from tasks.engines.llm.protocols.by_name import text_engines
-from tasks.engines.protocols import CleanedText, Failure, Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import SpyEngine
 

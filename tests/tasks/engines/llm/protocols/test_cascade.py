@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from storage.records import Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.metering import metered
-from tasks.engines.protocols import Failure, Phrase
+from tasks.engines.protocols import Failure
 from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import ScriptedEngine
 

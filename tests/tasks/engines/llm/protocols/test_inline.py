@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.records import Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.llm.protocols.inline import Tag, fenced, read_tags, unfenced, with_tags
-from tasks.engines.protocols import CleanedText, Failure, Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import ScriptedEngine
 

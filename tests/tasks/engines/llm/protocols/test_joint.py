@@ -6,10 +6,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from storage.records import Modifiers, Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.protocols.by_name import text_engines
-from tasks.engines.protocols import CleanedText, Failure, Modifiers, Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import ScriptedEngine, rehearsing

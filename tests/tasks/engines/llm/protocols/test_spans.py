@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from storage.records import Modifiers, Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.chat.engine import Completion
@@ -17,7 +18,7 @@ from tasks.engines.llm.protocols.rewriting import rewrite_fault
 from tasks.engines.llm.protocols.spans import SpansCleaner, SpansExtractor
 from tasks.engines.llm.protocols.spans_filter import SpansFilter
 from tasks.engines.metering import metered
-from tasks.engines.protocols import CleanedText, Failure, Modifiers, Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
 from tasks.engines.text.lexicon import LexiconExtractor

@@ -1,0 +1,119 @@
+"""Sites to localize: what `detect` and `segment` share.
+
+A site is a target with the side and zones that the report states. Every site on every image of
+its study gets boxes, a mask, or a reject with the reason; a box is never forced.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from storage.images.types import ImageError
+from storage.records import Modifiers, Site, SiteKey
+from storage.rejects import Reject
+from tasks.engines.protocols import Ungrounded
+
+VOLUME_MODALITIES = frozenset({"CT"})
+LATERAL_VIEWS = frozenset({"LATERAL", "LL", "RL", "LLD", "RLD", "LARGE LATERAL"})
+
+ImageRow = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRequest:
+    """The sites of one study on one of its images; `image` is None if it has none to ground in."""
+
+    dataset: str
+    split: str
+    study_id: str
+    image: ImageRow | None
+    sites: tuple[Site, ...]
+
+    @property
+    def image_id(self) -> str | None:
+        """Id of the image, if there is one."""
+        return self.image["image_id"] if self.image else None
+
+    def key_columns(self, site: Site) -> dict[str, Any]:
+        """The columns that `boxes` and `masks` have in common."""
+        place = {"dataset": self.dataset, "split": self.split, "study_id": self.study_id}
+        return place | {"image_id": self.image_id} | site.key.to_row()
+
+    def reject(self, site: Site, why: Ungrounded) -> Reject:
+        """The reject of a site that was not localized."""
+        label = site_label(self.image_id, site.key)
+        return Reject(
+            self.study_id, label, why.reason, why.detail, image_id=self.image_id, site=site.key
+        )
+
+
+def groundable_images(images: Sequence[ImageRow]) -> list[ImageRow]:
+    """The images of a study that phrases are grounded in: volumes and frontal radiographs.
+
+    A radiograph whose view the dataset does not give is among them: the detector decides.
+    """
+    return [image for image in images if image["view"] not in LATERAL_VIEWS]
+
+
+def site_label(image_id: str | None, site: SiteKey) -> str:
+    """A site on an image in words, for people: `<image>: <target> (right, basal)`."""
+    words = ", ".join(word for word in (site.laterality, *site.zones) if word)
+    return f"{image_id or 'no image'}: {site.target}" + (f" ({words})" if words else "")
+
+
+def sites_by_study(positives: pa.Table) -> dict[str, list[Site]]:
+    """The distinct sites of each study, in order of first mention.
+
+    Phrases of the same target, side and zones are one site, with the largest count of theirs.
+    """
+    found: dict[str, dict[SiteKey, Site]] = defaultdict(dict)
+    for row in positives.select(["study_id", "target", "modifiers"]).to_pylist():
+        sites = found[row["study_id"]]
+        site = Site(row["target"], Modifiers.from_row(row["modifiers"]))
+        known = sites.get(site.key, site)
+        count = max(site.modifiers.count or 0, known.modifiers.count or 0) or None
+        modifiers = Modifiers(site.modifiers.laterality, site.modifiers.zones, count)
+        sites[site.key] = Site(site.target, modifiers)
+    return {study: list(sites.values()) for study, sites in found.items()}
+
+
+def site_requests(
+    studies: pa.Table, positives: pa.Table, *, volumes: bool
+) -> Iterator[SiteRequest]:
+    """What to localize: on the volumes, or on the radiographs, of every study with positives.
+
+    A study without an image to ground in is among the radiographs, so that it occurs once.
+    """
+    sites = sites_by_study(positives)
+    for study in studies.select(["dataset", "split", "study_id", "images"]).to_pylist():
+        wanted = tuple(sites.get(study["study_id"], ()))
+        if not wanted:
+            continue
+        key = study["dataset"], study["split"], study["study_id"]
+        images = groundable_images(study["images"])
+        if not images and not volumes:
+            yield SiteRequest(*key, None, wanted)
+        for image in images:
+            if (image["modality"] in VOLUME_MODALITIES) == volumes:
+                yield SiteRequest(*key, image, wanted)
+
+
+def answers_of(
+    request: SiteRequest, localize: Callable[[ImageRow, Sequence[Site]], list[T | Ungrounded]]
+) -> list[tuple[Site, T | Ungrounded]]:
+    """The localizer's answer for each site; the image's fault if it cannot be read."""
+    if request.image is None:
+        fault = Ungrounded("no_image", "the study has no frontal radiograph or volume")
+        return [(site, fault) for site in request.sites]
+    try:
+        answers = localize(request.image, request.sites)
+    except ImageError as error:
+        fault = Ungrounded(error.reason, error.detail)
+        return [(site, fault) for site in request.sites]
+    return list(zip(request.sites, answers, strict=True))

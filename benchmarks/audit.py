@@ -20,10 +20,8 @@ from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
 from storage.inputs import fetch, input_path
 from storage.shards import table_from_rows
+from tasks.annotate import annotate
 from tasks.audit.mesh import MINIMUM_SUPPORT, audit
-from tasks.clean import clean_reports
-from tasks.extract import extract_phrases
-from tasks.filter import filter_positives
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import load_taxonomy
@@ -35,11 +33,15 @@ def main() -> int:
     settings = BuildSettings(dataset="openi")
     engines = choose_engines(settings, taxonomy)
     studies = _studies()
-    reports = clean_reports(studies, engines.cleaner, settings.require_sections).rows
-    phrases = extract_phrases(reports, engines.extractor, taxonomy).rows
-    positives = filter_positives(reports, phrases, engines.filter, settings.positive).rows
-    kept = studies.filter(pc.is_in(studies["study_id"], value_set=reports["study_id"]))
-    halves = audit(kept, positives, taxonomy).as_json()
+    found = annotate(
+        studies,
+        engines,
+        taxonomy,
+        require=settings.require_sections,
+        positive=settings.positive,
+    )
+    kept = studies.filter(pc.is_in(studies["study_id"], value_set=found.reports["study_id"]))
+    halves = audit(kept, found.positives, taxonomy).as_json()
     print(f"{'half':<8}{'reports':>8}{'micro-F1':>10}{'macro-F1':>10}{'macro-F1, all':>15}")
     for name, half in halves.items():
         print(f"{name:<8}{half['reports']:>8,}" + _averages(half))

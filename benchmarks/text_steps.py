@@ -27,6 +27,7 @@ from benchmarks.targets import judge
 from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
 from storage.inputs import fetch, home, input_path
+from tasks.annotate import annotate_texts
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Taxonomy, load_taxonomy
@@ -74,13 +75,12 @@ def _reports() -> list[str]:
 
 
 def _ours(reports: list[str]) -> tuple[float, Counter[str]]:
-    engines = choose_engines(BuildSettings(dataset="openi"), load_taxonomy())
+    taxonomy = load_taxonomy()
+    engines = choose_engines(BuildSettings(dataset="openi"), taxonomy)
     started = time.process_time()
-    texts = [cleaned.text for cleaned in engines.cleaner.clean(reports)]
-    phrases = [list(found) for found in engines.extractor.extract(texts)]
-    assertions = engines.filter.classify(texts, phrases)
+    found = annotate_texts(reports, engines, taxonomy)
     seconds = time.process_time() - started
-    return seconds, Counter(a for in_report in assertions for a in in_report)
+    return seconds, Counter(found.positives["assertion"].to_pylist())
 
 
 def _without_memory(reports: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -20,14 +20,10 @@ from flows.cli.tables import (
     tag_table,
 )
 from storage.catalogue import read_reports, study_rows
-from storage.records import Assertion
-from storage.shards import table_from_rows
 from storage.store import StoreError
+from tasks.annotate import annotate_texts
 from tasks.audit.disagreements import disagreements
 from tasks.audit.mesh import audit
-from tasks.clean import clean_reports
-from tasks.extract import extract_phrases
-from tasks.filter import filter_positives
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Target, TaxonomyError, load_taxonomy
@@ -42,17 +38,15 @@ def tag_text(text: str) -> dict[str, Any]:
     """
     taxonomy = load_taxonomy()
     engines = choose_engines(BuildSettings(dataset="openi"), taxonomy)
-    studies = table_from_rows("studies", [{"study_id": "text", "findings": text}])
-    reports = clean_reports(studies, engines.cleaner, "any").rows
-    phrases = extract_phrases(reports, engines.extractor, taxonomy).rows
-    judged = filter_positives(reports, phrases, engines.filter, get_args(Assertion)).rows
-    [report] = reports.to_pylist() or [{"findings": "", "removed": [text] if text else []}]
+    found = annotate_texts([text], engines, taxonomy)
+    [report] = found.reports.to_pylist() or [{"findings": "", "removed": [text] if text else []}]
     names = ("start", "end", "phrase", "target", "category", "assertion")
     return {
         "text": report["findings"],
         "removed": report["removed"],
         "phrases": [
-            {name: row[name] for name in names} | row["modifiers"] for row in judged.to_pylist()
+            {name: row[name] for name in names} | row["modifiers"]
+            for row in found.positives.to_pylist()
         ],
     }
 
@@ -79,7 +73,7 @@ def show_study(root: str, study: str, out: Console) -> None:
     if not reports:
         raise StoreError(
             f"{root} holds no grounded report of {study}: `vividmed sql` can list the studies of "
-            "grounded_reports, and what was set aside and why in rejects"
+            "grounded_reports, and what was rejected and why in rejects"
         )
     volumes = {row["target"]: row["volume_mm3"] for row in study_rows(root, "masks", study)}
     for images, report in _by_content(reports):

@@ -15,19 +15,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from storage.store import Store
-from tasks.clean import clean_reports
+from tasks.annotate import STEPS, annotate
 from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
 from tasks.engines.llm.chat.tokens import TokenCounter
 from tasks.engines.llm.protocols.by_name import TextEngines
 from tasks.engines.llm.protocols.dry_run import RehearsalEngine
-from tasks.engines.metering import metered
-from tasks.extract import extract_phrases
-from tasks.filter import filter_positives
 from tasks.pipeline.engine_choice import chat_fingerprint, text_engines_asking
 from tasks.pipeline.settings import BuildSettings, LlmSettings
 from taxonomy.targets import Taxonomy
-
-STEPS = ("clean", "extract", "filter")
 
 
 @dataclass(frozen=True)
@@ -78,12 +73,13 @@ def usage_of_steps(
     """Run the text steps as a build does, for what the engines are asked on the way."""
     usage = {step: Counter[str]() for step in STEPS}
     for studies in shards:
-        with metered() as clean:
-            reports = clean_reports(studies, engines.cleaner, settings.require_sections).rows
-        with metered() as extract:
-            phrases = extract_phrases(reports, engines.extractor, taxonomy).rows
-        with metered() as judge:
-            filter_positives(reports, phrases, engines.filter, settings.positive)
-        for step, of_shard in zip(STEPS, (clean, extract, judge), strict=True):
+        found = annotate(
+            studies,
+            engines,
+            taxonomy,
+            require=settings.require_sections,
+            positive=settings.positive,
+        )
+        for step, of_shard in found.usage.items():
             usage[step].update(of_shard)
     return usage

@@ -6,6 +6,7 @@ import pytest
 
 from storage.schemas import SCHEMAS
 from storage.shards import table_from_rows
+from tasks.annotate import annotate
 from tasks.audit.disagreements import disagreements, load_judgments
 from tasks.audit.mesh import (
     MINIMUM_SUPPORT,
@@ -15,12 +16,8 @@ from tasks.audit.mesh import (
     manual_tags,
     report_number,
 )
-from tasks.clean import clean_reports
-from tasks.engines.text.assertion import ContextClassifier
-from tasks.engines.text.cleaning import RulesCleaner
-from tasks.engines.text.lexicon import LexiconExtractor
-from tasks.extract import extract_phrases
-from tasks.filter import filter_positives
+from tasks.pipeline.engine_choice import choose_engines
+from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import load_taxonomy
 
 TAXONOMY = load_taxonomy()
@@ -117,12 +114,11 @@ def test_a_study_without_a_number_is_in_no_half():
 @pytest.fixture(scope="module")
 def even_half(even_studies):
     studies = even_studies
-    reports = clean_reports(studies, RulesCleaner(), "both").rows
-    phrases = extract_phrases(reports, LexiconExtractor(TAXONOMY), TAXONOMY).rows
-    positives = filter_positives(reports, phrases, ContextClassifier(TAXONOMY), {"present"}).rows
-    kept = pa.array(reports["study_id"].to_pylist())
+    engines = choose_engines(BuildSettings(dataset="openi"), TAXONOMY)
+    found = annotate(studies, engines, TAXONOMY, require="both", positive={"present"})
+    kept = pa.array(found.reports["study_id"].to_pylist())
     mask = pa.compute.is_in(studies["study_id"], value_set=kept)
-    return studies.filter(mask), reports, phrases, positives
+    return studies.filter(mask), found.reports, found.phrases, found.positives
 
 
 def test_the_even_half_agrees_with_its_coders(even_half):

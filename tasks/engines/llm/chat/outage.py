@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from storage.reasons import may_succeed_later
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, Message
 from tasks.engines.protocols import Failure
-from tasks.pipeline.runner import MAY_SUCCEED_LATER
 
 _NOTHING = Message("user", "{}")
 _FEW_TOKENS = 64
@@ -60,10 +60,10 @@ class Doubt:
         patience_s = self._patience_s if self.answered else 0.0
         deadline = time.monotonic() + patience_s
         while isinstance(outcome := await self._ask(empty), Failure):
-            if outcome.reason not in MAY_SUCCEED_LATER or time.monotonic() >= deadline:
+            if not may_succeed_later(outcome.reason) or time.monotonic() >= deadline:
                 raise EngineError(
                     "The model server fails at every request, even at one without a report "
-                    f"({outcome.reason}: {outcome.detail.rstrip('.')}). Nothing was set aside for "
+                    f"({outcome.reason}: {outcome.detail.rstrip('.')}). Nothing was rejected for "
                     "it: mend the server and run again; what was answered so far is kept."
                 )
             await asyncio.sleep(min(_PAUSE_S, patience_s / 10))

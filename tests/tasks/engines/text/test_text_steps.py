@@ -6,9 +6,8 @@ import pyarrow as pa
 import pytest
 
 from storage.shards import table_from_rows
+from tasks.annotate import annotate
 from tasks.clean import RequiredSections, clean_reports
-from tasks.extract import extract_phrases
-from tasks.filter import filter_positives
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import load_taxonomy
@@ -55,7 +54,7 @@ CASES = (
         ("any", ["s0", "s1", "s2", "s4"], ["no_text", "report_emptied"]),
     ],
 )
-def test_reports_without_the_sections_wanted_are_set_aside(
+def test_reports_without_the_sections_wanted_are_rejected(
     require: RequiredSections, kept: list[str], reasons: list[str]
 ) -> None:
     output = clean_reports(_studies(*CASES), ENGINES.cleaner, require)
@@ -82,18 +81,14 @@ def test_what_cleaning_took_out_is_kept_beside_the_text() -> None:
         (("present", "uncertain"), ["effusion", "atelectasis"], {"absent"}),
     ],
 )
-def test_phrases_are_kept_or_set_aside_by_their_assertion(
+def test_phrases_are_kept_or_rejected_by_their_assertion(
     positive: Any, kept: list[str], reasons: set[str]
 ) -> None:
     studies = _studies(("Small effusion. Possible atelectasis.", "No pneumothorax."))
-    reports = clean_reports(studies, ENGINES.cleaner, "both").rows
-    phrases = extract_phrases(reports, ENGINES.extractor, load_taxonomy()).rows
-    output = filter_positives(reports, phrases, ENGINES.filter, positive)
+    output = annotate(studies, ENGINES, load_taxonomy(), require="both", positive=positive).filter
     assert output.rows.column("phrase").to_pylist() == kept
     assert {reason for _, reason in _reasons(output)} == reasons
     assert output.rows_in == output.rows_out + len(output.rejects) == 3
     [pneumothorax] = [r for r in output.rejects if r.reason == "absent"]
-    assert (pneumothorax.record, pneumothorax.detail) == (
-        "impression:3",
-        "pneumothorax is stated as absent: “pneumothorax”",
-    )
+    assert (pneumothorax.section, pneumothorax.start) == ("impression", 3)
+    assert pneumothorax.detail == "pneumothorax is stated as absent: “pneumothorax”"

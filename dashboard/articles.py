@@ -1,4 +1,4 @@
-"""A grounded report as the gallery tells it: its text in pieces, its findings, its pictures.
+"""A grounded report as the gallery shows it: its text in pieces, its findings, its pictures.
 
 A finding is what a reader points at: a target at a site, with its boxes or its mask or the reason
 why there is neither. Several phrases may name one finding; its number ties them to the pictures.
@@ -7,53 +7,73 @@ why there is neither. Several phrases may name one finding; its number ties them
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dashboard.views import View
 from storage.reasons import explain
+from storage.records import AnyBox, Box, GroundedReport, Grounding, Mask, SiteKey, Tag
 
 _HEADING = re.compile(r"^(Findings|Impression):", re.MULTILINE)
-
-Row = Mapping[str, Any]
-MaskKey = tuple[str, str | None, tuple[str, ...]]
 
 
 @dataclass
 class Finding:
     """One row of the list beside a report.
 
-    number: 1, 2, … in order of first mention; mask_key: target, laterality and zones of its row
-    in `masks`; view: position of the picture to show it on, None if none does.
+    number: 1, 2, … in order of first mention; view: position of the picture to show it on, None
+    if none does.
     """
 
     number: int
     target: str
     category: str
-    reason: str | None
-    boxes: Sequence[Row]
-    mask_key: MaskKey | None
+    site: SiteKey
+    grounding: Grounding
     phrases: list[str] = field(default_factory=list)
     first_tag: int = 0
-    volume_mm3: float | None = None
     view: int | None = None
 
     @property
+    def reason(self) -> str | None:
+        """Why nothing grounds it, as a code; None if something does."""
+        return self.grounding.reason
+
+    @property
+    def boxes(self) -> Sequence[AnyBox]:
+        """Its boxes, if it has any."""
+        return self.grounding.boxes or ()
+
+    @property
+    def boxes_px(self) -> Sequence[Box]:
+        """Its boxes on a radiograph, in pixels of the stored image."""
+        return [box for box in self.boxes if isinstance(box, Box)]
+
+    @property
+    def mask(self) -> Mask | None:
+        """Its mask, if it has one that is not empty."""
+        mask = self.grounding.mask
+        return mask if mask is not None and mask.voxel_count else None
+
+    @property
     def name(self) -> str:
-        """Target and site, as far as the record tells."""
-        _, laterality, zones = self.mask_key or ("", None, ())
-        site = [word for word in (laterality, *zones) if word and word not in self.target.split()]
-        return f"{self.target} ({', '.join(site)})" if site else self.target
+        """Target, side and zones."""
+        site = (self.site.laterality, *self.site.zones)
+        words = [word for word in site if word and word not in self.target.split()]
+        return f"{self.target} ({', '.join(words)})" if words else self.target
 
     @property
     def measure(self) -> str:
         """What grounds it, in a few words; empty if nothing does."""
-        if self.volume_mm3 is not None:
-            return f"mask, {self.volume_mm3 / 1000:,.1f} ml"
-        if len(self.boxes) > 1:
-            return f"{len(self.boxes)} boxes"
-        return "1 box" if self.boxes else ""
+        found = []
+        if self.boxes:
+            found.append(f"{len(self.boxes)} boxes" if len(self.boxes) > 1 else "1 box")
+        if self.mask is not None:
+            volume_mm3 = self.mask.volume_mm3
+            size = f"{self.mask.voxel_count:,} pixels"
+            found.append(f"mask, {size if volume_mm3 is None else f'{volume_mm3 / 1000:,.1f} ml'}")
+        return "; ".join(found)
 
     @property
     def explanation(self) -> str:
@@ -76,7 +96,7 @@ class Article:
     """A report on one image; `placeholder` says why there is no picture of it."""
 
     anchor: str
-    report: Row
+    report: GroundedReport
     removed: Sequence[str]
     findings: list[Finding]
     pieces: list[Piece]
@@ -96,64 +116,48 @@ class Article:
         return reasons.pop() if len(reasons) == 1 else None
 
 
-def read_article(anchor: str, report: Row, removed: Sequence[str]) -> Article:
-    """Lay out a row of `grounded_reports`, without pictures yet.
+def read_article(anchor: str, report: GroundedReport, removed: Sequence[str]) -> Article:
+    """Lay out a grounded report, without pictures yet.
 
     Args:
         anchor: the article's id in the page.
-        report: the row.
-        removed: what cleaning dropped from the report.
+        report: the report.
+        removed: what cleaning dropped from it.
     """
     findings: dict[Any, Finding] = {}
     by_tag = []
-    for i, tag in enumerate(report["tags"]):
-        key = _finding_key(tag)
+    for i, tag in enumerate(report.tags):
+        key = tag.target, tag.category, tag.site, tag.grounding
         if key not in findings:
             findings[key] = _finding(len(findings) + 1, i, tag)
         finding = findings[key]
-        if tag["phrase"] not in finding.phrases:
-            finding.phrases.append(tag["phrase"])
+        if tag.phrase not in finding.phrases:
+            finding.phrases.append(tag.phrase)
         by_tag.append(finding)
-    pieces = _pieces(report["text"], report["tags"], by_tag)
+    pieces = _pieces(report.text, report.tags, by_tag)
     return Article(anchor, report, removed, list(findings.values()), pieces)
 
 
-def mask_key(row: Row) -> MaskKey:
-    """What identifies a mask on its image, from a row of `masks` or a tag's reference to one."""
-    return row["target"], row["laterality"], tuple(row["zones"] or ())
-
-
-def _finding(number: int, first_tag: int, tag: Row) -> Finding:
+def _finding(number: int, first_tag: int, tag: Tag) -> Finding:
+    """The finding that a tag begins; a phrase unknown to the taxonomy stands for itself."""
     return Finding(
-        number=number,
-        target=tag["target"],
-        category=tag["category"],
-        reason=tag["reason"],
-        boxes=tag["boxes"] or [],
-        mask_key=mask_key(tag["mask"]) if tag["mask"] else None,
+        number,
+        tag.target or tag.phrase,
+        tag.category or "abnormality",
+        tag.site,
+        tag.grounding,
         first_tag=first_tag,
     )
 
 
-def _finding_key(tag: Row) -> tuple[Any, ...]:
-    boxes = tuple(tuple(box.values()) for box in tag["boxes"] or ())
-    mask = mask_key(tag["mask"]) if tag["mask"] else None
-    return tag["target"], tag["category"], tag["reason"], boxes, mask
-
-
-def _pieces(text: str, tags: Sequence[Row], findings: Sequence[Finding]) -> list[Piece]:
+def _pieces(text: str, tags: Sequence[Tag], findings: Sequence[Finding]) -> list[Piece]:
     """Cut a text into pieces that give it back when joined; tags are ordered and apart."""
-    marks = [
-        Piece(text[tag["start"] : tag["end"]], finding, i)
-        for i, (tag, finding) in enumerate(zip(tags, findings, strict=True))
-    ]
-    starts = [tag["start"] for tag in tags]
     pieces: list[Piece] = []
     done = 0
-    for start, mark in zip(starts, marks, strict=True):
-        pieces += _plain_pieces(text, done, start)
-        pieces.append(mark)
-        done = start + len(mark.text)
+    for i, (tag, finding) in enumerate(zip(tags, findings, strict=True)):
+        pieces += _plain_pieces(text, done, tag.start)
+        pieces.append(Piece(text[tag.start : tag.end], finding, i))
+        done = tag.end
     return pieces + _plain_pieces(text, done, len(text))
 
 

@@ -18,13 +18,14 @@ import duckdb
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup, escape
 
-from dashboard.articles import Article, mask_key, read_article
+from dashboard.articles import Article, read_article
 from dashboard.pictures import VOLUME_MODALITIES, add_pictures
 from dashboard.sampling import VOLUME_COST, Candidate, choose_studies
 from dashboard.summary import DatasetSummary, summarize
 from storage.catalogue import connect
 from storage.manifests import Manifest, read_manifests
 from storage.reasons import explain, reasons
+from storage.records import GroundedReport, masks_by_key
 from storage.store import Store
 
 FILE = "gallery.html"
@@ -44,14 +45,21 @@ ORDER BY place
 """
 
 _REPORTS = """
-SELECT g.*, s.images, c.removed
+SELECT g.*, s.images
 FROM grounded_reports g
 JOIN studies s USING (dataset, split, study_id)
-JOIN clean_reports c USING (dataset, split, study_id)
 WHERE dataset = $dataset AND list_contains($studies, study_id) ORDER BY image_id
 """
 
-_MASKS = "SELECT * FROM masks WHERE dataset = $dataset AND image_id = $image_id"
+_REMOVED = """
+SELECT study_id, removed FROM clean_reports
+WHERE dataset = $dataset AND list_contains($studies, study_id)
+"""
+
+_MASKS = """
+SELECT * FROM masks
+WHERE dataset = $dataset AND study_id = $study_id AND image_id = $image_id
+"""
 
 
 def write_gallery(store: Store) -> Path | None:
@@ -111,13 +119,25 @@ def _articles(dataset: str, catalogue: duckdb.DuckDBPyConnection) -> Iterator[Ar
     by_study: dict[str, list[dict[str, Any]]] = {study: [] for study in chosen}
     for row in found:
         by_study[row["study_id"]].append(row)
+    removed = _removed(dataset, chosen, catalogue)
     for study, rows in by_study.items():
         for i, row in enumerate(_distinct(rows)):
             anchor = f"{dataset}.{study}" + (f".{i + 1}" if i else "")
-            article = read_article(quote(anchor, safe=""), row, row["removed"] or [])
+            report = GroundedReport.from_row(row, masks_by_key(_masks(row, catalogue)))
+            article = read_article(quote(anchor, safe=""), report, removed.get(study, []))
             images = {image["image_id"]: image for image in row["images"]}
-            add_pictures(article, images.get(row["image_id"]), _masks(row, catalogue))
+            add_pictures(article, images.get(row["image_id"]))
             yield article
+
+
+def _removed(
+    dataset: str, studies: list[str], catalogue: duckdb.DuckDBPyConnection
+) -> dict[str, list[str]]:
+    """What cleaning dropped, by study; a store of predictions alone has no cleaned reports."""
+    if ("clean_reports",) not in catalogue.execute("SHOW TABLES").fetchall():
+        return {}
+    rows = _rows(catalogue, _REMOVED, dataset=dataset, studies=studies)
+    return {row["study_id"]: row["removed"] or [] for row in rows}
 
 
 def _candidates(dataset: str, catalogue: duckdb.DuckDBPyConnection) -> list[Candidate]:
@@ -143,11 +163,12 @@ def _distinct(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _masks(report: dict[str, Any], catalogue: duckdb.DuckDBPyConnection) -> dict[Any, Any]:
+def _masks(report: dict[str, Any], catalogue: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The rows of `masks` that a row of `grounded_reports` refers to, and their image's others."""
     if not any(tag["mask"] for tag in report["tags"]):
-        return {}
-    rows = _rows(catalogue, _MASKS, dataset=report["dataset"], image_id=report["image_id"])
-    return {mask_key(row): row for row in rows}
+        return []
+    key = {name: report[name] for name in ("dataset", "study_id", "image_id")}
+    return _rows(catalogue, _MASKS, **key)
 
 
 def _rows(

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dashboard.articles import Article, Finding, MaskKey, Row
+from dashboard.articles import Article, Finding
 from dashboard.cuts import Profile, best_cut, choose_cuts, measure
-from dashboard.views import Cut, Shape, cut_view, mask_shape, radiograph_view
+from dashboard.views import (
+    Cut,
+    Shape,
+    box_shape,
+    cut_view,
+    mask_shape,
+    outline_shape,
+    radiograph_view,
+)
 from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import ImageError, Volume
-from storage.masks import decode_mask
+from storage.records import Row
 
 VOLUME_MODALITIES = frozenset({"CT"})
 
 
-def add_pictures(article: Article, image: Row | None, masks: Mapping[MaskKey, Row]) -> None:
+def add_pictures(article: Article, image: Row | None) -> None:
     """Give an article its pictures, or a placeholder that says why it has none.
 
     Args:
-        article: what was read from the store.
+        article: the grounded report, laid out.
         image: the image of the study that the report is grounded in, if it has one.
-        masks: rows of `masks` of that image.
     """
-    found = [
-        (finding, masks[finding.mask_key])
-        for finding in article.findings
-        if finding.mask_key is not None
-    ]
-    for finding, mask in found:
-        finding.volume_mm3 = mask["volume_mm3"]
     if image is None:
         article.placeholder = "no_image"
         return
     try:
         if image["modality"] in VOLUME_MODALITIES:
-            volume = load_volume(Path(image["uri"]))
-            _add_cuts(article, volume, [(finding, mask["mask"]) for finding, mask in found])
+            _add_cuts(article, load_volume(Path(image["uri"])))
         else:
             _add_radiograph(article, image)
     except ImageError as error:
@@ -49,29 +48,44 @@ def add_pictures(article: Article, image: Row | None, masks: Mapping[MaskKey, Ro
 def _add_radiograph(article: Article, image: Row) -> None:
     radiograph = load_radiograph(Path(image["uri"]))
     _check_shape(image["shape"], radiograph.pixels.shape)
-    boxes = [(finding.number, box) for finding in article.findings for box in finding.boxes]
-    article.views = [radiograph_view(radiograph, boxes)]
+    shapes = []
     for finding in article.findings:
-        finding.view = 0 if finding.boxes else None
+        shapes += [box_shape(finding.number, box) for box in finding.boxes_px]
+        if finding.mask is not None:
+            shapes.append(outline_shape(finding.number, finding.mask.voxels))
+        finding.view = 0 if finding.boxes or finding.mask else None
+    article.views = [radiograph_view(radiograph, shapes)]
 
 
-def _add_cuts(article: Article, volume: Volume, encoded: Sequence[tuple[Finding, bytes]]) -> None:
-    profiles = [_profile(finding, volume, data) for finding, data in encoded]
+def _add_cuts(article: Article, volume: Volume) -> None:
+    grounded = [finding for finding in article.findings if finding.boxes or finding.mask]
+    profiles = [
+        measure(finding.number, finding.target, finding.category, _voxels(finding, volume))
+        for finding in grounded
+    ]
     cuts = choose_cuts(profiles, volume.hu.shape)
     outlines: dict[Cut, list[Shape]] = {cut: [] for cut in cuts}
-    for finding, data in encoded:  # decoded again: all of them at once would not fit in memory
-        mask = decode_mask(data)
+    for finding in grounded:  # decoded again: all of them at once would not fit in memory
+        voxels = _voxels(finding, volume)
         for cut in cuts:
-            if shape := mask_shape(finding.number, mask, cut):
+            if shape := mask_shape(finding.number, voxels, cut):
                 outlines[cut].append(shape)
     article.views = [cut_view(volume, cut, shapes) for cut, shapes in outlines.items()]
     _point_to_cuts(article, profiles, cuts)
 
 
-def _profile(finding: Finding, volume: Volume, data: bytes) -> Profile:
-    mask: NDArray[np.bool_] = decode_mask(data)
-    _check_shape(volume.hu.shape, mask.shape)
-    return measure(finding.number, finding.target, finding.category, mask)
+def _voxels(finding: Finding, volume: Volume) -> NDArray[np.bool_]:
+    """What grounds a finding in a volume, as one mask (x, y, z): its mask and its boxes."""
+    if finding.mask is not None:
+        voxels = finding.mask.voxels
+        _check_shape(volume.hu.shape, voxels.shape)
+    else:
+        voxels = np.zeros(volume.hu.shape, np.bool_)
+    for box in finding.boxes:
+        low = np.clip(np.floor(box.corners[0]).astype(int), 0, np.array(voxels.shape) - 1)
+        high = np.maximum(np.ceil(box.corners[1]).astype(int), low + 1)  # one voxel at least
+        voxels[tuple(map(slice, low, high))] = True
+    return voxels
 
 
 def _point_to_cuts(article: Article, profiles: Sequence[Profile], cuts: Sequence[Cut]) -> None:

@@ -21,10 +21,12 @@ FROM grounded_reports GROUP BY dataset
 class DatasetSummary:
     """Numbers of a dataset, from its manifests; the tags are counted in its grounded reports.
 
+    predictions: images whose report a model predicted.
     rejects: records that each stage rejected, as ((stage, reason), count), most frequent first.
     """
 
     dataset: str
+    predictions: int
     studies_read: int
     reports_kept: int
     phrases_found: int
@@ -41,8 +43,8 @@ def summarize(
     by_dataset: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_dataset.setdefault(manifest.part.dataset, []).append(manifest)
-    assembled = any(manifest.stage == "assemble" for manifest in manifests)
-    rows = catalogue.execute(_TAGS).fetchall() if assembled else []
+    has_reports = any("grounded_reports" in manifest.outputs for manifest in manifests)
+    rows = catalogue.execute(_TAGS).fetchall() if has_reports else []
     tags = {dataset: (count, grounded) for dataset, count, grounded in rows}
     summaries = [_summary(name, of, *tags.get(name, (0, 0))) for name, of in by_dataset.items()]
     return sorted(summaries, key=lambda s: (-s.grounded_tags / max(s.tags, 1), s.dataset))
@@ -60,6 +62,7 @@ def _summary(dataset: str, manifests: list[Manifest], tags: int, grounded: int) 
             rejects[manifest.stage, reason] += count
     return DatasetSummary(
         dataset=dataset,
+        predictions=rows_out["predict"],
         studies_read=rows_out["ingest"],
         reports_kept=rows_out["clean"],
         phrases_found=phrases,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from storage.images.types import Radiograph, Volume
+from storage.records import Box
 
 Plane = Literal["axial", "coronal"]
 
@@ -82,8 +83,8 @@ class View:
     is_cut: bool = False
 
 
-def radiograph_view(radiograph: Radiograph, boxes: Sequence[tuple[int, Mapping[str, Any]]]) -> View:
-    """Show a radiograph with numbered boxes in stored pixels."""
+def radiograph_view(radiograph: Radiograph, shapes: Sequence[Shape]) -> View:
+    """Show a radiograph with shapes in stored pixels."""
     rows, columns = radiograph.pixels.shape
     row_mm, column_mm = radiograph.spacing_yx_mm or (1.0, 1.0)
     aspect = columns * column_mm / (rows * row_mm)
@@ -95,7 +96,7 @@ def radiograph_view(radiograph: Radiograph, boxes: Sequence[tuple[int, Mapping[s
         width=columns,
         height=rows,
         aspect=aspect,
-        shapes=_small_on_top([_box_shape(number, box) for number, box in boxes]),
+        shapes=_small_on_top(shapes),
     )
 
 
@@ -131,8 +132,11 @@ def displayed(grid: NDArray[Any], cut: Cut) -> NDArray[Any]:
 def mask_shape(number: int, mask: NDArray[np.bool_], cut: Cut) -> Shape | None:
     """The outline of a mask (x, y, z) on a cut; None where the cut does not meet it."""
     plane = displayed(mask, cut)
-    if not plane.any():
-        return None
+    return outline_shape(number, plane) if plane.any() else None
+
+
+def outline_shape(number: int, plane: NDArray[np.bool_]) -> Shape:
+    """The outline of a mask (rows, columns), which must not be empty."""
     # The margin closes contours at the border; +0.5 puts voxel centres half a voxel in.
     outlines = [
         approximate_polygon(contour, _CONTOUR_TOLERANCE)[:, ::-1] - 0.5
@@ -144,8 +148,9 @@ def mask_shape(number: int, mask: NDArray[np.bool_], cut: Cut) -> Shape | None:
     return Shape(number, path, (float(top[0]), float(top[1])), float(plane.sum()))
 
 
-def _box_shape(number: int, box: Mapping[str, Any]) -> Shape:
-    x_min, y_min, x_max, y_max = (box[edge] for edge in ("x_min", "y_min", "x_max", "y_max"))
+def box_shape(number: int, box: Box) -> Shape:
+    """A box on a radiograph."""
+    x_min, y_min, x_max, y_max = box.x_min, box.y_min, box.x_max, box.y_max
     path = f"M{x_min:.1f},{y_min:.1f}H{x_max:.1f}V{y_max:.1f}H{x_min:.1f}Z"
     return Shape(number, path, (x_min, y_min), (x_max - x_min) * (y_max - y_min))
 

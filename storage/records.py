@@ -134,6 +134,17 @@ class Box:
         """The columns of the box; a radiograph has no z."""
         return {name: getattr(self, name) for name in self.__slots__}
 
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """(2, 3): lowest and highest corner in a file of one slice, (slice, row, column)."""
+        return np.array([(0, self.y_min, self.x_min), (1, self.y_max, self.x_max)], np.float64)
+
+    @classmethod
+    def from_corners(cls, corners: NDArray[np.float64], score: float) -> Box:
+        """The box between two corners (2, 3), (slice, row, column), lowest first."""
+        (_, y_min, x_min), (_, y_max, x_max) = np.asarray(corners, np.float64).tolist()
+        return cls(x_min, y_min, x_max, y_max, score)
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeBox:
@@ -182,7 +193,9 @@ class Mask:
     """A mask on the grid of an image, encoded, so that many of them fit in memory.
 
     encoded: see `storage.masks`; `voxels` decodes it.
-    shape: rows, columns of a radiograph; x, y, z of a volume, RAS+ in the store.
+    shape: of the grid it lies on. In the store: rows, columns of a radiograph, or x, y, z of a
+        volume on its RAS+ grid. A prediction's mask lies on the grid of the image's file, where a
+        radiograph is one slice.
     affine: (4, 4) row by row, voxel index to RAS mm; None for a radiograph.
     voxel_count: voxels, or pixels, that are set; 0 for an empty mask.
     volume_mm3: None for a radiograph.

@@ -102,6 +102,6 @@ def annotate(
 
 
 def annotate_texts(texts: Sequence[str], engines: TextEngines, taxonomy: Taxonomy) -> Annotation:
-    """Annotate texts as the findings of studies whose ids are their numbers: "0", "1", …"""
+    """Annotate texts as the findings of studies with their numbers as ids: "0", "1" and so on."""
     rows = [{"study_id": str(i), "findings": text} for i, text in enumerate(texts)]
     return annotate(table_from_rows("studies", rows), engines, taxonomy)

@@ -17,10 +17,10 @@ from model.data.images import Frame
 from model.data.processor import VividMedProcessor
 from model.inference.overlays import draw
 from model.inference.predict import Prediction, predict
-from model.inference.regions import Instance, Pointer, Region
+from model.inference.regions import Pointer
 from model.network.localization.boxes import generalized_iou
 from model.network.vividmed import VividMedForCausalLM
-from storage.masks import decode_mask
+from storage.records import AnyBox, Tag
 
 ABSENT_GIOU = -1.0
 """Of a box that was not found: the worst there is."""
@@ -58,23 +58,26 @@ class Examined:
     @property
     def says_it(self) -> bool:
         """Whether the text is the one to learn, to the letter, brackets and all."""
-        answered = [region.phrase for region in self.prediction.regions]
+        answered = [tag.phrase for tag in self.prediction.tags]
         learned = [truth.phrase for truth in self.exchange.truths]
         return self.prediction.text == strip(self.exchange.answer) and answered == learned
 
     def picture(self) -> Image.Image:
         """The image with the regions of the answer, as far as they are what was taught."""
         taught = {truth.phrase: truth for truth in self.exchange.truths}
-        regions = [
+        tags = [
             replace(
-                region,
-                mask=None if taught[region.phrase].mask is None else region.mask,
-                instances=None if taught[region.phrase].boxes is None else region.instances,
+                tag,
+                grounding=replace(
+                    tag.grounding,
+                    mask=None if taught[tag.phrase].mask is None else tag.grounding.mask,
+                    boxes=None if taught[tag.phrase].boxes is None else tag.grounding.boxes,
+                ),
             )
-            for region in self.prediction.regions
-            if region.phrase in taught
+            for tag in self.prediction.tags
+            if tag.phrase in taught
         ]
-        return draw(self.prediction.source, regions)
+        return draw(self.prediction.source, tags)
 
 
 def examine(
@@ -106,29 +109,29 @@ def examine(
 
 def _scores(case: Case, exchange: Exchange, prediction: Prediction) -> tuple[Score, ...]:
     """A phrase that the answer does not have in brackets is as bad as one in the wrong place."""
-    left = list(prediction.regions)
+    left = list(prediction.tags)
     scores = []
     for truth in exchange.truths:
-        found = next((region for region in left if region.phrase == truth.phrase), None)
+        found = next((tag for tag in left if tag.phrase == truth.phrase), None)
         if found is not None:
             left.remove(found)
         scores.append(score(truth, found, case.frame))
     return tuple(scores)
 
 
-def score(truth: Truth, found: Region | None, frame: Frame) -> Score:
+def score(truth: Truth, found: Tag | None, frame: Frame) -> Score:
     """Compare what was found with what is true; boxes are paired so that they agree best."""
     dice, dice_in_file, giou, false_boxes = None, None, np.empty(0), 0
     if truth.mask is not None:
         mask = np.zeros_like(truth.mask)
-        if found is not None and found.mask is not None:
-            mask = decode_mask(found.mask.encoded)
+        if found is not None and found.grounding.mask is not None:
+            mask = found.grounding.mask.voxels
         dice_in_file = _dice(truth.mask, mask)
         dice = _dice(frame.mask_to_model(truth.mask).numpy(), frame.mask_to_model(mask).numpy())
     if truth.boxes is not None:
-        instances = found.instances or () if found is not None else ()
-        giou = _paired_giou(truth.boxes, instances)
-        false_boxes = max(0, len(instances) - len(truth.boxes))
+        boxes = found.grounding.boxes or () if found is not None else ()
+        giou = _paired_giou(truth.boxes, boxes)
+        false_boxes = max(0, len(boxes) - len(truth.boxes))
     return Score(truth.phrase, dice, dice_in_file, tuple(giou.tolist()), false_boxes)
 
 
@@ -136,10 +139,10 @@ def _dice(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return float(2 * np.count_nonzero(truth & mask) / (truth.sum() + mask.sum()))
 
 
-def _paired_giou(truth: NDArray[np.float64], instances: Sequence[Instance]) -> NDArray[np.float64]:
+def _paired_giou(truth: NDArray[np.float64], boxes: Sequence[AnyBox]) -> NDArray[np.float64]:
     paired = np.full(len(truth), ABSENT_GIOU)
-    if instances:
-        found = _centre_size(np.stack([instance.corners for instance in instances]))
+    if boxes:
+        found = _centre_size(np.stack([box.corners for box in boxes]))
         giou = generalized_iou(_centre_size(truth)[:, None], found[None]).numpy()
         rows, columns = linear_sum_assignment(-giou)
         paired[rows] = giou[rows, columns]

@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from model.data.images import SourceImage
 from model.inference.planes import Plane, grey, planes_through
-from model.inference.regions import Region
-from storage.masks import decode_mask
+from storage.records import Tag
 
 _COLOURS = "#ff5a5f #31c7ff #ffd23f #6ee27a #ff9f40 #c792ff #ff7ad1 #40e0d0 #b8d430 #9fb4ff".split()
 _ONLY_PX, _CUT_PX = 1100, 420  # longest side of a picture
@@ -30,12 +29,12 @@ _BACKGROUND, _INK = "#101418", "#e8ecf0"
 class _Drawn:
     """A region in its colour, with the outlines of its mask on the planes that are shown."""
 
-    region: Region
+    region: Tag
     colour: str
     outlines: Mapping[Plane, list[NDArray[np.float64]]]
 
 
-def draw(source: SourceImage, regions: Sequence[Region]) -> Image.Image:
+def draw(source: SourceImage, regions: Sequence[Tag]) -> Image.Image:
     """Draw an image and its regions.
 
     Args:
@@ -43,8 +42,10 @@ def draw(source: SourceImage, regions: Sequence[Region]) -> Image.Image:
         regions: in reading order, which is the order of the colours.
     """
     one_by_one = source.grid.affine is not None
-    pointing = [found for found in regions if found.mask or found.instances][:_MOST_ROWS]
-    chosen: list[Region | None] = [*pointing] if one_by_one and pointing else [None]
+    pointing = [found for found in regions if found.grounding.mask or found.grounding.boxes][
+        :_MOST_ROWS
+    ]
+    chosen: list[Tag | None] = [*pointing] if one_by_one and pointing else [None]
     rows = [(region, planes_through(source.grid, region)) for region in chosen]
     planes = [plane for _, of_row in rows for plane in of_row]
     drawn = [
@@ -60,11 +61,11 @@ def draw(source: SourceImage, regions: Sequence[Region]) -> Image.Image:
     return _stack(parts)
 
 
-def _outlines(region: Region, planes: Sequence[Plane]) -> dict[Plane, list[NDArray[np.float64]]]:
+def _outlines(region: Tag, planes: Sequence[Plane]) -> dict[Plane, list[NDArray[np.float64]]]:
     """Decodes one mask at a time: all those of a large CT would not fit in memory."""
-    if region.mask is None:
+    if region.grounding.mask is None:
         return {plane: [] for plane in planes}
-    mask = decode_mask(region.mask.encoded)
+    mask = region.grounding.mask.voxels
     return {plane: plane.outlines(plane.grid.to_array(mask)) for plane in planes}
 
 
@@ -72,7 +73,7 @@ def _picture(
     source: SourceImage,
     plane: Plane,
     drawn: Sequence[_Drawn],
-    chosen: Region | None,
+    chosen: Tag | None,
     longest_px: int,
 ) -> Image.Image:
     """A cut with the regions on it; all lines are thick if none is chosen."""
@@ -93,10 +94,12 @@ def _picture(
     return image
 
 
-def _boxes(plane: Plane, region: Region) -> list[tuple[float, float, float, float]]:
-    if not region.instances:
+def _boxes(plane: Plane, region: Tag) -> list[tuple[float, float, float, float]]:
+    if not region.grounding.boxes:
         return []
-    corners = plane.grid.boxes_to_array(np.stack([found.corners for found in region.instances]))
+    corners = plane.grid.boxes_to_array(
+        np.stack([found.corners for found in region.grounding.boxes])
+    )
     return [box for box in map(plane.box, corners) if box is not None]
 
 
@@ -116,12 +119,12 @@ def _legend(drawn: Sequence[_Drawn]) -> Image.Image:
     return image
 
 
-def _caption(region: Region) -> str:
+def _caption(region: Tag) -> str:
     said = []
-    if region.mask is not None:
-        said.append("mask" if region.mask.voxel_count else "empty mask")
-    if region.instances is not None:
-        scores = ", ".join(f"{found.score:.2f}" for found in region.instances)
+    if region.grounding.mask is not None:
+        said.append("mask" if region.grounding.mask.voxel_count else "empty mask")
+    if region.grounding.boxes is not None:
+        scores = ", ".join(f"{found.score:.2f}" for found in region.grounding.boxes)
         said.append(f"boxes {scores}" if scores else "no box")
     return f"{region.phrase.strip()}: {'; '.join(said) or 'not pointed at'}"
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from skimage.measure import find_contours
 
 from model.data.images import FileGrid, SourceImage
-from model.inference.regions import Region
-from storage.masks import decode_mask
+from storage.records import Tag
 
 AXIAL, CORONAL = 0, 2
 """Axes of the array (depth, height, width) that the cuts of a CT are across."""
@@ -82,15 +81,19 @@ def grey(source: SourceImage, plane: Plane) -> NDArray[np.float32]:
     return np.clip(shown, 0, 1).astype(np.float32)
 
 
-def planes_through(grid: FileGrid, region: Region | None) -> list[Plane]:
+def planes_through(grid: FileGrid, region: Tag | None) -> list[Plane]:
     """The cuts that show a region best, or the middle ones; one for a radiograph."""
     if grid.affine is None:
         return [Plane(AXIAL, 0, grid)]
     centre = [n // 2 for n in grid.array_shape]
-    if region is not None and region.mask is not None and region.mask.voxel_count:
-        centre = _fullest(grid.to_array(decode_mask(region.mask.encoded)))
-    elif region is not None and region.instances:
-        corners = grid.boxes_to_array(region.instances[0].corners[None])[0]
+    if (
+        region is not None
+        and region.grounding.mask is not None
+        and region.grounding.mask.voxel_count
+    ):
+        centre = _fullest(grid.to_array(region.grounding.mask.voxels))
+    elif region is not None and region.grounding.boxes:
+        corners = grid.boxes_to_array(region.grounding.boxes[0].corners[None])[0]
         centre = corners.mean(axis=0).astype(int).tolist()
     return [Plane(axis, centre[axis], grid) for axis in (AXIAL, CORONAL)]
 

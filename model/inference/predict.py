@@ -21,10 +21,11 @@ from model.data.inputs import ModelImage
 from model.data.processor import VividMedProcessor
 from model.inference.answers import Answer, finished, read_answer
 from model.inference.prompts import Question
-from model.inference.regions import Pointer, Region
+from model.inference.regions import Pointer
 from model.inference.streaming import Streamer
 from model.network.localization.localizer import Localization
 from model.network.vividmed import VividMedForCausalLM
+from storage.records import Tag
 
 MAX_NEW_TOKENS = 1024
 """Of an answer, as in the paper's evaluation."""
@@ -32,7 +33,9 @@ MAX_NEW_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer about an image and the regions of its phrases, in reading order.
+    """An answer about an image and its tags, in reading order.
+
+    Boxes and masks lie on the grid of the image's file.
 
     complete: False if the answer had to stop at `max_new_tokens`, before its end.
     """
@@ -41,7 +44,7 @@ class Prediction:
     source: SourceImage
     question: Question
     text: str
-    regions: tuple[Region, ...]
+    tags: tuple[Tag, ...]
     complete: bool
 
 
@@ -89,8 +92,8 @@ def predict(
         for path, source, answer, frame, found, complete in zip(
             batch, sources, answers, frames, located, ended, strict=True
         ):
-            regions = pointer.point(answer.text, answer.spans, found, frame)
-            yield Prediction(path, source, question, answer.text, tuple(regions), complete)
+            tags = pointer.point(answer.text, answer.spans, found, frame)
+            yield Prediction(path, source, question, answer.text, tuple(tags), complete)
 
 
 def _on_device(inputs: BatchFeature, device: torch.device) -> BatchFeature:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
@@ -17,9 +16,7 @@ from model.data.images import FileGrid
 from model.inference.overlays import draw
 from model.inference.predict import Prediction
 from model.inference.prompts import Task
-from model.inference.regions import Instance, Region
-from storage.masks import decode_mask
-from taxonomy.reading import Category
+from storage.records import NOTICE, AnyBox, Category, Mask, Tag
 
 
 class BoxRecord(BaseModel):
@@ -75,7 +72,7 @@ class PredictionRecord(BaseModel):
         bool, Field(description="false: it stops at the limit on new tokens, before its end")
     ]
     tags: list[TagRecord]
-    notice: str = "research use, not for clinical decisions"
+    notice: str = NOTICE
 
 
 def record(
@@ -86,7 +83,7 @@ def record(
     Args:
         prediction: the prediction.
         model: what made it.
-        mask_files: names of files of masks, by the number of the region.
+        mask_files: names of files of masks, by the number of the tag.
     """
     grid, files = prediction.source.grid, mask_files or {}
     return PredictionRecord(
@@ -96,7 +93,7 @@ def record(
         query=prediction.question.query,
         text=prediction.text,
         complete=prediction.complete,
-        tags=[_tag(region, grid, files.get(i)) for i, region in enumerate(prediction.regions)],
+        tags=[_tag(tag, grid, files.get(i)) for i, tag in enumerate(prediction.tags)],
     )
 
 
@@ -119,54 +116,56 @@ def write(prediction: Prediction, folder: Path, model: str) -> PredictionRecord:
     for earlier in folder.glob("mask-[0-9][0-9]*"):
         earlier.unlink()
     files = {}
-    for number, region in enumerate(prediction.regions):
-        if region.mask is not None and region.mask.voxel_count:
-            mask = decode_mask(region.mask.encoded)
-            files[number] = _write_mask(mask, prediction.source.grid, folder, number, region)
-    draw(prediction.source, prediction.regions).save(folder / "overlay.png")
+    for number, tag in enumerate(prediction.tags):
+        mask = tag.grounding.mask
+        if mask is not None and mask.voxel_count:
+            stem = _file_stem(number, tag)
+            files[number] = _write_mask(mask, prediction.source.grid, folder, stem)
+    draw(prediction.source, prediction.tags).save(folder / "overlay.png")
     described = record(prediction, model, files)
     text = described.model_dump_json(indent=1)
     (folder / "prediction.json").write_text(text + "\n", encoding="utf-8")
     return described
 
 
-def _write_mask(
-    mask: NDArray[np.bool_], grid: FileGrid, folder: Path, number: int, region: Region
-) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", region.phrase.lower()).strip("-")[:40]
-    stem = f"mask-{number + 1:02d}-{words}".rstrip("-")
+def _file_stem(number: int, tag: Tag) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", tag.phrase.lower()).strip("-")[:40]
+    return f"mask-{number + 1:02d}-{words}".rstrip("-")
+
+
+def _write_mask(mask: Mask, grid: FileGrid, folder: Path, stem: str) -> str:
+    voxels = mask.voxels
     if grid.affine is None:
         name = f"{stem}.png"
-        Image.fromarray(mask[0].astype(np.uint8) * 255).save(folder / name)
+        Image.fromarray(voxels[0].astype(np.uint8) * 255).save(folder / name)
         return name
     name = f"{stem}.nii.gz"
-    image = nib.Nifti1Image(mask.astype(np.uint8), grid.affine)
+    image = nib.Nifti1Image(voxels.astype(np.uint8), grid.affine)
     image.header.set_xyzt_units("mm")
     image.to_filename(folder / name)
     return name
 
 
-def _tag(region: Region, grid: FileGrid, mask_file: str | None) -> TagRecord:
+def _tag(tag: Tag, grid: FileGrid, mask_file: str | None) -> TagRecord:
     boxes, mask = None, None
-    if region.instances is not None:
-        boxes = [_box(instance, grid) for instance in region.instances]
-    if region.mask is not None:
-        count, voxel_mm3 = region.mask.voxel_count, grid.voxel_mm3
-        volume_mm3 = None if voxel_mm3 is None else round(count * voxel_mm3, 1)
-        mask = MaskRecord(file=mask_file, voxel_count=count, volume_mm3=volume_mm3)
+    if tag.grounding.boxes is not None:
+        boxes = [_box(box, grid) for box in tag.grounding.boxes]
+    if (found := tag.grounding.mask) is not None:
+        volume_mm3 = None if found.volume_mm3 is None else round(found.volume_mm3, 1)
+        mask = MaskRecord(file=mask_file, voxel_count=found.voxel_count, volume_mm3=volume_mm3)
     return TagRecord(
-        start=region.start,
-        end=region.end,
-        phrase=region.phrase,
-        target=region.target,
-        category=region.category,
+        start=tag.start,
+        end=tag.end,
+        phrase=tag.phrase,
+        target=tag.target,
+        category=tag.category,
         boxes=boxes,
         mask=mask,
     )
 
 
-def _box(instance: Instance, grid: FileGrid) -> BoxRecord:
-    score, corners = round(instance.score, 4), instance.corners
+def _box(box: AnyBox, grid: FileGrid) -> BoxRecord:
+    score, corners = round(box.score, 4), box.corners
     if grid.affine is None:
         # (slice, row, column) to x, y
         edges = corners[:, :0:-1].round(2).flatten().tolist()

@@ -1,4 +1,4 @@
-"""What a phrase of an answer points at: boxes and a mask on the grid of the image's own file.
+"""From the localizer's output to tags: phrases with boxes and a mask on the grid of the image's file.
 
 Anatomy is grounded by a mask, an abnormality by boxes (section 3.1 of the paper); a phrase that
 the taxonomy does not know by both.
@@ -7,62 +7,19 @@ the taxonomy does not know by both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data.images import Frame
 from model.inference.prompts import Pointing
 from model.network.localization.localizer import Localization
-from storage.masks import encode_mask
+from storage.records import AnyBox, Box, Category, Grounding, Mask, Tag, VolumeBox
 from taxonomy.matcher import Matcher
-from taxonomy.reading import Category
 from taxonomy.targets import Taxonomy
 
 
-@dataclass(frozen=True)
-class Instance:
-    """One box.
-
-    corners: (2, 3), lowest and highest along the axes of the file, in voxels, half-open; a
-        radiograph's are (slice, row, column).
-    score: the probability that it stands for an instance.
-    """
-
-    corners: NDArray[np.float64]
-    score: float
-
-
-@dataclass(frozen=True)
-class Mask:
-    """A mask on the grid of the file, encoded by `storage.masks`: many of them fit in memory."""
-
-    encoded: bytes
-    voxel_count: int
-
-
-@dataclass(frozen=True)
-class Region:
-    """A phrase, `text[start:end]` in code points, and what it points at.
-
-    target, category: what the taxonomy calls it; None if it does not know the phrase.
-    instances: None if the phrase is not grounded by boxes; most probable first.
-    mask: None if it is not grounded by a mask.
-    """
-
-    start: int
-    end: int
-    phrase: str
-    target: str | None
-    category: Category | None
-    instances: tuple[Instance, ...] | None = None
-    mask: Mask | None = None
-
-
 class Pointer:
-    """Turns what the localiser says of an answer's phrases into regions.
+    """Turns the localizer's output for the phrases of an answer into tags.
 
     Args:
         taxonomy: decides what a phrase is grounded by.
@@ -94,7 +51,7 @@ class Pointer:
         spans: Sequence[tuple[int, int]],
         localization: Localization,
         frame: Frame,
-    ) -> list[Region]:
+    ) -> list[Tag]:
         """Ground the phrases of one answer; empty ones are left out.
 
         Args:
@@ -104,7 +61,7 @@ class Pointer:
             frame: of the prepared image that was localised in.
         """
         return [
-            self._region(text, span, localization, index, frame)
+            self._tag(text, span, localization, index, frame)
             for index, span in enumerate(spans)
             if text[slice(*span)].strip()
         ]
@@ -115,38 +72,43 @@ class Pointer:
         longest = max(found, key=lambda match: match.end - match.start, default=None)
         return None if longest is None else longest.target
 
-    def _region(
+    def _tag(
         self,
         text: str,
         span: tuple[int, int],
         localization: Localization,
         index: int,
         frame: Frame,
-    ) -> Region:
+    ) -> Tag:
         start, end = _trimmed(text, span)
         target = self.target_of(text[start:end])
         category = self._taxonomy[target].category if target else None
         by_mask, by_boxes = self._grounded_by(category)
-        instances, mask = None, None
+        boxes, mask = None, None
         if by_boxes and localization.boxes is not None and localization.presence_logits is not None:
             scores = localization.presence_logits[index].float().sigmoid()
-            instances = self._instances(localization.boxes[index], scores, frame)
+            boxes = self._boxes(localization.boxes[index], scores, frame)
         if by_mask and localization.mask_logits is not None:
             voxels = frame.mask_to_file(localization.mask_logits[index])
-            mask = Mask(encode_mask(voxels), int(voxels.sum()))
-        return Region(start, end, text[start:end], target, category, instances, mask)
+            mask = Mask.of(voxels, frame.source.affine)
+        found = boxes or (mask is not None and mask.voxel_count)
+        grounding = Grounding(boxes, mask, None if found else "not_found")
+        return Tag(start, end, text[start:end], target, category, grounding)
 
     def _grounded_by(self, category: Category | None) -> tuple[bool, bool]:
         if self._pointing == "by-category":
             return category != "abnormality", category != "anatomy"
         return self.uses_masks, self.uses_boxes
 
-    def _instances(self, boxes: Tensor, scores: Tensor, frame: Frame) -> tuple[Instance, ...]:
+    def _boxes(self, boxes: Tensor, scores: Tensor, frame: Frame) -> tuple[AnyBox, ...]:
+        """Those above the threshold, most probable first."""
         order = scores.argsort(descending=True)
-        corners = frame.boxes_to_file(boxes[order])
+        kind = Box if frame.source.affine is None else VolumeBox
         return tuple(
-            Instance(box, score)
-            for box, score in zip(corners, scores[order].tolist(), strict=True)
+            kind.from_corners(corners, score)
+            for corners, score in zip(
+                frame.boxes_to_file(boxes[order]), scores[order].tolist(), strict=True
+            )
             if score > self._threshold
         )
 

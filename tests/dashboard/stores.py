@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from storage.images.loading import describe_image, load_volume
 from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
-from storage.masks import encode_mask
+from storage.records import Box, Mask, MaskKey, SiteKey
 from storage.shards import Part, shard_path, table_from_rows, write_shard
 from storage.store import Store
 
@@ -32,12 +30,11 @@ def tag_row(text: str, phrase: str, target: str, category: str, **grounding: Any
     start = text.index(phrase)
     row = {"boxes": [], "mask": None, "grounding": "none", "reason": None} | grounding
     place = {"start": start, "end": start + len(phrase), "phrase": phrase}
-    return place | {"target": target, "category": category} | row
+    return place | SiteKey(target).to_row() | {"category": category} | row
 
 
-def box_row(*edges: float) -> dict[str, float]:
-    names = ("x_min", "y_min", "x_max", "y_max")
-    return dict(zip(names, edges, strict=True)) | {"score": 0.5}
+def box_row(x_min: float, y_min: float, x_max: float, y_max: float) -> dict[str, Any]:
+    return Box(x_min, y_min, x_max, y_max, 0.5).to_row()
 
 
 def image_row(image_id: str, path: Path) -> dict[str, Any]:
@@ -103,18 +100,10 @@ def heart_mask(volume_path: Path, mask_path: Path) -> tuple[dict[str, Any], dict
     """A row of `masks` and a tag's reference to it, from a reference mask on the same grid."""
     volume = load_volume(volume_path)
     voxels = load_volume(mask_path).hu > 0
-    site = {"target": "heart", "laterality": None, "zones": []}
-    count = int(voxels.sum())
-    row = site | {
-        "shape": list(voxels.shape),
-        "affine": volume.affine.ravel().tolist(),
-        "mask": encode_mask(voxels),
-        "voxel_count": count,
-        "volume_mm3": count * float(np.prod(volume.spacing_xyz_mm)),
-        "score": 1.0,
-        "segmenter": "reference",
-    }
-    return row, site | {"voxel_count": count}
+    key = MaskKey(SiteKey("heart"))
+    mask = Mask.of(voxels, volume.affine, 1.0)
+    row = key.to_row() | mask.to_row() | {"segmenter": "reference"}
+    return row, key.to_row() | {"voxel_count": mask.voxel_count}
 
 
 def touch_manifest(store: Store, stage: str, part: Part, rows_out: int) -> None:

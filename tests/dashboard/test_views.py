@@ -7,9 +7,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dashboard.cuts import best_cut, choose_cuts, measure, window_of
-from dashboard.views import Cut, cut_view, displayed, mask_shape, radiograph_view
+from dashboard.views import Cut, box_shape, cut_view, displayed, mask_shape, radiograph_view
 from storage.images.loading import load_volume
 from storage.images.types import Radiograph, Volume
+from storage.records import Box
 
 SOFT = window_of(None)
 
@@ -78,9 +79,8 @@ def test_the_window_maps_its_ends_to_black_and_white() -> None:
 
 def test_boxes_keep_stored_pixels_and_small_ones_lie_on_top() -> None:
     radiograph = Radiograph(np.zeros((100, 50), np.float32), (2.0, 1.0), "PA", "CR")
-    small = {"x_min": 10.25, "y_min": 20, "x_max": 30, "y_max": 40}
-    large = {"x_min": 0, "y_min": 0, "x_max": 50, "y_max": 100}
-    view = radiograph_view(radiograph, [(1, small), (2, large)])
+    small, large = Box(10.25, 20, 30, 40, 0.5), Box(0, 0, 50, 100, 0.5)
+    view = radiograph_view(radiograph, [box_shape(1, small), box_shape(2, large)])
     assert (view.width, view.height, view.aspect) == (50, 100, 0.25)
     assert [shape.number for shape in view.shapes] == [2, 1]
     assert view.shapes[1].path == "M10.2,20.0H30.0V40.0H10.2Z"

@@ -7,8 +7,7 @@ from benchmarks.overfit.data import Truth
 from benchmarks.overfit.evaluate import ABSENT_GIOU, Score, score
 from model.data.images import FileGrid, Frame
 from model.data.token_grid import TokenGrid
-from model.inference.regions import Instance, Mask, Region
-from storage.masks import encode_mask
+from storage.records import Grounding, Mask, Tag, VolumeBox
 
 SHAPE = (4, 8, 8)
 WHOLE = tuple(slice(0, n) for n in SHAPE)
@@ -25,9 +24,9 @@ def block(low, high):
 
 
 def region(mask=None, boxes=()):
-    instances = tuple(Instance(corners, 0.9) for corners in boxes)
-    encoded = None if mask is None else Mask(encode_mask(mask), int(mask.sum()))
-    return Region(0, 5, "heart", "heart", "anatomy", instances, encoded)
+    found = tuple(VolumeBox.from_corners(corners, 0.9) for corners in boxes)
+    encoded = None if mask is None else Mask.of(mask, None)
+    return Tag(0, 5, "heart", "heart", "anatomy", Grounding(found, encoded))
 
 
 def test_what_is_right_scores_one():

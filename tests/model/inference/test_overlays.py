@@ -9,21 +9,18 @@ from numpy.typing import NDArray
 from model.data.images import SourceImage, read_image
 from model.inference.overlays import draw
 from model.inference.planes import AXIAL, CORONAL, Plane, grey, planes_through
-from model.inference.regions import Instance, Mask, Region
-from storage.masks import encode_mask
+from storage.records import Box, Grounding, Mask, Tag, VolumeBox
 from tests.model.inference.memorised import BLOCK, DISC_XYXY, block
 
 RED = np.array([0xFF, 0x5A, 0x5F])
 
 
-def masked(voxels: NDArray[np.bool_]) -> Region:
-    return Region(
-        0, 5, "heart", "heart", "anatomy", None, Mask(encode_mask(voxels), int(voxels.sum()))
-    )
+def masked(voxels: NDArray[np.bool_]) -> Tag:
+    return Tag(0, 5, "heart", "heart", "anatomy", Grounding(mask=Mask.of(voxels, None)))
 
 
-def boxed(corners: list[list[float]]) -> Region:
-    return Region(0, 6, "nodule", None, None, (Instance(np.array(corners, float), 0.8),))
+def boxed(corners: list[list[float]], kind: type[Box] | type[VolumeBox] = VolumeBox) -> Tag:
+    return Tag(0, 6, "nodule", None, None, Grounding((kind.from_corners(np.array(corners), 0.8),)))
 
 
 @pytest.fixture
@@ -82,7 +79,7 @@ def test_cuts_go_through_what_they_show(ct: SourceImage) -> None:
 
 def test_a_radiograph_is_drawn_upright_with_its_box(film: SourceImage) -> None:
     left, top, right, bottom = DISC_XYXY
-    picture = np.asarray(draw(film, [boxed([[0, top, left], [1, bottom, right]])]))
+    picture = np.asarray(draw(film, [boxed([[0, top, left], [1, bottom, right]], Box)]))
     rows, columns = np.nonzero((picture == RED).all(-1))
     scale = 1100 / 110
     legend = len(picture) - 1100
@@ -109,7 +106,7 @@ def test_a_ct_has_a_row_of_cuts_for_each_phrase(ct: SourceImage) -> None:
 
 
 def test_nothing_found_is_a_picture_too(ct: SourceImage, film: SourceImage) -> None:
-    empty = Region(0, 5, "heart", "heart", "anatomy", None, None)
+    empty = Tag(0, 5, "heart", "heart", "anatomy", Grounding())
     for source in (ct, film):
         assert draw(source, []).width > 100
         assert draw(source, [empty]).width > 100

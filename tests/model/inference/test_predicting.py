@@ -9,7 +9,6 @@ from model.inference.predict import Prediction, predict
 from model.inference.prompts import ask
 from model.inference.regions import Pointer
 from storage.images.types import ImageError
-from storage.masks import decode_mask
 from taxonomy.targets import load_taxonomy
 from tests.model.inference.memorised import ANSWERS, DISC_XYXY, Memorised, block, text_of
 
@@ -26,23 +25,23 @@ def test_a_batch_of_a_film_and_a_ct_is_grounded_in_both_files(
 ) -> None:
     film, ct = predicted(trained, [pictures[name] for name in ANSWERS])
     assert film.text == text_of("film.png")
-    [nodule] = film.regions
+    [nodule] = film.tags
     assert film.text[nodule.start : nodule.end] == nodule.phrase == "lung nodule"
-    assert nodule.instances is not None
+    assert nodule.grounding.boxes is not None
     left, top, right, bottom = DISC_XYXY
-    for instance in nodule.instances:
-        np.testing.assert_allclose(instance.corners, [[0, top, left], [1, bottom, right]], atol=2)
-    assert nodule.instances
+    for box in nodule.grounding.boxes:
+        np.testing.assert_allclose(box.corners, [[0, top, left], [1, bottom, right]], atol=2)
+    assert nodule.grounding.boxes
 
     assert ct.text == text_of("ct.nii.gz")
-    heart, absent = ct.regions
+    heart, absent = ct.tags
     assert (heart.phrase, absent.phrase) == ("heart", "thingummy")
-    assert heart.mask is not None
-    mask = decode_mask(heart.mask.encoded)
+    assert heart.grounding.mask is not None
+    mask = heart.grounding.mask.voxels
     assert 2 * (mask & block()).sum() / (mask.sum() + block().sum()) > 0.9
-    assert absent.mask is not None
-    assert absent.mask.voxel_count == 0
-    assert absent.instances == ()
+    assert absent.grounding.mask is not None
+    assert absent.grounding.mask.voxel_count == 0
+    assert absent.grounding.boxes == ()
 
 
 def test_a_batch_says_what_each_image_alone_says(
@@ -53,11 +52,13 @@ def test_a_batch_says_what_each_image_alone_says(
     alone = predicted(trained, paths, batch_size=1)
     assert [one.text for one in together] == [one.text for one in alone]
     for one, other in zip(together, alone, strict=True):
-        for region, same in zip(one.regions, other.regions, strict=True):
-            assert region.phrase == same.phrase
-            assert (region.mask is None) == (same.mask is None)
-            if region.mask is not None and same.mask is not None:
-                assert region.mask.voxel_count == pytest.approx(same.mask.voxel_count, abs=5)
+        for tag, same in zip(one.tags, other.tags, strict=True):
+            assert tag.phrase == same.phrase
+            assert (tag.grounding.mask is None) == (same.grounding.mask is None)
+            if tag.grounding.mask is not None and same.grounding.mask is not None:
+                assert tag.grounding.mask.voxel_count == pytest.approx(
+                    same.grounding.mask.voxel_count, abs=5
+                )
 
 
 def test_text_is_handed_over_while_it_grows(trained: Memorised, pictures: dict[str, Path]) -> None:
@@ -93,8 +94,8 @@ def test_without_grounding_nothing_is_pointed_at(
 
 def test_only_what_is_asked_for_is_localised(trained: Memorised, pictures: dict[str, Path]) -> None:
     [ct] = predicted(trained, [pictures["ct.nii.gz"]], pointing="boxes")
-    assert all(region.mask is None for region in ct.regions)
-    assert all(region.instances is not None for region in ct.regions)
+    assert all(tag.grounding.mask is None for tag in ct.tags)
+    assert all(tag.grounding.boxes is not None for tag in ct.tags)
 
 
 def test_an_image_that_cannot_be_read_is_named(trained: Memorised, tmp_path: Path) -> None:

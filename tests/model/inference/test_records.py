@@ -13,29 +13,28 @@ from model.data.images import read_image
 from model.inference.predict import Prediction
 from model.inference.prompts import ask
 from model.inference.records import PredictionRecord, record, write
-from model.inference.regions import Instance, Mask, Region
-from storage.masks import encode_mask
+from storage.records import Box, Grounding, Mask, Tag, VolumeBox
 from tests.model.inference.memorised import DISC_XYXY, block, ct_affine
 
 TEXT = "The heart ♥ and the aorta."
 
 
 def mask_of(voxels) -> Mask:
-    return Mask(encode_mask(voxels), int(voxels.sum()))
+    return Mask.of(voxels, ct_affine())
 
 
 @pytest.fixture
 def ct(pictures: dict[str, Path]) -> Prediction:
     larger = block()
     larger[4:40, 20:30, 12] = True
-    box = Instance(np.array([[8, 20, 10.123456], [24, 34, 18]]), 0.87654321)
-    regions = (
-        Region(4, 9, "heart", "heart", "anatomy", None, mask_of(block())),
-        Region(20, 25, "aorta", "aorta", "anatomy", (box,), mask_of(larger)),
-        Region(10, 11, "♥", None, None, (), mask_of(np.zeros_like(larger))),
+    box = VolumeBox(8, 20, 10.123456, 24, 34, 18, 0.87654321)
+    tags = (
+        Tag(4, 9, "heart", "heart", "anatomy", Grounding(None, mask_of(block()))),
+        Tag(20, 25, "aorta", "aorta", "anatomy", Grounding((box,), mask_of(larger))),
+        Tag(10, 11, "♥", None, None, Grounding((), mask_of(np.zeros_like(larger)))),
     )
     path = pictures["ct.nii.gz"]
-    return Prediction(path, read_image(path), ask("report"), TEXT, regions, complete=True)
+    return Prediction(path, read_image(path), ask("report"), TEXT, tags, complete=True)
 
 
 def test_masks_of_a_ct_lie_on_the_grid_of_its_file_and_may_overlap(
@@ -87,9 +86,9 @@ def test_a_radiograph_has_pixels_x_first_and_masks_as_png(
     left, top, right, bottom = DISC_XYXY
     disc = np.zeros(source.grid.shape, np.bool_)
     disc[0, top:bottom, left:right] = True
-    box = Instance(np.array([[0, top, left], [1, bottom, right]], float), 0.5)
-    region = Region(4, 9, "heart", "heart", "anatomy", (box,), mask_of(disc))
-    prediction = Prediction(path, source, ask("report"), TEXT, (region,), complete=True)
+    box = Box(left, top, right, bottom, 0.5)
+    found_tag = Tag(4, 9, "heart", "heart", "anatomy", Grounding((box,), Mask.of(disc, None)))
+    prediction = Prediction(path, source, ask("report"), TEXT, (found_tag,), complete=True)
     found = write(prediction, tmp_path, "m")
     [tag] = found.tags
     assert tag.boxes is not None and tag.mask is not None and tag.mask.file  # noqa: PT018
@@ -104,7 +103,7 @@ def test_a_radiograph_has_pixels_x_first_and_masks_as_png(
 
 def test_masks_of_an_earlier_prediction_do_not_stay(ct: Prediction, tmp_path: Path) -> None:
     write(ct, tmp_path, "m")
-    write(replace(ct, regions=ct.regions[1:]), tmp_path, "m")
+    write(replace(ct, tags=ct.tags[1:]), tmp_path, "m")
     assert [path.name for path in tmp_path.glob("mask-*")] == ["mask-01-aorta.nii.gz"]
 
 

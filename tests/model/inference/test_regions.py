@@ -9,7 +9,6 @@ import torch
 from model.data.images import Frame, prepare, read_image
 from model.inference.regions import Pointer
 from model.network.localization.localizer import Localization
-from storage.masks import decode_mask
 from taxonomy.targets import load_taxonomy
 from tests.model.examples import tiny
 from tests.model.inference.memorised import block
@@ -39,14 +38,14 @@ def test_anatomy_has_a_mask_abnormalities_boxes_and_the_unknown_both(frame: Fram
         TEXT, SPANS, localization(frame, [0.9]), frame
     )
     assert (heart.target, heart.category) == ("heart", "anatomy")
-    assert heart.mask is not None
-    assert heart.instances is None
+    assert heart.grounding.mask is not None
+    assert heart.grounding.boxes is None
     assert (nodule.target, nodule.category) == ("lung nodule", "abnormality")
-    assert nodule.mask is None
-    assert nodule.instances is not None
+    assert nodule.grounding.mask is None
+    assert nodule.grounding.boxes is not None
     assert (unknown.target, unknown.category) == (None, None)
-    assert unknown.mask is not None
-    assert unknown.instances is not None
+    assert unknown.grounding.mask is not None
+    assert unknown.grounding.boxes is not None
 
 
 @pytest.mark.parametrize(
@@ -58,19 +57,21 @@ def test_what_grounds_can_be_overruled(
 ) -> None:
     pointer = Pointer(load_taxonomy(), pointing)  # type: ignore[arg-type]
     assert (pointer.uses_masks, pointer.uses_boxes) == (masks, boxes)
-    for region in pointer.point(TEXT, SPANS, localization(frame, [0.9]), frame):
-        assert (region.mask is not None, region.instances is not None) == (masks, boxes)
+    for tag in pointer.point(TEXT, SPANS, localization(frame, [0.9]), frame):
+        assert (tag.grounding.mask is not None, tag.grounding.boxes is not None) == (masks, boxes)
 
 
 def test_places_are_those_of_the_file(frame: Frame) -> None:
-    *_, region = Pointer(load_taxonomy()).point(TEXT, SPANS, localization(frame, [0.9]), frame)
-    assert region.mask is not None
-    mask = decode_mask(region.mask.encoded)
+    *_, tag = Pointer(load_taxonomy()).point(TEXT, SPANS, localization(frame, [0.9]), frame)
+    assert tag.grounding.mask is not None
+    mask = tag.grounding.mask.voxels
     assert mask.shape == block().shape
     assert 2 * (mask & block()).sum() / (mask.sum() + block().sum()) > 0.95
-    assert region.mask.voxel_count == mask.sum()
-    assert region.instances is not None
-    np.testing.assert_allclose(region.instances[0].corners, [[8, 20, 10], [24, 34, 18]], atol=1e-3)
+    assert tag.grounding.mask.voxel_count == mask.sum()
+    assert tag.grounding.boxes is not None
+    np.testing.assert_allclose(
+        tag.grounding.boxes[0].corners, [[8, 20, 10], [24, 34, 18]], atol=1e-3
+    )
 
 
 def test_boxes_count_above_the_threshold_most_probable_first(frame: Frame) -> None:
@@ -79,17 +80,17 @@ def test_boxes_count_above_the_threshold_most_probable_first(frame: Frame) -> No
         _, nodule, _ = Pointer(load_taxonomy(), threshold=threshold).point(
             TEXT, SPANS, found, frame
         )
-        assert nodule.instances is not None
-        assert [one.score for one in nodule.instances] == pytest.approx(expected, abs=1e-6)
+        assert nodule.grounding.boxes is not None
+        assert [one.score for one in nodule.grounding.boxes] == pytest.approx(expected, abs=1e-6)
 
 
 def test_space_in_brackets_is_no_part_of_a_phrase(frame: Frame) -> None:
     text = "heart,  lung nodule "
-    regions = Pointer(load_taxonomy()).point(
+    tags = Pointer(load_taxonomy()).point(
         text, [(0, 5), (6, 8), (7, 20)], localization(frame, [0.9]), frame
     )
-    assert [region.phrase for region in regions] == ["heart", "lung nodule"]
-    assert all(text[r.start : r.end] == r.phrase for r in regions)
+    assert [tag.phrase for tag in tags] == ["heart", "lung nodule"]
+    assert all(text[r.start : r.end] == r.phrase for r in tags)
 
 
 def test_the_target_with_most_of_the_phrase_counts() -> None:

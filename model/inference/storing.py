@@ -1,0 +1,196 @@
+"""Predictions in a store: as grounded reports beside those of the pipeline.
+
+A prediction is a part of its own, with a study, its image, its report, boxes and masks, and a
+manifest; `status`, `sql`, `show` and the gallery read it like any other. Masks and boxes of a CT
+are brought to its RAS+ grid, on which the store holds them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import (
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+)
+from numpy.typing import NDArray
+
+from model.data.images import FileGrid
+from model.inference.predict import Prediction
+from storage.images.loading import describe_image
+from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
+from storage.records import (
+    PREDICTION,
+    AnyBox,
+    GroundedReport,
+    Grounding,
+    Mask,
+    Provenance,
+    Tag,
+    VolumeBox,
+)
+from storage.rejects import rejects_table
+from storage.shards import Part, shard_path, table_from_rows, write_shard
+from storage.store import Store
+
+STAGE = "predict"
+SPLIT = "test"
+"""Of all predictions: a model's own words are nothing to train on."""
+
+_PARTS = 2**31
+"""Numbers of parts: those that a 32-bit column of the catalogue holds."""
+
+
+def store_prediction(store: Store, dataset: str, prediction: Prediction, model: str) -> Part:
+    """Write a prediction to a store; an earlier one of the same image, model and query is replaced.
+
+    Args:
+        store: where to.
+        dataset: the name that the predictions have there.
+        prediction: boxes and masks lie on the grid of the image's file.
+        model: what made it.
+
+    Raises:
+        StoreError: if the store cannot be written.
+    """
+    identity = {
+        "image": str(prediction.path.resolve()),
+        "model": model,
+        "query": prediction.question.query,
+    }
+    digest = recipe_digest(STAGE, identity, {})
+    part = _part(store, dataset, digest)
+    report = _report(part, prediction, identity, f"{prediction.path.name}.{digest[:8]}")
+    tables = _tables(report, prediction, model)
+    outputs = {
+        table: write_shard(
+            store, shard_path(table, part, STAGE), table, table_from_rows(table, rows)
+        )
+        for table, rows in tables.items()
+    }
+    rejects = rejects_table(part, STAGE, [])
+    outputs["rejects"] = write_shard(store, shard_path("rejects", part, STAGE), "rejects", rejects)
+    write_manifest(
+        store,
+        Manifest(
+            stage=STAGE,
+            part=part,
+            digest=digest,
+            recipe=identity,
+            inputs={},
+            outputs=outputs,
+            unit="image",
+            rows_in=1,
+            rows_out=1,
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )
+    return part
+
+
+def _part(store: Store, dataset: str, digest: str) -> Part:
+    """The part of a prediction: numbered by its digest, so that two runs at once do not collide."""
+    number = int(digest, 16) % _PARTS
+    while True:
+        part = Part(dataset, SPLIT, number)
+        held = read_manifest(store, STAGE, part)
+        if held is None or held.digest == digest:
+            return part
+        number = (number + 1) % _PARTS
+
+
+def _report(
+    part: Part, prediction: Prediction, identity: dict[str, str], study_id: str
+) -> GroundedReport:
+    grid = prediction.source.grid
+    seen: Counter[Any] = Counter()
+    tags = []
+    for tag in sorted(prediction.tags, key=lambda tag: tag.start):
+        # A model may ground one target twice: each mask is an instance of its own.
+        instance = seen[tag.site]
+        seen[tag.site] += tag.grounding.mask is not None
+        tags.append(replace(tag, grounding=stored(tag.grounding, grid), instance=instance))
+    provenance = Provenance(
+        source=PREDICTION,
+        localizer=identity["model"],
+        model=identity["model"],
+        query=identity["query"],
+    )
+    return GroundedReport(
+        part.dataset, part.split, study_id, study_id, prediction.text, tuple(tags), provenance
+    )
+
+
+def _tables(
+    report: GroundedReport, prediction: Prediction, model: str
+) -> dict[str, list[dict[str, Any]]]:
+    key = {"dataset": report.dataset, "split": report.split, "study_id": report.study_id}
+    about = describe_image(prediction.path)
+    image = {"image_id": report.image_id, "uri": str(prediction.path.resolve())} | {
+        name: getattr(about, name) for name in ("modality", "view", "shape", "spacing_mm")
+    }
+    return {
+        "studies": [key | {"images": [image], "source": PREDICTION}],
+        "boxes": [
+            _site(key, report, tag) | {"instance": number, "detector": model} | box.to_row()
+            for tag, number, box in _numbered_boxes(report)
+        ],
+        "masks": [
+            _site(key, report, tag) | tag.mask_key.to_row() | mask.to_row() | {"segmenter": model}
+            for tag in report.tags
+            if (mask := tag.grounding.mask) is not None
+        ],
+        "grounded_reports": [report.to_row()],
+    }
+
+
+def _site(key: dict[str, str], report: GroundedReport, tag: Tag) -> dict[str, Any]:
+    return key | {"image_id": report.image_id} | tag.site.to_row()
+
+
+def _numbered_boxes(report: GroundedReport) -> list[tuple[Tag, int, AnyBox]]:
+    """Boxes with their number within the target and site, which several tags may share."""
+    seen: Counter[Any] = Counter()
+    found = []
+    for tag in report.tags:
+        for box in tag.grounding.boxes or ():
+            found.append((tag, seen[tag.site], box))
+            seen[tag.site] += 1
+    return found
+
+
+def stored(grounding: Grounding, grid: FileGrid) -> Grounding:
+    """A grounding on the grid of an image's file, brought to the grid that the store uses.
+
+    A radiograph's mask loses its slice axis; boxes and masks of a CT go to its RAS+ grid.
+    """
+    boxes, mask = grounding.boxes, grounding.mask
+    if grid.affine is None:
+        return replace(grounding, mask=mask and Mask.of(mask.voxels[0], None))
+    return replace(
+        grounding,
+        boxes=None if boxes is None else tuple(_ras_box(box, grid) for box in boxes),
+        mask=mask and _ras_mask(mask, grid.affine),
+    )
+
+
+def _ras_mask(mask: Mask, affine: NDArray[np.float64]) -> Mask:
+    orientation = io_orientation(affine)
+    ras_affine = affine @ inv_ornt_aff(orientation, mask.shape)
+    return Mask.of(apply_orientation(mask.voxels, orientation), ras_affine)
+
+
+def _ras_box(box: AnyBox, grid: FileGrid) -> VolumeBox:
+    """Corners along the file's axes to corners along x, y, z of the RAS+ grid."""
+    if grid.affine is None:
+        raise ValueError("a radiograph has no RAS+ grid")
+    corners = np.empty((2, 3))
+    for axis, (ras_axis, direction) in enumerate(io_orientation(grid.affine).astype(int)):
+        edges = box.corners[:, axis]
+        corners[:, ras_axis] = edges if direction > 0 else grid.shape[axis] - edges[::-1]
+    return VolumeBox.from_corners(corners, box.score)

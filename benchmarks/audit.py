@@ -1,19 +1,18 @@
-"""The text steps against the MeSH coding of OpenI: the averages of `vividmed audit openi`.
+"""The text steps against two references of OpenI: the averages of `vividmed audit openi`.
 
     python -m benchmarks.audit
 
 Even report numbers are the development half; the targets hold for the odd half, which is scored and
-never read. Beside the macro average over targets that are coded in enough reports to be measured
-stands the one over all, in which a target with one report counts as much as one with hundreds.
+never read. All coded reports are scored, also those that cleaning rejected; `cleaned` is the share
+that it kept. The first macro average is over all coded targets, in which one with a single report
+counts as much as one with hundreds; the second over those coded often enough to be measured.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from benchmarks.targets import judge
 from storage.datasets.openi import OpenIReader
@@ -21,7 +20,9 @@ from storage.datasets.reader import Study
 from storage.inputs import fetch, input_path
 from storage.shards import table_from_rows
 from tasks.annotate import annotate
-from tasks.audit.mesh import MINIMUM_SUPPORT, audit
+from tasks.audit.automatic import audit_automatic, audit_coders
+from tasks.audit.mesh import audit
+from tasks.audit.scores import MINIMUM_SUPPORT, Audit
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import load_taxonomy
@@ -33,33 +34,36 @@ def main() -> int:
     settings = BuildSettings(dataset="openi")
     engines = choose_engines(settings, taxonomy)
     studies = _studies()
-    found = annotate(
-        studies,
-        engines,
-        taxonomy,
-        require=settings.require_sections,
-        positive=settings.positive,
+    found = annotate(studies, engines, taxonomy, positive=settings.positive)
+    steps = (studies, found.reports, found.positives, taxonomy)
+    coders = audit(*steps)
+    print(
+        f"{'reference':<26}{'half':<6}{'reports':>8}{'cleaned':>9}{'macro-F1':>10}"
+        f"{f'n >= {MINIMUM_SUPPORT}':>8}{'micro-F1':>10}{'precision':>11}{'recall':>8}"
     )
-    kept = studies.filter(pc.is_in(studies["study_id"], value_set=found.reports["study_id"]))
-    halves = audit(kept, found.positives, taxonomy).as_json()
-    print(f"{'half':<8}{'reports':>8}{'micro-F1':>10}{'macro-F1':>10}{'macro-F1, all':>15}")
-    for name, half in halves.items():
-        print(f"{name:<8}{half['reports']:>8,}" + _averages(half))
-    odd = halves["odd"]
+    _print_halves("coders", coders)
+    _print_halves("automatic tags", audit_automatic(*steps))
+    _print_halves("coders against automatic", audit_coders(studies, taxonomy))
+    odd = coders.odd
     return judge(
         "audit",
         {
-            "micro-F1, odd half": odd["micro_f1"],
-            f"macro-F1, odd half, targets coded in {MINIMUM_SUPPORT} reports": odd["macro_f1"],
-            "macro-F1, odd half, all coded targets": odd["macro_f1_any_support"],
+            "macro-F1, odd half, all coded targets": odd.macro_f1,
+            f"macro-F1, odd half, targets coded in {MINIMUM_SUPPORT} reports": odd.mean_f1(
+                MINIMUM_SUPPORT
+            ),
+            "micro-F1, odd half": odd.micro_f1,
         },
     )
 
 
-def _averages(half: dict[str, Any]) -> str:
-    return (
-        f"{half['micro_f1']:>10.3f}{half['macro_f1']:>10.3f}{half['macro_f1_any_support']:>15.3f}"
-    )
+def _print_halves(reference: str, result: Audit) -> None:
+    for name, half in (("even", result.even), ("odd", result.odd)):
+        print(
+            f"{reference:<26}{name:<6}{half.reports:>8,}{half.coverage:>9.3f}"
+            f"{half.macro_f1:>10.3f}{half.mean_f1(MINIMUM_SUPPORT):>8.3f}{half.micro_f1:>10.3f}"
+            f"{half.overall.precision:>11.3f}{half.overall.recall:>8.3f}"
+        )
 
 
 def _studies() -> pa.Table:

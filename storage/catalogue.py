@@ -108,7 +108,9 @@ def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:
 
 
 def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
-    """The reports of a dataset that cleaning kept, by table: studies, texts, phrases, positives.
+    """The reports of a dataset, by table: studies, texts, phrases, positives.
+
+    The studies are all of them, also those whose report cleaning rejected.
 
     Raises:
         StoreError: if the store does not hold the dataset.
@@ -122,10 +124,6 @@ def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
             table: connection.table(table).filter(f"dataset = '{_quote(dataset)}'")
             for table in tables
         }
-        kept = of_dataset["clean_reports"].select("dataset, split, study_id")
-        of_dataset["studies"] = of_dataset["studies"].join(
-            kept, "dataset, split, study_id", how="semi"
-        )
         return {table: rows.to_arrow_table() for table, rows in of_dataset.items()}
 
 

@@ -254,13 +254,17 @@ def sql(
 
 @app.command()
 def audit(
-    dataset: Annotated[str, typer.Argument(help="openi")],
+    dataset: Annotated[str, typer.Argument(help="openi; or sentences: the packaged gold.")],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score the phrases kept as positive against the collection's own MeSH coding."""
+    """Score the text steps: on a built dataset against its labels, or on gold sentences."""
+    from flows.cli.gold import audit_sentences
     from flows.cli.reading import audit_dataset
 
+    if dataset == "sentences":
+        audit_sentences(out, as_json=as_json)
+        return
     audit_dataset(_store_root(store), dataset, out, as_json=as_json)
 
 

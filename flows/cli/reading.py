@@ -22,6 +22,7 @@ from flows.cli.tables import (
 from storage.catalogue import read_reports, study_rows
 from storage.store import StoreError
 from tasks.annotate import annotate_texts
+from tasks.audit.automatic import audit_automatic, audit_coders
 from tasks.audit.disagreements import disagreements
 from tasks.audit.mesh import audit
 from tasks.pipeline.engine_choice import choose_engines
@@ -133,7 +134,10 @@ def _classes(target: Target) -> str:
 
 
 def audit_dataset(root: str, dataset: str, out: Console, *, as_json: bool) -> None:
-    """Print precision, recall and F1 of the kept phrases against MeSH, even and odd reports apart.
+    """Print the kept phrases' agreement with two references, even and odd reports apart.
+
+    The references are the coders' MeSH headings and the collection's automatic tags; beside the
+    second stands how far the coders agree with it.
 
     Raises:
         StoreError: if the dataset is not in the store, or has no MeSH coding.
@@ -141,17 +145,29 @@ def audit_dataset(root: str, dataset: str, out: Console, *, as_json: bool) -> No
     if dataset != "openi":
         raise StoreError(f"{dataset} has no MeSH coding to audit against: `audit openi` has")
     tables = read_reports(root, dataset)
-    result = audit(tables["studies"], tables["positives"], load_taxonomy())
+    taxonomy = load_taxonomy()
+    steps = (tables["studies"], tables["clean_reports"], tables["positives"], taxonomy)
+    by_coders, automatic = audit(*steps), audit_automatic(*steps)
+    coders = audit_coders(tables["studies"], taxonomy)
     if as_json:
-        typer.echo(json.dumps(result.as_json(), indent=1))
+        references = {
+            "automatic": automatic.as_json(),
+            "coders_against_automatic": coders.as_json(),
+        }
+        typer.echo(json.dumps(by_coders.as_json() | references, indent=1))
         return
-    out.print(audit_table(result))
+    out.print(audit_table(by_coders, "the coders' MeSH headings"))
+    out.print(audit_table(automatic, "the automatic tags"))
+    out.print(
+        "The coders themselves against the automatic tags, targets that both name: "
+        f"micro-F1 {coders.even.micro_f1:.3f} even, {coders.odd.micro_f1:.3f} odd"
+    )
     differences = disagreements(
         tables["studies"],
         tables["clean_reports"],
         tables["phrases"],
         tables["positives"],
-        load_taxonomy(),
+        taxonomy,
     )
     out.print("Where the even half differs most often:")
     for line in disagreement_lines(differences):

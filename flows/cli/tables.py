@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.audit.disagreements import Disagreement
-from tasks.audit.mesh import MINIMUM_SUPPORT, Audit, Score
+from tasks.audit.scores import MINIMUM_SUPPORT, Audit, Score
 from tasks.engines.metering import gpu_s, is_latency, latency_s
 from tasks.pipeline.run_summary import DatasetAccount
 
@@ -165,9 +165,9 @@ def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[str, float]) -> Text
     return Text(f"none: {tag['reason']}", "yellow")
 
 
-def audit_table(result: Audit) -> Table:
+def audit_table(result: Audit, reference: str) -> Table:
     """Support, precision, recall and F1 of every target, the two halves side by side."""
-    title = "Kept phrases against MeSH: reports (n), precision, recall, F1"
+    title = f"Kept phrases against {reference}: reports (n), precision, recall, F1"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", min_width=26)
     for half in ("even", "odd"):
@@ -177,10 +177,15 @@ def audit_table(result: Audit) -> Table:
     for target in sorted(result.even.targets, key=lambda t: -result.even.targets[t].support):
         table.add_row(target, *(c for half in halves for c in _score_cells(half.targets[target])))
     table.add_section()
-    table.add_row("all (micro)", *(c for half in halves for c in _score_cells(half.overall)))
-    for name, least in ((f"mean, n ≥ {MINIMUM_SUPPORT}", MINIMUM_SUPPORT), ("mean, any n", 1)):
+    for name, least in (
+        ("mean of all targets", 1),
+        (f"mean, n ≥ {MINIMUM_SUPPORT}", MINIMUM_SUPPORT),
+    ):
         means = (cell for half in halves for cell in ("", "", "", f"{half.mean_f1(least):.3f}"))
         table.add_row(name, *means)
+    table.add_row("all (micro)", *(c for half in halves for c in _score_cells(half.overall)))
+    coverage = ((f"{half.reports:,}", "", f"{half.coverage:.3f}", "") for half in halves)
+    table.add_row("reports, share cleaned", *(cell for cells in coverage for cell in cells))
     return table
 
 

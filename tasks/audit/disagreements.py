@@ -19,12 +19,11 @@ import pyarrow as pa
 
 from tasks.audit.mesh import (
     TagRule,
-    closed,
     coded_targets,
     load_tag_rules,
     manual_tags,
-    report_number,
 )
+from tasks.audit.scores import closed, report_number
 from tasks.clean import SECTIONS
 from tasks.engines.text.assertion.cues import load_cues
 from tasks.engines.text.sentences import split_sentences
@@ -73,8 +72,9 @@ def disagreements(
     """The most frequent disagreements of the even half, most frequent first.
 
     Args:
-        studies: the reports to score, with their tags (`storage.schemas.STUDIES`).
-        reports: the same reports, cleaned (`storage.schemas.CLEAN_REPORTS`).
+        studies: the reports, with their tags (`storage.schemas.STUDIES`).
+        reports: those that cleaning kept (`storage.schemas.CLEAN_REPORTS`); the others are
+            counted by the audit's coverage.
         phrases: every phrase found in them (`storage.schemas.PHRASES`).
         positives: the phrases kept (`storage.schemas.POSITIVES`).
         taxonomy: for the hierarchy.
@@ -88,7 +88,7 @@ def disagreements(
     for study in studies.select(["study_id", "labels"]).to_pylist():
         name = study["study_id"]
         tags = manual_tags(study["labels"])
-        if report_number(name) % 2 or not tags:
+        if report_number(name) % 2 or not tags or name not in texts:
             continue
         differences = _differences(
             tags, found.get(name, []), kept.get(name, []), texts[name], taxonomy, rules

@@ -4,7 +4,7 @@ import pytest
 
 from storage.datasets.openi import OpenIReader
 from storage.shards import table_from_rows
-from tasks.audit.mesh import report_number
+from tasks.audit.scores import report_number
 
 
 @pytest.fixture(scope="session")

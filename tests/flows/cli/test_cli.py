@@ -193,3 +193,12 @@ def test_doctor_names_a_store_that_cannot_be_written(vividmed: Command) -> None:
     result = vividmed("doctor", "--store", "/proc/store")
     assert result.returncode == 1
     assert "cannot write" in result.stdout
+
+
+def test_the_gold_sentences_are_scored_without_a_store(vividmed: Command) -> None:
+    result = vividmed("audit", "sentences", "--json")
+    assert result.returncode == 0, result.stderr
+    scores = json.loads(result.stdout)
+    assert set(scores["halves"]) == {"dev", "held-out"}
+    assert len(scores["dev_by_kind"]) >= 25
+    assert 0.5 < scores["halves"]["held-out"]["targets"]["f1"] <= 1

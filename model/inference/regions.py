@@ -1,4 +1,4 @@
-"""From the localizer's output to tags: phrases with boxes and a mask on the grid of the image's file.
+"""From the localizer's output to tags: phrases with boxes and a mask on the grid of the file.
 
 Anatomy is grounded by a mask, an abnormality by boxes (section 3.1 of the paper); a phrase that
 the taxonomy does not know by both.

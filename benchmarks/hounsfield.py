@@ -31,9 +31,8 @@ from storage.images.types import Volume
 from storage.inputs import input_path
 from storage.records import Site
 from tasks.engines.protocols import Ungrounded
-from tasks.engines.segmentation.hounsfield import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.chest import Chest
-from tasks.engines.segmentation.hounsfield.engine import structures
+from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter, structures
 
 NODULE_CENTRE_RAS_MM = (-57.0, -86.0, -115.0)
 NODULE_CUBE_MM = 32.0

@@ -31,13 +31,15 @@ from storage.records import Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
 from tasks.engines.llm.chat.tokens import TokenCounter, approximate_tokens, token_counter
-from tasks.engines.llm.protocols.by_name import ProtocolName, TextEngines, text_engines
+from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.llm.protocols.dry_run import RehearsalEngine
 from tasks.engines.llm.protocols.inline import with_tags
 from tasks.engines.llm.protocols.spans_filter import by_sentence, marked_unit
 from tasks.engines.llm.protocols.units import places_of
+from tasks.engines.llm.settings import ProtocolName
 from tasks.engines.metering import metered
 from tasks.engines.protocols import CleanedText, Failure
+from tasks.engines.registry import TextEngines
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
 from tasks.engines.text.lexicon import LexiconExtractor

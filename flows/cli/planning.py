@@ -12,10 +12,12 @@ from storage.datasets import dataset_source
 from storage.inputs import fetch
 from tasks.engines.llm.chat.batch_file import write_requests
 from tasks.engines.llm.chat.tokens import token_counter
+from tasks.engines.llm.chat_choice import batch_answers
+from tasks.engines.llm.settings import LlmSettings
 from tasks.ingest import ingest_studies
-from tasks.pipeline.batch_rounds import batch_answers, unanswered_requests
+from tasks.pipeline.batch_rounds import unanswered_requests
 from tasks.pipeline.request_plan import Throughput, plan_run
-from tasks.pipeline.settings import BuildSettings, LlmSettings, SettingsError, required_inputs
+from tasks.pipeline.settings import BuildSettings, SettingsError, required_inputs
 from tasks.pipeline.stages import parts_of
 from taxonomy.targets import load_taxonomy
 
@@ -78,7 +80,7 @@ def write_batch(settings: BuildSettings, requests: Path, out: Console) -> None:
 
 
 def _model(settings: BuildSettings) -> LlmSettings:
-    if settings.llm is None or "llm" not in {settings.cleaner, settings.extractor, settings.filter}:
+    if settings.llm is None or not settings.asks_language_model:
         raise SettingsError(
             "no text step asks a language model: the configuration needs a section `llm`, and "
             "cleaner, extractor or filter set to `llm`"

@@ -7,7 +7,6 @@ answer is asked again with the fault told. When nothing is left, a build finds e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -17,30 +16,13 @@ from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
 from tasks.engines.llm.chat.batch_file import BatchAnswers
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError
 from tasks.engines.llm.chat.settings import BatchSettings
+from tasks.engines.llm.chat_choice import answer_files, batch_answers
+from tasks.engines.llm.settings import LlmSettings
 from tasks.engines.protocols import Failure, Fingerprint
 from tasks.pipeline.engine_choice import text_engines_asking
 from tasks.pipeline.request_plan import usage_of_steps
-from tasks.pipeline.settings import BuildSettings, LlmSettings
+from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Taxonomy, load_taxonomy
-
-
-def batch_answers(settings: BatchSettings) -> BatchAnswers:
-    """The answers that there are; none before the first round.
-
-    Raises:
-        EngineError: if a file cannot be read.
-    """
-    return BatchAnswers(answer_files(settings), settings)
-
-
-def answer_files(settings: BatchSettings) -> list[Path]:
-    """The files that `answers` names or matches, sorted; `**` stands for folders at any depth."""
-    pattern = Path(settings.answers).expanduser()
-    if pattern.is_file():
-        return [pattern]
-    root = Path(pattern.anchor)
-    found = root.glob(str(pattern.relative_to(pattern.anchor)))
-    return sorted(path for path in found if path.is_file())
 
 
 def require_answers(

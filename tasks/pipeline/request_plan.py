@@ -18,10 +18,12 @@ from storage.store import Store
 from tasks.annotate import STEPS, annotate
 from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
 from tasks.engines.llm.chat.tokens import TokenCounter
-from tasks.engines.llm.protocols.by_name import TextEngines
+from tasks.engines.llm.chat_choice import chat_fingerprint
 from tasks.engines.llm.protocols.dry_run import RehearsalEngine
-from tasks.pipeline.engine_choice import chat_fingerprint, text_engines_asking
-from tasks.pipeline.settings import BuildSettings, LlmSettings
+from tasks.engines.llm.settings import LlmSettings
+from tasks.engines.registry import TextEngines
+from tasks.pipeline.engine_choice import text_engines_asking
+from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Taxonomy
 
 

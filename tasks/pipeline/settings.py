@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,9 +10,13 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -22,10 +26,8 @@ from storage.inputs import home
 from storage.records import Assertion
 from tasks.clean import RequiredSections
 from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
-
-ProtocolName = Literal["spans", "joint", "inline", "cascade"]
-"""`spans`, the default; `joint`, all steps in one request; `inline`, the paper's procedure;
-`cascade`, `spans` with rules that decide the clear cases of the filter step."""
+from tasks.engines.llm.settings import LlmSettings
+from tasks.engines.registry import EngineSettings, Step, checked_settings, declaration
 
 DatasetName = Literal["openi", "showcase"]
 
@@ -42,21 +44,46 @@ class SettingsError(Exception):
     """Settings that cannot be used; the message says which and why."""
 
 
-class LlmSettings(BaseModel):
-    """A language model for the text steps: where it runs and by which protocol it is asked."""
+_ENGINE_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"engine": {"type": "string"}},
+            "required": ["engine"],
+            "additionalProperties": True,
+        },
+    ]
+}
+"""An engine's name, or a section with its settings, which the engine's own model checks. The
+schema names no engine: one that only a worker has must be allowed where a run is ordered."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+STEPS: dict[str, Step] = {
+    "cleaner": "clean",
+    "extractor": "extract",
+    "filter": "filter",
+    "detector": "detect",
+    "segmenter": "segment",
+}
+"""The settings that choose an engine, and the step that each engine does."""
 
-    protocol: ProtocolName = "spans"
-    server: ServerSettings | None = Field(default=None, description="OpenAI-compatible servers")
-    vllm: VllmSettings | None = Field(default=None, description="vLLM in this process")
-    batch: BatchSettings | None = Field(default=None, description="batch files of vLLM")
 
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.server, self.vllm, self.batch)) != 1:
-            raise ValueError("give one of `server`, `vllm` and `batch`: where the model runs")
-        return self
+def _check_engine(given: object, info: ValidationInfo) -> EngineSettings:
+    return checked_settings(STEPS[str(info.field_name)], given)
+
+
+ChosenEngine = Annotated[
+    SerializeAsAny[EngineSettings],
+    BeforeValidator(_check_engine),
+    WithJsonSchema(_ENGINE_SCHEMA),
+]
+"""The settings of the engine that a step uses: `atlas`, or `{engine: atlas, …}`."""
+
+
+def _engine(name: str, description: str) -> Any:
+    return Field(
+        default=EngineSettings(engine=name), validate_default=True, description=description
+    )
 
 
 class BuildSettings(BaseModel):
@@ -85,14 +112,23 @@ class BuildSettings(BaseModel):
         default=("present",),
         description="assertions that count as positive; add `uncertain` to keep hedged phrases",
     )
-    cleaner: Literal["rules", "llm"] = "rules"
-    extractor: Literal["lexicon", "llm"] = "lexicon"
-    filter: Literal["context", "llm"] = "context"
+    cleaner: ChosenEngine = _engine("rules", "engine of the step clean")
+    extractor: ChosenEngine = _engine("lexicon", "engine of the step extract")
+    filter: ChosenEngine = _engine("context", "engine of the step filter")
     llm: LlmSettings | None = Field(
         default=None, description="the model that steps with the engine `llm` ask, and how"
     )
-    detector: Literal["atlas"] = "atlas"
-    segmenter: Literal["hounsfield"] = "hounsfield"
+    detector: ChosenEngine = _engine("atlas", "engine of the step detect, for radiographs")
+    segmenter: ChosenEngine = _engine("hounsfield", "engine of the step segment, for CT volumes")
+
+    @property
+    def asks_language_model(self) -> bool:
+        """Whether a step has the engine `llm`."""
+        return "llm" in self._text_engine_names
+
+    @property
+    def _text_engine_names(self) -> list[str]:
+        return [self.cleaner.engine, self.extractor.engine, self.filter.engine]
 
     @field_validator("positive")
     @classmethod
@@ -103,11 +139,10 @@ class BuildSettings(BaseModel):
 
     @model_validator(mode="after")
     def _llm_where_asked(self) -> Self:
-        chosen = [self.cleaner, self.extractor, self.filter]
-        if "llm" in chosen and self.llm is None:
+        if self.asks_language_model and self.llm is None:
             raise ValueError("a step has the engine `llm`, but there is no section `llm`")
         whole = self.llm is not None and self.llm.protocol in {"joint", "inline"}
-        if whole and chosen != ["llm"] * 3:
+        if whole and self._text_engine_names != ["llm"] * 3:
             raise ValueError(
                 "the protocols `joint` and `inline` do all three text steps: set cleaner, "
                 "extractor and filter to `llm`"
@@ -125,8 +160,12 @@ class BuildSettings(BaseModel):
 def required_inputs(settings: BuildSettings) -> list[str]:
     """The inputs to fetch for a run: the dataset's own, and what the engines are made from."""
     own = () if settings.source else ARTEFACTS[settings.dataset]
-    atlas = ("chest_ct",) if settings.detector == "atlas" else ()
-    return list(dict.fromkeys([*own, *atlas]))
+    of_engines = [
+        name
+        for field, step in STEPS.items()
+        for name in declaration(step, getattr(settings, field).engine).inputs
+    ]
+    return list(dict.fromkeys([*own, *of_engines]))
 
 
 def read_settings(file: Path, given: Mapping[str, Any]) -> BuildSettings:
@@ -160,10 +199,10 @@ def make_settings(values: Mapping[str, Any]) -> BuildSettings:
     try:
         return BuildSettings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("; ".join(_sentences(error))) from error
+        raise SettingsError("; ".join(_sentences(error, values))) from error
 
 
-def _sentences(error: ValidationError) -> Iterable[str]:
+def _sentences(error: ValidationError, values: Mapping[str, Any]) -> Iterable[str]:
     for fault in error.errors():
         where = ".".join(str(step) for step in fault["loc"])
         if fault["type"] == "missing":
@@ -174,11 +213,19 @@ def _sentences(error: ValidationError) -> Iterable[str]:
         message = _MESSAGES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         if fault["type"] == "extra_forbidden":
-            message += _meant(str(fault["loc"][-1]))
+            message += _meant(fault["loc"], values)
         yield f"{where}: {message}" if where else message
 
 
-def _meant(name: str) -> str:
+def _meant(where: Sequence[int | str], values: Mapping[str, Any]) -> str:
+    near = get_close_matches(str(where[-1]), _names_beside(where, values), 1)
+    return "".join(f", perhaps `{name}` was meant" for name in near)
+
+
+def _names_beside(where: Sequence[int | str], values: Mapping[str, Any]) -> set[str]:
+    """The settings that there are where one was not known."""
+    if len(where) == 2 and where[0] in STEPS:
+        section = str(where[0])
+        return set(declaration(STEPS[section], values[section]["engine"]).settings.model_fields)
     sections = (BuildSettings, LlmSettings, ServerSettings, VllmSettings, BatchSettings)
-    names = {name for section in sections for name in section.model_fields}
-    return "".join(f", perhaps `{near}` was meant" for near in get_close_matches(name, names, 1))
+    return {name for section in sections for name in section.model_fields}

@@ -15,9 +15,9 @@ from storage.manifests import read_manifests, write_manifest
 from storage.store import Store
 from tasks.engines.llm.chat.engine import ChatRequest, Message
 from tasks.engines.llm.chat.tokens import approximate_tokens
+from tasks.engines.llm.chat_choice import chat_engine, chat_fingerprint
 from tasks.engines.llm.protocols.dry_run import RehearsalEngine
 from tasks.ingest import ingest_studies
-from tasks.pipeline.engine_choice import chat_engine, chat_fingerprint
 from tasks.pipeline.request_plan import plan_run
 from tasks.pipeline.run_summary import stored_accounts
 from tasks.pipeline.runner import run_stage

@@ -14,18 +14,17 @@ from tasks.engines.llm.chat.batch_file import custom_id, write_requests
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.chat.tokens import approximate_tokens
-from tasks.engines.llm.protocols.by_name import ProtocolName, text_engines
+from tasks.engines.llm.chat_choice import answer_files, batch_answers
+from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.settings import LlmSettings, ProtocolName
 from tasks.engines.protocols import CleanedText
 from tasks.pipeline.batch_rounds import (
-    answer_files,
-    batch_answers,
     require_answers,
     unanswered_requests,
 )
 from tasks.pipeline.settings import (
     BuildSettings,
-    LlmSettings,
     SettingsError,
     make_settings,
 )

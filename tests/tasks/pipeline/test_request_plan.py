@@ -12,8 +12,9 @@ from storage.store import Store
 from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
 from tasks.engines.llm.chat.engine import EngineError
 from tasks.engines.llm.chat.tokens import approximate_tokens, request_tokens, token_counter
+from tasks.engines.llm.chat_choice import chat_fingerprint
 from tasks.engines.llm.protocols.by_name import text_engines
-from tasks.pipeline.engine_choice import chat_fingerprint, text_engines_asking
+from tasks.pipeline.engine_choice import text_engines_asking
 from tasks.pipeline.request_plan import Throughput, plan_run, usage_of_steps
 from tasks.pipeline.settings import BuildSettings, make_settings
 from taxonomy.targets import load_taxonomy

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from tasks.engines.llm.cache.response_cache import Memories
 from tasks.engines.llm.chat.engine import ChatEngine
 from tasks.engines.llm.protocols.cascade import CascadeFilter
@@ -12,21 +9,9 @@ from tasks.engines.llm.protocols.inline import InlineCleaner, InlineExtractor, I
 from tasks.engines.llm.protocols.joint import JointCleaner, JointExtractor, JointFilter
 from tasks.engines.llm.protocols.spans import SpansCleaner, SpansExtractor
 from tasks.engines.llm.protocols.spans_filter import SpansFilter
-from tasks.engines.protocols import AssertionClassifier, Cleaner, Extractor
+from tasks.engines.llm.settings import ProtocolName
+from tasks.engines.registry import TextEngines
 from taxonomy.targets import Taxonomy
-
-ProtocolName = Literal["spans", "joint", "inline", "cascade"]
-"""`spans`, the default; `joint`, all steps in one request; `inline`, the paper's procedure;
-`cascade`, `spans` with rules that decide the clear cases of the filter step."""
-
-
-@dataclass(frozen=True)
-class TextEngines:
-    """One engine per text step."""
-
-    cleaner: Cleaner
-    extractor: Extractor
-    filter: AssertionClassifier
 
 
 def text_engines(

@@ -1,5 +1,19 @@
 """The embedded CT engine: structures that follow from Hounsfield units and classical vision."""
 
-from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter
+from __future__ import annotations
 
-__all__ = ["HounsfieldSegmenter"]
+from typing import TYPE_CHECKING
+
+from tasks.engines.registry import EngineContext, EngineDeclaration, EngineSettings
+
+if TYPE_CHECKING:
+    from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter
+
+
+def _make(_: EngineSettings, __: EngineContext) -> HounsfieldSegmenter:
+    from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter
+
+    return HounsfieldSegmenter()
+
+
+ENGINE = EngineDeclaration(EngineSettings, _make)

@@ -12,8 +12,8 @@ from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.imaging.projection import FrontalGrid, outline_box_xyxy_px, project, project_mask
 from storage.records import Box, Modifiers, Site
-from tasks.engines.detection.atlas import AtlasDetector
 from tasks.engines.detection.atlas.build import load_atlas
+from tasks.engines.detection.atlas.engine import AtlasDetector
 from tasks.engines.detection.atlas.placement import load_placement
 from tasks.engines.detection.atlas.scene import Scene
 from tasks.engines.protocols import Ungrounded

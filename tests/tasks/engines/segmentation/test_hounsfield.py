@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from storage.images.types import Volume
 from storage.records import Modifiers, Site
 from tasks.engines.protocols import Segmentation, Ungrounded
-from tasks.engines.segmentation.hounsfield import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.chest import Chest
-from tasks.engines.segmentation.hounsfield.engine import structures
+from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter, structures
 from tasks.engines.segmentation.hounsfield.grid import Grid, components, fill_holes, largest
 
 EVERY_SITE = [Site(target) for target in structures()]

@@ -9,8 +9,8 @@ import pytest
 from storage.images.loading import load_volume
 from storage.images.types import Volume
 from storage.records import Site
-from tasks.engines.segmentation.hounsfield import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.chest import Chest
+from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.nodules import at_site
 
 

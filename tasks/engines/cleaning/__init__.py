@@ -1,0 +1,1 @@
+"""The engines of the step clean: one module each, named as the engine."""

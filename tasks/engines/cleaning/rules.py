@@ -1,0 +1,13 @@
+"""The engine `rules` of the step clean: see `tasks.engines.text.cleaning`."""
+
+from __future__ import annotations
+
+from tasks.engines.registry import EngineContext, EngineDeclaration, EngineSettings
+from tasks.engines.text.cleaning import RulesCleaner
+
+
+def _make(_: EngineSettings, __: EngineContext) -> RulesCleaner:
+    return RulesCleaner()
+
+
+ENGINE = EngineDeclaration(EngineSettings, _make)

@@ -1,0 +1,1 @@
+"""The engines of the step filter: one module each, named as the engine."""

@@ -1,0 +1,30 @@
+"""The section `llm` of a configuration: where the language model runs and how it is asked."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
+
+ProtocolName = Literal["spans", "joint", "inline", "cascade"]
+"""`spans`, the default; `joint`, all steps in one request; `inline`, the paper's procedure;
+`cascade`, `spans` with rules that decide the clear cases of the filter step."""
+
+
+class LlmSettings(BaseModel):
+    """A language model for the text steps: where it runs and by which protocol it is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: ProtocolName = "spans"
+    server: ServerSettings | None = Field(default=None, description="OpenAI-compatible servers")
+    vllm: VllmSettings | None = Field(default=None, description="vLLM in this process")
+    batch: BatchSettings | None = Field(default=None, description="batch files of vLLM")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.server, self.vllm, self.batch)) != 1:
+            raise ValueError("give one of `server`, `vllm` and `batch`: where the model runs")
+        return self

@@ -14,11 +14,12 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
+from storage.records import Assertion
 from storage.shards import table_from_rows
 from tasks.audit.gold import GoldFile, GoldPhrase, GoldSentence, Grade
 from tasks.audit.scores import Score
 from tasks.clean import clean_reports
-from tasks.engines.protocols import Assertion, AssertionClassifier, Cleaner, Extractor
+from tasks.engines.protocols import AssertionClassifier, Cleaner, Extractor
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from taxonomy.targets import Taxonomy

@@ -179,7 +179,7 @@ def freeze(store: Path) -> tuple[Frozen, Words]:
             | {
                 "split": report["split"],
                 "text": _short(report["text"]),
-                "provenance": _json(_without_folders(report["provenance"])),
+                "provenance": _json(_without_folders(_only(PROVENANCE, report["provenance"]))),
             }
         )
         tags += [key | _tag(tag, report["text"]) for tag in report["tags"]]
@@ -240,6 +240,12 @@ def load(folder: Path = FOLDER) -> Frozen:
     return frozen
 
 
+PROVENANCE = ("source", "cleaner", "extractor", "filter", "localizer", "taxonomy", "notice")
+MASK_REFERENCE = ("target", "laterality", "zones", "voxel_count")
+BOX = ("x_min", "y_min", "x_max", "y_max", "score")
+"""The columns that are frozen: one that a schema gains later is no change of these."""
+
+
 def _table(store: Path, table: str) -> Iterable[Row]:
     for file in sorted((store / table).rglob("*.parquet")):
         rows = pq.read_table(file, partitioning=None).to_pylist()
@@ -250,13 +256,17 @@ def _tag(tag: Row, text: str) -> Row:
     kept = ("start", "end", "target", "category", "grounding", "reason")
     return {name: tag[name] for name in kept} | {
         "phrase_fits": tag["phrase"] == text[tag["start"] : tag["end"]],
-        "mask": tag["mask"] and _json(tag["mask"]),
-        "boxes": tag["boxes"] or [],
+        "mask": tag["mask"] and _json(_only(MASK_REFERENCE, tag["mask"])),
+        "boxes": [_only(BOX, box) for box in tag["boxes"] or []],
     }
 
 
+def _only(columns: tuple[str, ...], row: Row) -> Row:
+    return {name: row[name] for name in columns}
+
+
 def _boxes(store: Path) -> Iterable[Row]:
-    measures = ("x_min", "y_min", "x_max", "y_max", "score", "detector")
+    measures = (*BOX, "detector")
     for row in _table(store, "boxes"):
         yield _site(row) | {"instance": row["instance"]} | {name: row[name] for name in measures}
 

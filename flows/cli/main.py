@@ -310,6 +310,12 @@ def predict(
     ] = 0.5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1024,
+    store: Annotated[
+        str | None, typer.Option(help="Also write grounded reports to this store (path or URI).")
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="Name of the predictions in the store.")
+    ] = "predictions",
     as_json: JsonOption = False,
 ) -> None:
     """Write grounded reports of images with a trained model, or ask it about them."""
@@ -325,6 +331,8 @@ def predict(
         threshold=threshold,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
+        store=store,
+        dataset=dataset,
     )
     predict_images(request, out, as_json=as_json)
 

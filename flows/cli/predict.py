@@ -16,6 +16,7 @@ from flows.cli.tables import highlighted, rows_table
 from model.inference.errors import InferenceError
 from model.inference.prompts import Pointing, Question
 from storage.images.loading import describe_image
+from storage.store import Store, StoreError
 
 if TYPE_CHECKING:
     from model.inference.records import MaskRecord, PredictionRecord, TagRecord
@@ -27,6 +28,8 @@ class Request:
 
     model: the folder of a saved one.
     folder: where the answers are written, each in a folder of its own; None: nowhere.
+    store, dataset: the store that they are written to as grounded reports, if any, and under
+        which name; the gallery and the catalogue are renewed.
     """
 
     images: Sequence[Path]
@@ -37,6 +40,8 @@ class Request:
     threshold: float
     batch_size: int
     max_new_tokens: int
+    store: str | None = None
+    dataset: str = "predictions"
 
 
 def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
@@ -56,24 +61,32 @@ def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
     for path in request.images:
         describe_image(path)
     folders = _folders(request)
+    store = _store(request)
     require_torch()
     live = len(request.images) == 1 and not as_json
-    answers = _answers(request, request.model, folders, out if live else None)
+    answers = _answers(request, request.model, folders, store, out if live else None)
     if as_json:
         _print_json(found for found, _ in answers)
-        return
-    for found, folder in answers:
-        _show(found, folder, out, printed=live)
+    else:
+        for found, folder in answers:
+            _show(found, folder, out, printed=live)
+    if store is not None:
+        _show_store(store, request.dataset, None if as_json else out)
 
 
 def _answers(
-    request: Request, folder: Path, folders: Sequence[Path | None], live: Console | None
+    request: Request,
+    folder: Path,
+    folders: Sequence[Path | None],
+    store: Store | None,
+    live: Console | None,
 ) -> Iterator[tuple[PredictionRecord, Path | None]]:
     """Answer and write, image by image, with the model in `folder`; text grows on `live`."""
     from model.inference.loading import load
     from model.inference.predict import predict
     from model.inference.records import record, write
     from model.inference.regions import Pointer
+    from model.inference.storing import store_prediction
     from taxonomy.targets import load_taxonomy
 
     model, processor = load(folder)
@@ -93,7 +106,39 @@ def _answers(
     for prediction, place in zip(predictions, folders, strict=True):
         with _writing(place):
             found = write(prediction, place, made_by) if place else record(prediction, made_by)
+        if store is not None:
+            store_prediction(store, request.dataset, prediction, made_by)
         yield found, place
+
+
+def _store(request: Request) -> Store | None:
+    """The store to write to, found writable before the model's work.
+
+    Raises:
+        StoreError: if it cannot be written, or its dataset of that name was built from reports.
+    """
+    if request.store is None:
+        return None
+    store = Store(request.store)
+    store.require_writable()
+    if store.list(f"manifests/ingest/dataset={request.dataset}", ".json"):
+        raise StoreError(
+            f"{store.root} holds a dataset {request.dataset} that was built from reports: choose"
+            " another --dataset for the predictions"
+        )
+    return store
+
+
+def _show_store(store: Store, dataset: str, out: Console | None) -> None:
+    """Renew the views and the page of a store, and say where the page is."""
+    from dashboard.gallery import write_gallery
+    from storage.catalogue import write_catalogue
+
+    write_catalogue(store)
+    page = write_gallery(store)
+    if out is not None:
+        shown = f"; gallery: {page}" if page else ""
+        out.print(f"stored in {store.root} as {dataset}{shown}", style="dim", highlight=False)
 
 
 def _print_json(records: Iterable[PredictionRecord]) -> None:

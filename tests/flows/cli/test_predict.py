@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 
 from flows.cli.main import main
+from storage.catalogue import query_rows, study_rows
+from storage.images.loading import load_volume
+from storage.manifests import is_complete, read_manifests
+from storage.records import Box, GroundedReport, masks_by_key
+from storage.store import Store
 from tests.model.inference.memorised import ANSWERS, block, memorised, text_of, write_images
 from tests.storage.images.dicom_files import write_ct_slice
 
@@ -137,6 +142,69 @@ def test_what_was_done_before_an_error_is_printed(
     assert "cut.png cannot be read" in sentence_of(printed)
     assert [one["image"] for one in json.loads(printed.out)] == [str(film)]
     assert run(*ask_json, cut, film).out == ""
+
+
+def test_predictions_in_a_store_are_grounded_reports(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    store, film, ct = Store(str(tmp_path / "store")), pictures["film.png"], pictures["ct.nii.gz"]
+    ask = ("predict", "--model", saved, "--store", store.root)
+    assert run(*ask, film, "--pointing", "both").code == 0
+    assert run(*ask, ct).code == 0
+    assert run(*ask, film, "--pointing", "both").code == 0  # replaces the first
+
+    manifests = read_manifests(store, "predictions")
+    assert [(made.stage, made.rows_in, made.rows_out) for made in manifests] == [
+        ("predict", 1, 1)
+    ] * 2
+    assert all(is_complete(store, made) for made in manifests)
+    reports = _stored_reports(store)
+    assert set(reports) == {text_of(name) for name in ANSWERS}
+
+    of_film = reports[text_of("film.png")]
+    assert (of_film.provenance.source, of_film.provenance.model) == ("prediction", str(saved))
+    [nodule] = of_film.tags
+    assert nodule.grounding.boxes
+    assert isinstance(nodule.grounding.boxes[0], Box)
+    assert nodule.grounding.mask is not None
+    assert nodule.grounding.mask.shape == (110, 80)
+
+    heart, unknown = reports[text_of("ct.nii.gz")].tags
+    volume, mask = load_volume(ct), heart.grounding.mask
+    assert mask is not None
+    assert (heart.grounding.kind, mask.shape) == ("mask", volume.hu.shape)
+    np.testing.assert_allclose(np.reshape(mask.affine, (4, 4)), volume.affine, atol=1e-5)
+    bright = volume.hu == 200
+    assert 2 * (mask.voxels & bright).sum() / (mask.voxels.sum() + bright.sum()) > 0.9
+    assert (unknown.grounding.kind, unknown.grounding.reason) == ("none", "not_found")
+
+    page = (tmp_path / "store" / "gallery.html").read_text(encoding="utf-8")
+    assert page.count(f"predicted by {saved}") == 2
+    assert page.count("data:image/jpeg") >= 3
+    shown = run("sql", "SELECT provenance.source, len(tags) FROM grounded_reports", *ask[3:])
+    assert "prediction" in shown.out
+
+
+def _stored_reports(store: Store) -> dict[str, GroundedReport]:
+    _, studies = query_rows(store.root, "SELECT study_id FROM grounded_reports")
+    found = {}
+    for (study_id,) in studies:
+        [row] = study_rows(store.root, "grounded_reports", study_id)
+        masks = masks_by_key(study_rows(store.root, "masks", study_id))
+        report = GroundedReport.from_row(row, masks)
+        found[report.text] = report
+    return found
+
+
+def test_a_dataset_built_from_reports_takes_no_predictions(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "manifests/ingest/dataset=openi/split=train/part-00000.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    film = pictures["film.png"]
+    ask = ("predict", film, "--model", saved, "--store", tmp_path, "--dataset", "openi")
+    assert "choose another --dataset" in sentence_of(run(*ask))
 
 
 def test_an_answer_that_had_to_stop_says_so(

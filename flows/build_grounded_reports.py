@@ -1,9 +1,11 @@
 """`build-grounded-reports`: studies in, visually grounded reports out.
 
-    studies → clean → extract → filter → localize (boxes | masks) → assemble → grounded reports
+    studies → clean → extract → filter → detect | segment → assemble → grounded reports
 
-A task is one stage on one shard. The store holds the truth about what is done: a shard that it
-already has is skipped, whatever Prefect remembers.
+The stages, what each reads and its engine stand in one table, `tasks.pipeline.stages`. A task is
+one stage on one shard; it starts when the shard's own inputs are there and its engine is free. The
+store holds the truth about what is done: a shard that it already has is skipped, whatever Prefect
+remembers.
 """
 
 from __future__ import annotations
@@ -14,46 +16,43 @@ from typing import Any
 from prefect import flow, get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
+from flows.runtime.prefect_defaults import cpu_shards
 from flows.runtime.progress import RunProgress
 from storage.catalogue import CatalogueError, write_catalogue
 from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
 from tasks.engines.cancellation import waits_end_together
-from tasks.pipeline.run_summary import DatasetAccount, account
+from tasks.engines.llm.chat.settings import BatchSettings
+from tasks.engines.llm.settings import LlmSettings
+from tasks.pipeline.run_summary import DatasetSummary, summarize
 from tasks.pipeline.runner import ShardResult, run_stage
+from tasks.pipeline.schedule import run_shards
 from tasks.pipeline.settings import BuildSettings
 from tasks.pipeline.stages import pipeline
 
-StageResults = Mapping[Part, ShardResult]
-
 
 @flow(name="build-grounded-reports", flow_run_name="{settings.dataset}", validate_parameters=True)
-def build_grounded_reports(settings: BuildSettings) -> DatasetAccount:
+def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
     """Build the grounded reports of one dataset; what the store already holds is skipped."""
     with tags(settings.dataset), RunProgress(settings.dataset, pipeline(settings)) as progress:
         run = _Run(settings, progress)
-        studies = run.stage("ingest")
-        run.require_batch_answers(studies)
-        reports = run.stage("clean", studies)
-        phrases = run.stage("extract", reports)
-        positives = run.stage("filter", reports, phrases)
-        boxes = run.stage("detect", studies, positives)
-        masks = run.stage("segment", studies, positives)
-        grounded = run.stage("assemble", studies, reports, phrases, positives, boxes, masks)
+        if settings.llm and settings.llm.batch:
+            run.stages("ingest")
+            run.require_batch_answers(settings.llm, settings.llm.batch)
+        run.stages()
 
         _refresh_catalogue(pipeline(settings).store)
-        stages = (studies, reports, phrases, positives, boxes, masks, grounded)
-        return progress.finish(account(settings.dataset, stages, progress.seconds))
+        return progress.finish(summarize(settings.dataset, run.results, progress.seconds))
 
 
 def _refresh_catalogue(store: Store) -> None:
     try:
         write_catalogue(store)
     except CatalogueError as error:  # another dataset's shard: none of this run's work is lost
-        get_run_logger().warning(f"the catalogue was left as it is: {error}")
+        get_run_logger().warning(f"the catalogue was not updated: {error}")
 
 
 def _is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
@@ -79,36 +78,35 @@ def run_shard(
 
 
 class _Run:
-    """Runs stages over all parts, one after the other, each shard a task."""
+    """One run over all parts, each shard a task; `results` are those of the shards so far."""
 
     def __init__(self, settings: BuildSettings, progress: RunProgress) -> None:
         self._settings = settings
         self._progress = progress
+        self.results: list[ShardResult] = []
 
-    def stage(self, name: str, *upstream: StageResults) -> StageResults:
-        """Run a stage on every part; ends when all its shards are done."""
-        parts = pipeline(self._settings).parts
-        with self._progress.stage(name, len(parts)) as done, waits_end_together():
-            futures = [
-                run_shard.submit(self._settings, name, part, _of_part(part, upstream))
-                for part in parts
-            ]
-            results = [done(future.result()) for future in as_completed(futures)]
-        return {result.manifest.part: result for result in results}
+    def stages(self, *names: str) -> None:
+        """Run the named stages, or all that remain, on every part.
 
-    def require_batch_answers(self, studies: StageResults) -> None:
-        """End the run here if its model is asked by batch files and some were never asked."""
-        llm = self._settings.llm
-        if llm is None or llm.batch is None:
-            return
+        The first shard that fails ends the run: waits of the others for a model are called off.
+        """
+        plan = pipeline(self._settings)
+        stages = [stage for stage in plan.stages.values() if not names or stage.name in names]
+        with waits_end_together():
+            for result in run_shards(stages, plan.parts, self._submit, cpu_shards(), self.results):
+                self.results.append(result)
+                self._progress.advance(result)
+
+    def _submit(
+        self, stage: str, part: Part, upstream: Mapping[str, ShardResult]
+    ) -> PrefectFuture[ShardResult]:
+        return run_shard.submit(self._settings, stage, part, upstream)
+
+    def require_batch_answers(self, llm: LlmSettings, batch: BatchSettings) -> None:
+        """End the run here if requests of the ingested studies have no answer in batch files."""
         from tasks.pipeline.batch_rounds import require_answers
 
         store = pipeline(self._settings).store
-        files = (result.manifest.outputs["studies"] for result in studies.values())
+        files = [result.manifest.outputs["studies"] for result in self.results]
         shards = [read_shard(store, file) for file in files]
-        require_answers(shards, self._settings, llm, llm.batch)
-
-
-def _of_part(part: Part, upstream: tuple[StageResults, ...]) -> dict[str, ShardResult]:
-    results = (stage[part] for stage in upstream)
-    return {result.manifest.stage: result for result in results}
+        require_answers(shards, self._settings, llm, batch)

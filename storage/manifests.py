@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -78,6 +78,19 @@ def read_manifests(store: Store, dataset: str = "") -> list[Manifest]:
         (m for m in found if m is not None and dataset in {"", m.part.dataset}),
         key=lambda m: (m.part.dataset, m.stage, m.part),
     )
+
+
+def stage_order(manifests: Iterable[Manifest]) -> list[str]:
+    """The stages of some manifests, each after those whose shards it reads, else by name."""
+    reads: dict[str, set[str]] = {}
+    for manifest in manifests:
+        inputs = {name.split(".")[0] for name in manifest.inputs}
+        reads.setdefault(manifest.stage, set()).update(inputs)
+    ordered: list[str] = []
+    while left := reads.keys() - set(ordered):
+        # Manifests of several versions may read each other; by name, then, rather than never.
+        ordered += sorted(stage for stage in left if not reads[stage] & left) or sorted(left)
+    return ordered
 
 
 def is_complete(store: Store, manifest: Manifest) -> bool:

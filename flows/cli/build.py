@@ -1,34 +1,68 @@
-"""`vividmed build`: fetch what is needed, run the flow on each dataset, show what came out."""
+"""`vividmed build`: fetch what is needed, run the flow on each data set, show the result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
+import typer
 
-from flows.cli.tables import print_accounts
-from flows.runtime.prefect_defaults import quiet_prefect
-from flows.runtime.signals import end_at_signals
-from storage.catalogue import CatalogueError
-from storage.inputs import fetch
-from storage.store import Store, StoreError
-from tasks.pipeline.run_summary import DatasetAccount
-from tasks.pipeline.settings import make_settings, read_settings, required_inputs
-from tasks.pipeline.stages import pipeline
+from flows.cli.options import (
+    ConfigOption,
+    LimitOption,
+    SectionsOption,
+    ShardSizeOption,
+    SourceOption,
+    StoreOption,
+    given,
+    out,
+)
+
+if TYPE_CHECKING:
+    from tasks.pipeline.run_summary import DatasetSummary
 
 
-def build_datasets(
-    datasets: Sequence[str], config: Path | None, given: Mapping[str, Any], out: Console
+def build(
+    datasets: Annotated[
+        list[str], typer.Argument(help="Data sets; an unknown name gets the list of all.")
+    ],
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    source: SourceOption = None,
+    limit: LimitOption = None,
+    shard_size: ShardSizeOption = None,
+    require_sections: SectionsOption = None,
+    keep_uncertain: Annotated[
+        bool, typer.Option(help="Count hedged findings as positive, as the paper's prompts do.")
+    ] = False,
 ) -> None:
-    """Build every dataset, then print the account, the store's path and the gallery's path.
+    """Build the grounded reports of one or more data sets; finished shards are skipped."""
+    options = given(
+        store=store,
+        source=source,
+        limit=limit,
+        shard_size=shard_size,
+        require_sections=require_sections,
+        positive=("present", "uncertain") if keep_uncertain else None,
+    )
+    _build_datasets(datasets, config, options)
 
-    Raises:
-        SettingsError, InputError, DatasetError, StoreError, TaxonomyError: before any work for
-            what can be known before; StoreError also while writing.
+
+def _build_datasets(
+    datasets: Sequence[str], config: Path | None, options: Mapping[str, Any]
+) -> None:
+    """Build every data set, then print the summary, the store's path and the gallery's path.
+
+    Settings, sources and the store of every run are checked before the first one starts.
     """
-    chosen = [{"dataset": dataset, **given} for dataset in dict.fromkeys(datasets)]
+    from flows.runtime.prefect_defaults import quiet_prefect
+    from flows.runtime.signals import end_at_signals
+    from storage.inputs import fetch
+    from tasks.pipeline.settings import make_settings, read_settings, required_inputs
+    from tasks.pipeline.stages import pipeline
+
+    chosen = [{"dataset": dataset, **options} for dataset in dict.fromkeys(datasets)]
     runs = [read_settings(config, c) if config else make_settings(c) for c in chosen]
     for settings in runs:
         fetch(required_inputs(settings), out.print)
@@ -38,19 +72,23 @@ def build_datasets(
     from flows.build_grounded_reports import build_grounded_reports
 
     out.print("starting Prefect …")
-    accounts = end_at_signals(lambda: [build_grounded_reports(settings) for settings in runs])
-    _conclude(runs[0].store, accounts, out)
+    summaries = end_at_signals(lambda: [build_grounded_reports(settings) for settings in runs])
+    _print_result(runs[0].store, summaries)
 
 
-def _conclude(store: str, accounts: Sequence[DatasetAccount], out: Console) -> None:
+def _print_result(store: str, summaries: Sequence[DatasetSummary]) -> None:
     from dashboard.gallery import write_gallery
+    from flows.cli.tables import print_summaries
+    from storage.catalogue import CatalogueError
+    from storage.store import Store, StoreError
 
-    print_accounts(accounts, out)
-    computed = sum(account.computed_shards for account in accounts)
-    shards = sum(stage.shards for account in accounts for stage in account.stages)
-    aside = sum(stage.rejects.total() for account in accounts for stage in account.stages)
+    print_summaries(summaries, out)
+    computed = sum(summary.computed_shards for summary in summaries)
+    stages = [stage for summary in summaries for stage in summary.stages]
+    shards = sum(stage.shards for stage in stages)
+    rejected = sum(stage.rejects.total() for stage in stages)
     if computed:
-        out.print(f"{computed} of {shards} shards computed; {aside:,} records set aside")
+        out.print(f"{computed} of {shards} shards computed; {rejected:,} records rejected")
     else:
         out.print(f"nothing to do: all {shards} shards are in the store")
     out.print(f"store:   {store}")

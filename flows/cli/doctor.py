@@ -1,4 +1,4 @@
-"""`vividmed doctor`: is this machine ready, and if not, what to do."""
+"""`vividmed doctor`: whether this machine is ready, and if not, what to do."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from rich.console import Console
+import typer
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.options import StoreOption, out, store_root
 from storage.inputs import artefacts, home, is_fetched
-from storage.store import Store, StoreError
-from taxonomy.targets import TaxonomyError, load_taxonomy
 
 NEEDED_GIB = 1.0
-"""Inputs, environment of Prefect and the demo's store, rounded up."""
+"""Inputs, Prefect's database and the demo's store, rounded up."""
 
 
 class _FaultError(Exception):
     """A check that failed; the message says what to do."""
 
 
-def examine(store: str, out: Console) -> bool:
-    """Run every check, print what was found, and tell whether all passed."""
+def doctor(store: StoreOption = None) -> None:
+    """Check this installation: versions, inputs, store, taxonomy, free disk space."""
+    from storage.store import StoreError
+    from taxonomy.targets import TaxonomyError
+
     checks: dict[str, Callable[[], str]] = {
         "Python": _python,
         "libraries": _libraries,
         "taxonomy": _taxonomy,
-        "store": lambda: _store(store),
-        "room on disk": _room,
+        "store": lambda: _store(store_root(store)),
+        "disk space": _disk_space,
         "inputs": _inputs,
     }
     table = Table("check", "", "found")
@@ -42,7 +44,8 @@ def examine(store: str, out: Console) -> bool:
             passed = False
             table.add_row(name, Text("fault", "red"), str(fault))
     out.print(table)
-    return passed
+    if not passed:
+        raise typer.Exit(1)
 
 
 def _python() -> str:
@@ -61,21 +64,26 @@ def _libraries() -> str:
 
 
 def _taxonomy() -> str:
+    from taxonomy.targets import load_taxonomy
+
     taxonomy = load_taxonomy()
     return f"{len(taxonomy.targets)} targets, digest {taxonomy.digest('all')[:12]}"
 
 
 def _store(root: str) -> str:
+    from storage.store import Store
+
     Store(root).require_writable()
     return f"{root} can be written"
 
 
-def _room() -> str:
+def _disk_space() -> str:
     folder = next(p for p in (home(), *home().parents) if p.exists())
     free = shutil.disk_usage(folder).free / 2**30
     if free < NEEDED_GIB:
         raise _FaultError(
-            f"{free:.1f} GiB free under {folder}, {NEEDED_GIB:.0f} GiB needed: free some"
+            f"{free:.1f} GiB free under {folder}, {NEEDED_GIB:.0f} GiB needed: delete something "
+            "there, or set VIVIDMED_HOME to a folder on another disk"
         )
     return f"{free:.0f} GiB free under {folder}"
 

@@ -1,4 +1,4 @@
-"""The command `predict`: answers about images, on the screen and in files."""
+"""`vividmed predict`: answers of a trained model about images, on the screen and in files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,76 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from flows.cli.tables import highlighted, rows_table
-from model.inference.errors import InferenceError
-from model.inference.prompts import Pointing, Question
-from storage.images.loading import describe_image
-from storage.store import Store, StoreError
+from flows.cli.options import JsonOption, out
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from model.inference.prompts import Pointing, Question
     from model.inference.records import MaskRecord, PredictionRecord, TagRecord
+    from storage.store import Store
+
+
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(help="DICOM, PNG, JPEG, NIfTI; folders of a DICOM series.")
+    ],
+    model: Annotated[Path | None, typer.Option(help="Folder of a trained model.")] = None,
+    task: Annotated[
+        Literal["report", "detect", "vqa"], typer.Option(help="What to ask of each image.")
+    ] = "report",
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="vqa: the question; detect: targets, separated by commas."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for JSON, masks (NIfTI, PNG) and overlays.")
+    ] = None,
+    grounded: Annotated[
+        bool | None,
+        typer.Option("--grounded/--plain", help="Point at what the text names; not for vqa."),
+    ] = None,
+    pointing: Annotated[
+        Literal["by-category", "masks", "boxes", "both"],
+        typer.Option(help="By category: masks for anatomy, boxes for abnormalities."),
+    ] = "by-category",
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Probability above which a box counts.")
+    ] = 0.5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1024,
+    store: Annotated[
+        str | None, typer.Option(help="Also write grounded reports to this store (path or URI).")
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="Name of the predictions in the store.")
+    ] = "predictions",
+    as_json: JsonOption = False,
+) -> None:
+    """Write grounded reports of images with a trained model, or ask it about them."""
+    from model.inference.prompts import ask
+
+    request = _Request(
+        images=images,
+        question=ask(task, prompt, grounded=grounded),
+        model=model,
+        folder=output,
+        pointing=pointing,
+        threshold=threshold,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        store=store,
+        dataset=dataset,
+    )
+    _predict_images(request, as_json=as_json)
 
 
 @dataclass(frozen=True)
-class Request:
+class _Request:
     """What is asked of a model.
 
     model: the folder of a saved one.
@@ -44,7 +97,7 @@ class Request:
     dataset: str = "predictions"
 
 
-def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
+def _predict_images(request: _Request, *, as_json: bool) -> None:
     """Answer the question about every image, print the answers and write them.
 
     The text of a single image appears while it is generated.
@@ -53,6 +106,9 @@ def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
         InferenceError: if there is no model, it cannot be loaded, or the answers cannot be written.
         ImageError: if an image cannot be read; all headers are looked at before anything else.
     """
+    from model.inference.errors import InferenceError
+    from storage.images.loading import describe_image
+
     if request.model is None:
         raise InferenceError(
             "no model was given: add --model with the folder of a trained one; `make overfit`"
@@ -69,13 +125,13 @@ def predict_images(request: Request, out: Console, *, as_json: bool) -> None:
         _print_json(found for found, _ in answers)
     else:
         for found, folder in answers:
-            _show(found, folder, out, printed=live)
+            _show(found, folder, printed=live)
     if store is not None:
-        _show_store(store, request.dataset, None if as_json else out)
+        _show_store(store, request.dataset, silent=as_json)
 
 
 def _answers(
-    request: Request,
+    request: _Request,
     folder: Path,
     folders: Sequence[Path | None],
     store: Store | None,
@@ -111,12 +167,14 @@ def _answers(
         yield found, place
 
 
-def _store(request: Request) -> Store | None:
+def _store(request: _Request) -> Store | None:
     """The store to write to, found writable before the model's work.
 
     Raises:
         StoreError: if it cannot be written, or its dataset of that name was built from reports.
     """
+    from storage.store import Store, StoreError
+
     if request.store is None:
         return None
     store = Store(request.store)
@@ -129,14 +187,14 @@ def _store(request: Request) -> Store | None:
     return store
 
 
-def _show_store(store: Store, dataset: str, out: Console | None) -> None:
+def _show_store(store: Store, dataset: str, *, silent: bool) -> None:
     """Renew the views and the page of a store, and say where the page is."""
     from dashboard.gallery import write_gallery
     from storage.catalogue import write_catalogue
 
     write_catalogue(store)
     page = write_gallery(store)
-    if out is not None:
+    if not silent:
         shown = f"; gallery: {page}" if page else ""
         out.print(f"stored in {store.root} as {dataset}{shown}", style="dim", highlight=False)
 
@@ -159,6 +217,8 @@ def require_torch() -> None:
     Raises:
         InferenceError: if they are not.
     """
+    from model.inference.errors import InferenceError
+
     try:
         import torch  # noqa: F401
         import transformers  # noqa: F401
@@ -169,11 +229,13 @@ def require_torch() -> None:
         ) from error
 
 
-def _folders(request: Request) -> list[Path | None]:
+def _folders(request: _Request) -> list[Path | None]:
     """Make a folder for each image, named after it; those of one name are numbered.
 
     This comes before the model's work: a mistake in the place shows at once.
     """
+    from model.inference.errors import InferenceError
+
     if request.folder is None:
         return [None] * len(request.images)
     folders = [request.folder / name for name in _names(request.images)]
@@ -202,6 +264,8 @@ def _names(images: Sequence[Path]) -> list[str]:
 
 @contextmanager
 def _writing(folder: Path | None) -> Iterator[None]:
+    from model.inference.errors import InferenceError
+
     try:
         yield
     except OSError as error:
@@ -211,7 +275,9 @@ def _writing(folder: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _show(found: PredictionRecord, folder: Path | None, out: Console, *, printed: bool) -> None:
+def _show(found: PredictionRecord, folder: Path | None, *, printed: bool) -> None:
+    from flows.cli.tables import highlighted, rows_table
+
     if printed:
         out.print()
     else:

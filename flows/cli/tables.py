@@ -14,20 +14,20 @@ from rich.text import Text
 from tasks.audit.disagreements import Disagreement
 from tasks.audit.scores import MINIMUM_SUPPORT, Audit, Score
 from tasks.engines.metering import gpu_s, is_latency, latency_s
-from tasks.pipeline.run_summary import DatasetAccount
+from tasks.pipeline.run_summary import DatasetSummary
 
 ASSERTION_STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
 
 _MODEL_COUNTS = {
     "units": "sentences or texts",
-    "units_remembered": "distinct, remembered",
+    "units_remembered": "distinct, in the cache",
     "units_asked": "distinct, asked about",
     "requests": "requests",
-    "cache_hits": "requests remembered",
+    "cache_hits": "requests answered by the cache",
     "tokens_in": "tokens in",
     "tokens_out": "tokens out",
 }
-"""What a plan and a run both count, and how it is called in their table."""
+"""What a plan and a run both count, and its label in their table."""
 
 _MODEL_TIMES: dict[str, Callable[[Mapping[str, int]], float | None]] = {
     "latency, median": lambda usage: latency_s(usage, 0.5),
@@ -36,14 +36,14 @@ _MODEL_TIMES: dict[str, Callable[[Mapping[str, int]], float | None]] = {
 }
 
 
-def account_table(account: DatasetAccount) -> Table:
+def summary_table(summary: DatasetSummary) -> Table:
     """Rows in, rows out and rejects of every stage of a dataset; shards skipped of all."""
-    table = Table(title=account.dataset, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=summary.dataset, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.add_column("stage")
     table.add_column("counting")
-    for name in ("in", "out", "set aside", "rows", "seconds", "skipped"):
+    for name in ("in", "out", "rejected", "rows", "seconds", "skipped"):
         table.add_column(name, justify="right")
-    for stage in account.stages:
+    for stage in summary.stages:
         table.add_row(
             stage.stage,
             f"{stage.unit}s",
@@ -58,22 +58,22 @@ def account_table(account: DatasetAccount) -> Table:
 
 
 def model_table(title: str, usage: Mapping[str, Mapping[str, int]]) -> Table:
-    """What steps take of a model, planned or measured: usage by step, and of all together.
+    """Usage of a model by step, planned or measured, and of all steps together.
 
     A dash stands for what was not measured, as the latencies of a plan.
     """
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     total = Counter[str]()
-    for of_step in usage.values():
-        total.update(of_step)  # `+` would drop what was measured as 0
+    for counts in usage.values():
+        total.update(counts)  # `+` would drop what was measured as 0
     columns = {**usage, "all": total}
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
     for count, label in _MODEL_COUNTS.items():
-        table.add_row(label, *(f"{of_step.get(count, 0):,}" for of_step in columns.values()))
+        table.add_row(label, *(f"{counts.get(count, 0):,}" for counts in columns.values()))
     for label, seconds in _MODEL_TIMES.items():
-        table.add_row(label, *(_time(seconds(of_step)) for of_step in columns.values()))
+        table.add_row(label, *(_time(seconds(counts)) for counts in columns.values()))
     return table
 
 
@@ -96,14 +96,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def account_lines(account: DatasetAccount) -> list[str]:
-    """What each stage set aside, threw away of what a model proposed, and took of the model."""
+def summary_lines(summary: DatasetSummary) -> list[str]:
+    """What each stage rejected, of records and of a model's proposals, and further counts."""
     lines = []
-    for stage in account.stages:
+    for stage in summary.stages:
         used = {n: c for n, c in stage.usage.items() if c and not _is_tabled(n)}
         counts = (
-            ("set aside", stage.rejects),
-            ("discarded of the model's proposals", stage.discarded),
+            ("rejected", stage.rejects),
+            ("rejected proposals of the model", stage.discarded),
             ("also counted", Counter(used)),
         )
         for what, count in counts:
@@ -113,13 +113,13 @@ def account_lines(account: DatasetAccount) -> list[str]:
     return lines
 
 
-def print_accounts(accounts: Iterable[DatasetAccount], out: Console) -> None:
+def print_summaries(summaries: Iterable[DatasetSummary], out: Console) -> None:
     """The table of every dataset, and below it what the numbers are made of."""
-    for account in accounts:
-        out.print(account_table(account))
-        if asking := {s.stage: s.usage for s in account.stages if s.asked_a_model}:
-            out.print(model_table("asked of the model for these shards, now or earlier", asking))
-        for line in account_lines(account):
+    for summary in summaries:
+        out.print(summary_table(summary))
+        if asking := {s.stage: s.usage for s in summary.stages if s.used_a_model}:
+            out.print(model_table("requests to the model for these shards, now or earlier", asking))
+        for line in summary_lines(summary):
             out.print(line, style="dim", highlight=False)
 
 

@@ -1,10 +1,9 @@
-"""How a run shows itself: bars in a terminal, artifacts in Prefect's pages, lines in a log."""
+"""Progress of a run: bars in a terminal, artifacts in Prefect's pages."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
 from types import TracebackType
 from typing import Self
 
@@ -16,18 +15,22 @@ from prefect.artifacts import (
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tasks.pipeline.run_summary import DatasetAccount
+from tasks.pipeline.run_summary import DatasetSummary
 from tasks.pipeline.runner import ShardResult
 from tasks.pipeline.stages import Pipeline
 
+_ARTIFACT_STEPS = 10
+"""How often the artifact is renewed from start to end; each time is a request to the server."""
+
 
 class RunProgress:
-    """Progress of one flow run over one dataset."""
+    """Progress of one flow run over one dataset, a bar for each stage."""
 
     def __init__(self, dataset: str, plan: Pipeline) -> None:
         self._dataset = dataset
         self._total = len(plan.parts) * len(plan.stages)
         self._done = 0
+        self._skipped = Counter[str]()
         console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.fields[dataset]:<10}{task.description:<10}"),
@@ -39,10 +42,16 @@ class RunProgress:
             console=console,
             disable=not console.is_terminal,  # a log gets the lines of the tasks instead
         )
+        self._bar_of = {
+            stage: self._bars.add_task(
+                stage, start=False, total=len(plan.parts), dataset=dataset, note=""
+            )
+            for stage in plan.stages
+        }
 
     @property
     def seconds(self) -> float:
-        """Seconds since the first stage could start."""
+        """Seconds since the first shard could start."""
         return time.perf_counter() - self._started
 
     def __enter__(self) -> Self:
@@ -59,37 +68,33 @@ class RunProgress:
     ) -> None:
         self._bars.stop()
 
-    @contextmanager
-    def stage(self, name: str, shards: int) -> Iterator[Callable[[ShardResult], ShardResult]]:
-        """A bar for a stage; the function given advances it by one finished shard."""
-        bar = self._bars.add_task(name, total=shards, dataset=self._dataset, note="")
-        skipped = 0
+    def advance(self, result: ShardResult) -> None:
+        """Count a shard that has ended."""
+        stage = result.manifest.stage
+        self._skipped[stage] += result.skipped
+        skipped = self._skipped[stage]
+        bar = self._bar_of[stage]
+        self._bars.start_task(bar)
+        self._bars.update(bar, advance=1, note=f"{skipped} already done" if skipped else "")
+        step = _ARTIFACT_STEPS * self._done // self._total
+        self._done += 1
+        if _ARTIFACT_STEPS * self._done // self._total > step:
+            update_progress_artifact(self._artifact, 100.0 * self._done / self._total)  # type: ignore[arg-type]
 
-        def done(result: ShardResult) -> ShardResult:
-            nonlocal skipped
-            skipped += result.skipped
-            self._done += 1
-            note = f"{skipped} already done" if skipped else ""
-            self._bars.update(bar, advance=1, note=note)
-            return result
-
-        yield done
-        update_progress_artifact(self._artifact, 100.0 * self._done / self._total)  # type: ignore[arg-type]
-
-    def finish(self, account: DatasetAccount) -> DatasetAccount:
-        """Leave the account as a table artifact and hand it on."""
+    def finish(self, summary: DatasetSummary) -> DatasetSummary:
+        """Leave the summary as a table artifact and return it."""
         rows = [
             {
                 "stage": stage.stage,
                 "unit": stage.unit,
                 "in": stage.rows_in,
                 "out": stage.rows_out,
-                "set aside": stage.rejects.total(),
+                "rejected": stage.rejects.total(),
                 "rows written": stage.written,
                 "seconds": round(stage.seconds, 1),
                 "skipped shards": f"{stage.skipped}/{stage.shards}",
             }
-            for stage in account.stages
+            for stage in summary.stages
         ]
         create_table_artifact(rows, key=f"{self._dataset}-stages")
-        return account
+        return summary

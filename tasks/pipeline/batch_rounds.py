@@ -1,7 +1,8 @@
-"""Text steps through batch files: what is still to be asked, round after round.
+"""Text steps through batch files: the requests that still lack an answer, round after round.
 
-Each round asks what the answers so far let one ask: extraction follows cleaning, and a malformed
-answer is asked again with the fault told. When nothing is left, a build finds every answer there.
+A round's requests depend on the answers so far: extraction reads what cleaning gave, and a
+malformed answer is requested again with its fault described. When no request is left, a build finds
+every answer.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from taxonomy.targets import Taxonomy, load_taxonomy
 def require_answers(
     shards: Sequence[pa.Table], settings: BuildSettings, llm: LlmSettings, batch: BatchSettings
 ) -> None:
-    """See to it that a build finds every answer that batch files are to give.
+    """Check that batch files answer every request of a build.
 
-    Without this a request that was never asked would look like one that the model failed at. A
-    request that vLLM could not answer is no obstacle: its reports are rejected with the reason.
+    Without this check a request that was never made would look like one that the model failed at.
+    A request that vLLM could not answer does not end the build: its reports are rejected with the
+    reason.
 
     Args:
         shards: the `studies` tables of the build's parts.
@@ -60,11 +62,11 @@ def unanswered_requests(
     answers: BatchAnswers,
     taxonomy: Taxonomy,
 ) -> list[ChatRequest]:
-    """What the text steps of a build have yet to ask, or to ask again.
+    """The requests that the text steps of a build have yet to make, or to make again.
 
-    The store's memory of answers takes in what the files answer, sentence by sentence, so that a
-    build finds it however it packs sentences into requests. What vLLM could not answer for reasons
-    of its own, such as an error in the middle of a batch, is asked again.
+    The store's response cache takes in the answers of the files, sentence by sentence, so that a
+    build finds them however it packs sentences into requests. Requests that vLLM failed at for
+    reasons of its own, such as an error in the middle of a batch, are made again.
 
     Args:
         shards: the `studies` tables of the build's parts.
@@ -95,9 +97,9 @@ def _collect(
 
 
 class _Collector:
-    """Answers from the files, and keeps what they do not hold.
+    """Answers from the files, and keeps the requests that they do not answer.
 
-    asked: how many requests there were, those that the memory answers apart.
+    asked: how many requests there were, without those that the response cache answers.
     missing: requests that the files do not hold.
     failed: requests that failed for a reason that may pass.
     """

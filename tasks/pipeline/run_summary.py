@@ -1,23 +1,20 @@
-"""The account of a run: rows in, rows out and rejects of every stage, for people."""
+"""The summary of a run or a store: rows in, rows out and rejects of every stage, for people."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.manifests import Manifest, read_manifests
-from storage.shards import Part
+from storage.manifests import Manifest, read_manifests, stage_order
 from storage.store import Store
 from tasks.engines.metering import gpu_s, latency_s
 from tasks.pipeline.runner import ShardResult
 
-STAGE_ORDER = ("ingest", "clean", "extract", "filter", "detect", "segment", "assemble")
-
 
 @dataclass
-class StageAccount:
+class StageSummary:
     """One stage over all parts; `rows_in == rows_out + sum(rejects.values())` in its unit."""
 
     stage: str
@@ -33,14 +30,14 @@ class StageAccount:
     skipped: int = 0
 
     @property
-    def asked_a_model(self) -> bool:
-        """Whether there was anything to ask a language model, or to remember of one."""
+    def used_a_model(self) -> bool:
+        """Whether a language model, or its response cache, had anything to answer."""
         return "units" in self.usage or "requests" in self.usage
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for programs; times are seconds, None where nothing was timed."""
         values = {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(self).items()}
-        if self.asked_a_model:
+        if self.used_a_model:
             values["latency_median_s"] = latency_s(self.usage, 0.5)
             values["latency_95_percent_s"] = latency_s(self.usage, 0.95)
             values["gpu_s"] = gpu_s(self.usage)
@@ -60,11 +57,11 @@ class StageAccount:
 
 
 @dataclass(frozen=True)
-class DatasetAccount:
-    """All stages of a dataset, in the order they run; wall seconds of the run, if it is one."""
+class DatasetSummary:
+    """All stages of a dataset, each after those it reads; wall seconds of the run, if it is one."""
 
     dataset: str
-    stages: tuple[StageAccount, ...]
+    stages: tuple[StageSummary, ...]
     wall_seconds: float | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -77,27 +74,24 @@ class DatasetAccount:
         return sum(stage.shards - stage.skipped for stage in self.stages)
 
 
-def stored_accounts(store: Store, dataset: str = "") -> list[DatasetAccount]:
-    """What the store's manifests say, of one dataset or of all."""
-    totals: dict[str, dict[str, StageAccount]] = {}
-    for made in read_manifests(store, dataset):
-        stages = totals.setdefault(made.part.dataset, {})
-        stages.setdefault(made.stage, StageAccount(made.stage, made.unit)).add(made)
-    return [
-        DatasetAccount(name, tuple(stages[s] for s in STAGE_ORDER if s in stages))
-        for name, stages in totals.items()
-    ]
+def stored_summaries(store: Store, dataset: str = "") -> list[DatasetSummary]:
+    """What the store's manifests say, of one dataset or of all; no manifest is left out."""
+    by_dataset: dict[str, list[ShardResult]] = {}
+    for manifest in read_manifests(store, dataset):
+        by_dataset.setdefault(manifest.part.dataset, []).append(ShardResult(manifest))
+    return [summarize(name, results) for name, results in by_dataset.items()]
 
 
-def account(
-    dataset: str, stages: Iterable[Mapping[Part, ShardResult]], wall_seconds: float
-) -> DatasetAccount:
-    """Sum up a run, stage by stage."""
-    accounts = []
-    for results in stages:
-        manifests = [result.manifest for result in results.values()]
-        total = StageAccount(manifests[0].stage, manifests[0].unit)
-        for result in results.values():
-            total.add(result.manifest, skipped=result.skipped)
-        accounts.append(total)
-    return DatasetAccount(dataset, tuple(accounts), wall_seconds)
+def summarize(
+    dataset: str, results: Iterable[ShardResult], wall_seconds: float | None = None
+) -> DatasetSummary:
+    """Sum up the shards of a dataset, stage by stage."""
+    totals: dict[str, StageSummary] = {}
+    manifests = []
+    for result in results:
+        made = result.manifest
+        manifests.append(made)
+        total = totals.setdefault(made.stage, StageSummary(made.stage, made.unit))
+        total.add(made, skipped=result.skipped)
+    stages = tuple(totals[stage] for stage in stage_order(manifests))
+    return DatasetSummary(dataset, stages, wall_seconds)

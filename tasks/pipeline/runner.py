@@ -1,4 +1,4 @@
-"""A stage on a part: skip it, or run its step and write its shards and manifest."""
+"""A stage on a part: skip it, or run its step, write its shards and then its manifest."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Stage:
     step: called with the part and the input tables, in the order of `inputs`.
     inputs: the shards it reads, as (stage, table).
     external: what it reads from outside the store for a part, as names and digests.
+    concurrency: shards that its engine takes at once, beside this machine's CPU; None: it runs on
+        the CPU, which all such stages share.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Stage:
     step: Callable[..., StepOutput]
     inputs: Sequence[tuple[str, str]] = ()
     external: Callable[[Part], Mapping[str, str]] = lambda _: {}
+    concurrency: int | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The stages whose shards it reads."""
+        return frozenset(stage for stage, _ in self.inputs)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class ShardResult:
 def run_stage(
     store: Store, stage: Stage, part: Part, upstream: Mapping[str, ShardResult]
 ) -> ShardResult:
-    """Make the stage's shard of a part, unless the store already holds it.
+    """Run the stage on a part, unless the store already holds its shards.
 
     Args:
         store: where shards and manifests live.

@@ -1,12 +1,19 @@
-"""The pipeline: which stages there are, what each reads, and which engine does it."""
+"""The pipeline as one table: which stages there are, what each reads, and which engine does it.
+
+    studies → clean → extract → filter → detect | segment → assemble
+
+The flow, its progress and the run summary follow from this table; a stage is added by an entry
+here, a step module beside the others, and the schema of its table.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +24,7 @@ from storage.store import Store, StoreError
 from tasks.assemble import assemble_reports
 from tasks.clean import clean_reports
 from tasks.detect import detect_boxes
+from tasks.engines.protocols import Engine
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from tasks.ingest import ingest_studies
@@ -24,7 +32,68 @@ from tasks.pipeline.engine_choice import Engines, choose_engines
 from tasks.pipeline.runner import Stage
 from tasks.pipeline.settings import BuildSettings
 from tasks.segment import segment_masks
+from tasks.step import StepOutput
 from taxonomy.targets import Taxonomy, load_taxonomy
+
+Records = tuple[SourceRecord, ...]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What the stages of one run work with."""
+
+    settings: BuildSettings
+    source: DatasetSource
+    parts: Mapping[Part, Records]
+    engines: Engines
+    taxonomy: Taxonomy
+
+    def provenance(self) -> dict[str, str]:
+        """Name and version of each engine by step, and the taxonomy's digest."""
+        return self.engines.names() | {"taxonomy": self.taxonomy.digest("all")}
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """A stage of the table, before a run gives it data and engines.
+
+    table: what it writes, beside its rejects; one of `storage.schemas`.
+    unit: what its manifest counts.
+    step: called with the run, the part and the input tables, in the order of `inputs`.
+    inputs: the shards it reads, as (stage, table).
+    engine: which engine does it; its fingerprint is part of the recipe. An engine that works beside
+        this machine's CPU, on a GPU or a server, may declare how many shards it takes at once in an
+        attribute `concurrency: int`.
+    options: settings that decide the output, also part of the recipe.
+    external: what it reads from outside the store for a part, as names and digests.
+    version: raised when the output of the step's own code changes.
+    """
+
+    name: str
+    table: str
+    unit: str
+    step: Callable[..., StepOutput]
+    inputs: Sequence[tuple[str, str]] = ()
+    engine: Callable[[Engines], Engine] | None = None
+    options: Callable[[RunContext], Mapping[str, Any]] = lambda _: {}
+    external: Callable[[RunContext, Part], Mapping[str, str]] = lambda _, __: {}
+    version: int = 1
+
+    def of(self, run: RunContext) -> Stage:
+        """The stage in a run."""
+        engine = self.engine(run.engines) if self.engine else None
+        made_by = {"engine": engine.fingerprint} if engine else {}
+        return Stage(
+            name=self.name,
+            table=self.table,
+            unit=self.unit,
+            recipe={"version": self.version, **made_by, **self.options(run)},
+            step=partial(self.step, run),
+            inputs=self.inputs,
+            external=partial(self.external, run),
+            concurrency=getattr(engine, "concurrency", None),
+        )
+
 
 STUDIES = ("ingest", "studies")
 REPORTS = ("clean", "clean_reports")
@@ -35,6 +104,86 @@ MASKS = ("segment", "masks")
 UNREAD = ("extract", "rejects")
 WITHOUT_BOX = ("detect", "rejects")
 WITHOUT_MASK = ("segment", "rejects")
+
+STAGES: tuple[StageEntry, ...] = (
+    StageEntry(
+        name="ingest",
+        table="studies",
+        unit="file",
+        options=lambda run: {"source": run.source.reader.fingerprint()},
+        external=lambda run, part: {"records": _digest(run.parts[part])},
+        step=lambda run, part: ingest_studies(part, run.source.reader, run.parts[part]),
+    ),
+    StageEntry(
+        name="clean",
+        table="clean_reports",
+        unit="report",
+        inputs=(STUDIES,),
+        engine=lambda engines: engines.cleaner,
+        options=lambda run: {"require_sections": run.settings.require_sections},
+        step=lambda run, _, studies: clean_reports(
+            studies, run.engines.cleaner, run.settings.require_sections
+        ),
+    ),
+    StageEntry(
+        name="extract",
+        table="phrases",
+        unit="report",
+        inputs=(REPORTS,),
+        engine=lambda engines: engines.extractor,
+        step=lambda run, _, reports: extract_phrases(reports, run.engines.extractor, run.taxonomy),
+    ),
+    StageEntry(
+        name="filter",
+        table="positives",
+        unit="phrase",
+        inputs=(REPORTS, PHRASES),
+        engine=lambda engines: engines.filter,
+        options=lambda run: {"positive": run.settings.positive},
+        step=lambda run, _, reports, phrases: filter_positives(
+            reports, phrases, run.engines.filter, run.settings.positive
+        ),
+    ),
+    StageEntry(
+        name="detect",
+        table="boxes",
+        unit="site",
+        inputs=(STUDIES, POSITIVES),
+        engine=lambda engines: engines.detector,
+        step=lambda run, _, studies, positives: detect_boxes(
+            studies, positives, run.engines.detector
+        ),
+    ),
+    StageEntry(
+        name="segment",
+        table="masks",
+        unit="site",
+        inputs=(STUDIES, POSITIVES),
+        engine=lambda engines: engines.segmenter,
+        step=lambda run, _, studies, positives: segment_masks(
+            studies, positives, run.engines.segmenter
+        ),
+    ),
+    StageEntry(
+        name="assemble",
+        table="grounded_reports",
+        unit="pair",
+        inputs=(STUDIES, REPORTS, UNREAD, POSITIVES, BOXES, MASKS, WITHOUT_BOX, WITHOUT_MASK),
+        options=lambda run: {"engines": run.provenance()},
+        step=lambda run, _, studies, reports, unread, positives, boxes, masks, *unlocalized: (
+            assemble_reports(
+                studies=studies,
+                reports=reports,
+                unread=unread,
+                positives=positives,
+                boxes=boxes,
+                masks=masks,
+                unlocalized=pa.concat_tables(unlocalized),
+                engines=run.provenance(),
+            )
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -60,11 +209,8 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     records = source.reader.records()[: settings.limit]
     parts = parts_of(settings.dataset, records, settings.shard_size or source.shard_size)
     _refuse_stale_parts(store, settings.dataset, parts)
-    stages = _stages(settings, source, parts, choose_engines(settings, taxonomy), taxonomy)
-    return Pipeline(store, tuple(parts), {stage.name: stage for stage in stages})
-
-
-Records = tuple[SourceRecord, ...]
+    run = RunContext(settings, source, parts, choose_engines(settings, taxonomy), taxonomy)
+    return Pipeline(store, tuple(parts), {entry.name: entry.of(run) for entry in STAGES})
 
 
 def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part, Records]:
@@ -93,95 +239,3 @@ def _refuse_stale_parts(store: Store, dataset: str, parts: Mapping[Part, Records
             f"{len(held) - len(stale)}: it was built with another --limit or --shard-size; "
             "use the same, or another --store"
         )
-
-
-def _stages(
-    settings: BuildSettings,
-    source: DatasetSource,
-    parts: Mapping[Part, Records],
-    engines: Engines,
-    taxonomy: Taxonomy,
-) -> list[Stage]:
-    """The stages in order; a version is raised when a step's own output changes."""
-    names = engines.names() | {"taxonomy": taxonomy.digest("all")}
-    return [
-        Stage(
-            name="ingest",
-            table="studies",
-            unit="file",
-            recipe={"version": 1, "source": source.reader.fingerprint()},
-            step=lambda part: ingest_studies(part, source.reader, parts[part]),
-            external=lambda part: {"records": _digest(parts[part])},
-        ),
-        Stage(
-            name="clean",
-            table="clean_reports",
-            unit="report",
-            recipe={
-                "version": 1,
-                "engine": engines.cleaner.fingerprint,
-                "require_sections": settings.require_sections,
-            },
-            inputs=(STUDIES,),
-            step=lambda _, studies: clean_reports(
-                studies, engines.cleaner, settings.require_sections
-            ),
-        ),
-        Stage(
-            name="extract",
-            table="phrases",
-            unit="report",
-            recipe={"version": 1, "engine": engines.extractor.fingerprint},
-            inputs=(REPORTS,),
-            step=lambda _, reports: extract_phrases(reports, engines.extractor, taxonomy),
-        ),
-        Stage(
-            name="filter",
-            table="positives",
-            unit="phrase",
-            recipe={
-                "version": 1,
-                "engine": engines.filter.fingerprint,
-                "positive": settings.positive,
-            },
-            inputs=(REPORTS, PHRASES),
-            step=lambda _, reports, phrases: filter_positives(
-                reports, phrases, engines.filter, settings.positive
-            ),
-        ),
-        Stage(
-            name="detect",
-            table="boxes",
-            unit="site",
-            recipe={"version": 1, "engine": engines.detector.fingerprint},
-            inputs=(STUDIES, POSITIVES),
-            step=lambda _, studies, positives: detect_boxes(studies, positives, engines.detector),
-        ),
-        Stage(
-            name="segment",
-            table="masks",
-            unit="site",
-            recipe={"version": 1, "engine": engines.segmenter.fingerprint},
-            inputs=(STUDIES, POSITIVES),
-            step=lambda _, studies, positives: segment_masks(studies, positives, engines.segmenter),
-        ),
-        Stage(
-            name="assemble",
-            table="grounded_reports",
-            unit="pair",
-            recipe={"version": 1, "engines": names},
-            inputs=(STUDIES, REPORTS, UNREAD, POSITIVES, BOXES, MASKS, WITHOUT_BOX, WITHOUT_MASK),
-            step=lambda _, studies, reports, unread, positives, boxes, masks, *unlocalized: (
-                assemble_reports(
-                    studies=studies,
-                    reports=reports,
-                    unread=unread,
-                    positives=positives,
-                    boxes=boxes,
-                    masks=masks,
-                    unlocalized=pa.concat_tables(unlocalized),
-                    engines=names,
-                )
-            ),
-        ),
-    ]

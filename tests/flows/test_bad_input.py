@@ -55,14 +55,14 @@ def source(tmp_path_factory: pytest.TempPathFactory, real_input: Any) -> Path:
     return folder
 
 
-def test_bad_records_are_set_aside_and_the_run_goes_on(
+def test_bad_records_are_rejected_and_the_run_goes_on(
     source: Path, vividmed: Command, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     result = vividmed("build", "openi", "--source", str(source), "--store", str(store))
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
-    assert "records set aside" in result.stdout
+    assert "records rejected" in result.stdout
 
     with connect(Store(str(store))) as rows:
         _check(rows)

@@ -69,10 +69,10 @@ def test_rows_in_are_rows_out_and_rejects(rows: duckdb.DuckDBPyConnection) -> No
     ).fetchall()
     assert len(stages) == 2 * len(STAGES)
     counted = rows.sql("SELECT dataset, stage, count(*) FROM rejects GROUP BY ALL").fetchall()
-    rejected = {(dataset, stage): n for dataset, stage, n in counted}
-    for dataset, stage, rows_in, rows_out, set_aside in stages:
-        assert rows_in == rows_out + (set_aside or 0), (dataset, stage)
-        assert (set_aside or 0) == rejected.get((dataset, stage), 0), (dataset, stage)
+    listed = {(dataset, stage): n for dataset, stage, n in counted}
+    for dataset, stage, rows_in, rows_out, rejected in stages:
+        assert rows_in == rows_out + (rejected or 0), (dataset, stage)
+        assert (rejected or 0) == listed.get((dataset, stage), 0), (dataset, stage)
 
 
 def _one(rows: duckdb.DuckDBPyConnection, query: str) -> Any:

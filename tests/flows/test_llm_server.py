@@ -208,4 +208,4 @@ def _accepted(rows: duckdb.DuckDBPyConnection) -> str:
         "WHERE stage IN ('clean', 'extract', 'filter') GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     reasons = ", ".join(f"{name} {count}" for name, count in aside)
-    return f"phrases {phrases} accepted, {kept} of them kept as positive; set aside: {reasons}"
+    return f"phrases {phrases} accepted, {kept} of them kept as positive; rejected: {reasons}"

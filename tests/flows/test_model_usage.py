@@ -1,4 +1,4 @@
-"""What a run took of its model, as its manifests tell: the figures that the plan foretold."""
+"""Usage of the model, as a run's manifests have it: the figures of the plan."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from rich.console import Console
 
-from flows.cli.tables import duration, print_accounts
+from flows.cli.tables import duration, print_summaries
 from storage.datasets.openi import OpenIReader
 from storage.manifests import read_manifests, write_manifest
 from storage.store import Store
@@ -19,7 +19,7 @@ from tasks.engines.llm.chat_choice import chat_engine, chat_fingerprint
 from tasks.engines.llm.protocols.dry_run import RehearsalEngine
 from tasks.ingest import ingest_studies
 from tasks.pipeline.request_plan import plan_run
-from tasks.pipeline.run_summary import stored_accounts
+from tasks.pipeline.run_summary import stored_summaries
 from tasks.pipeline.runner import run_stage
 from tasks.pipeline.settings import BuildSettings, make_settings
 from tasks.pipeline.stages import parts_of, pipeline
@@ -27,7 +27,7 @@ from taxonomy.targets import load_taxonomy
 
 TAXONOMY = load_taxonomy()
 DELAY_S = 0.05
-_FORETOLD = "units units_asked units_remembered requests cache_hits tokens_in tokens_out".split()
+_PLANNED = "units units_asked units_remembered requests cache_hits tokens_in tokens_out".split()
 REPORTS = 20
 
 
@@ -124,7 +124,7 @@ def _build(settings: BuildSettings) -> None:
     ("protocol", "require"),
     [("spans", "both"), ("spans", "any"), ("joint", "both"), ("cascade", "both")],
 )
-def test_the_account_of_a_run_holds_what_the_plan_foretold(
+def test_the_summary_of_a_run_has_the_figures_of_the_plan(
     server, tmp_path, openi_reader, protocol, require
 ) -> None:
     settings = _settings(
@@ -136,12 +136,12 @@ def test_the_account_of_a_run_holds_what_the_plan_foretold(
     assert not list(tmp_path.iterdir())
 
     _build(settings)
-    [account] = stored_accounts(Store(str(tmp_path)), "openi")
-    measured = {stage.stage: stage.usage for stage in account.stages}
+    [summary] = stored_summaries(Store(str(tmp_path)), "openi")
+    measured = {stage.stage: stage.usage for stage in summary.stages}
     for step, usage in planned.items():
         distinct = measured[step]["units_asked"] + measured[step]["units_remembered"]
         assert measured[step]["units_answered"] == distinct
-        for name in _FORETOLD:
+        for name in _PLANNED:
             assert usage[name] == measured[step][name], (step, name)
     assert sum(usage["requests"] for usage in planned.values()) == server.answered["requests"] > 3
 
@@ -149,8 +149,8 @@ def test_the_account_of_a_run_holds_what_the_plan_foretold(
 def test_latency_and_gpu_time_are_measured_and_shown(server, tmp_path, openi_reader) -> None:
     settings = _settings(server.url, str(tmp_path))
     _build(settings)
-    [account] = stored_accounts(Store(str(tmp_path)), "openi")
-    clean = next(stage for stage in account.stages if stage.stage == "clean")
+    [summary] = stored_summaries(Store(str(tmp_path)), "openi")
+    clean = next(stage for stage in summary.stages if stage.stage == "clean")
     seen = clean.as_json()
     assert DELAY_S / 1.13 <= seen["latency_median_s"] <= seen["latency_95_percent_s"] < 2
     assert clean.usage["latency_ms"] >= 1000 * DELAY_S * clean.usage["requests"]
@@ -158,7 +158,7 @@ def test_latency_and_gpu_time_are_measured_and_shown(server, tmp_path, openi_rea
     # no longer than the stage took.
     assert DELAY_S <= seen["gpu_s"] <= clean.seconds
 
-    shown = _printed(account)
+    shown = _printed(summary)
     assert "latency, median" in shown
     assert duration(seen["gpu_s"]) in shown
     assert "latency_le" not in shown
@@ -177,16 +177,16 @@ def test_a_manifest_from_before_times_were_kept_is_still_read(
     for manifest in read_manifests(store, "openi"):
         old = {k: n for k, n in manifest.usage.items() if not k.startswith(("latency", "busy"))}
         write_manifest(store, manifest.__class__(**(vars(manifest) | {"usage": old})))
-    [account] = stored_accounts(store, "openi")
-    clean = next(stage for stage in account.stages if stage.stage == "clean").as_json()
+    [summary] = stored_summaries(store, "openi")
+    clean = next(stage for stage in summary.stages if stage.stage == "clean").as_json()
     assert (clean["latency_median_s"], clean["gpu_s"]) == (None, None)
     assert clean["usage"]["requests"] > 0
-    assert "GPU time" in _printed(account)
+    assert "GPU time" in _printed(summary)
 
 
-def _printed(account) -> str:
+def _printed(summary) -> str:
     console = Console(width=80, record=True)
-    print_accounts([account], console)
+    print_summaries([summary], console)
     return console.export_text()
 
 

@@ -1,0 +1,45 @@
+"""What `plan` and `batch` ask a language model about: the studies of a build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.cli.options import out
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.engines.llm.settings import LlmSettings
+    from tasks.pipeline.settings import BuildSettings
+
+
+def language_model(settings: BuildSettings) -> LlmSettings:
+    """The section `llm` of the settings.
+
+    Raises:
+        SettingsError: if no step asks a language model.
+    """
+    from tasks.pipeline.settings import SettingsError
+
+    if settings.llm is None or not settings.asks_language_model:
+        raise SettingsError(
+            "no text step asks a language model: the configuration needs a section `llm`, and "
+            "cleaner, extractor or filter set to `llm`"
+        )
+    return settings.llm
+
+
+def studies_of(settings: BuildSettings) -> list[pa.Table]:
+    """The `studies` of every part that a build would make."""
+    from storage.datasets import dataset_source
+    from storage.inputs import fetch
+    from tasks.ingest import ingest_studies
+    from tasks.pipeline.settings import required_inputs
+    from tasks.pipeline.stages import parts_of
+
+    fetch(required_inputs(settings), out.print)
+    source = dataset_source(settings.dataset, Path(settings.source) if settings.source else None)
+    records = source.reader.records()[: settings.limit]
+    parts = parts_of(settings.dataset, records, settings.shard_size or source.shard_size)
+    return [ingest_studies(part, source.reader, own).rows for part, own in parts.items()]

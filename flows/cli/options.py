@@ -1,0 +1,44 @@
+"""Options that several commands share, and the console that they print to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from storage.inputs import home
+
+out = Console(markup=False, emoji=False)  # texts of reports and users are shown as they are
+
+DatasetArgument = Annotated[
+    str, typer.Argument(help="A data set; an unknown name gets the list of all.")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="YAML file with settings; see configs/ for examples.")
+]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Folder or s3:// URI of the store.")
+]
+SourceOption = Annotated[Path | None, typer.Option(help="Folder with the data set's own files.")]
+LimitOption = Annotated[int | None, typer.Option(help="Only the first reports.")]
+ShardSizeOption = Annotated[int | None, typer.Option(help="Reports per shard.")]
+SectionsOption = Annotated[
+    str | None, typer.Option(help="Sections a report must have: both or any.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def store_root(store: str | None) -> str:
+    """The store that the user names, or the one in the data folder."""
+    return store or str(home() / "store")
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that the user gave, as values of settings."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None
+    }

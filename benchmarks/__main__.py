@@ -27,6 +27,7 @@ BENCHMARKS = (
     "hounsfield",
     "atlas",
     "orchestration",
+    "pipelining",
     "llm_tokens",
     "llm_client",
     "packed_training",

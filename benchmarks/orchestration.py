@@ -69,13 +69,13 @@ def _engines_alone(settings: BuildSettings) -> float:
 
 
 def _flow(settings: BuildSettings) -> tuple[float, float]:
-    """Seconds from the first stage to the account, and of the whole call."""
+    """Seconds from the first stage to the summary, and of the whole call."""
     quiet_prefect()
     from flows.build_grounded_reports import build_grounded_reports
 
     started = time.perf_counter()
-    account = build_grounded_reports(settings)
-    return account.wall_seconds or 0.0, time.perf_counter() - started
+    summary = build_grounded_reports(settings)
+    return summary.wall_seconds or 0.0, time.perf_counter() - started
 
 
 if __name__ == "__main__":

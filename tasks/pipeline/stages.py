@@ -63,7 +63,8 @@ class StageEntry:
     inputs: the shards it reads, as (stage, table).
     engine: which engine does it; its fingerprint is part of the recipe. An engine that works beside
         this machine's CPU, on a GPU or a server, may declare how many shards it takes at once in an
-        attribute `concurrency: int`.
+        attribute `concurrency: int`. One that works on a single image at a time declares 2 and
+        holds a lock: the next shard's images are read, and the last one's rows written, meanwhile.
     options: settings that decide the output, also part of the recipe.
     external: what it reads from outside the store for a part, as names and digests.
     version: raised when the output of the step's own code changes.

@@ -40,7 +40,7 @@ def summary_table(summary: DatasetSummary) -> Table:
     """Rows in, rows out and rejects of every stage of a dataset; shards skipped of all."""
     table = Table(title=summary.dataset, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.add_column("stage")
-    table.add_column("counting")
+    table.add_column("unit")
     for name in ("in", "out", "rejected", "rows", "seconds", "skipped"):
         table.add_column(name, justify="right")
     for stage in summary.stages:

@@ -1,6 +1,6 @@
 """The plan of a run: the same figures as the run that follows it.
 
-`tests/flows/test_model_account.py` holds it against the account of a real run.
+`tests/flows/test_model_usage.py` compares it with the summary of a real run.
 """
 
 from collections import Counter

@@ -37,6 +37,7 @@ from storage.imaging.projection import (
     water_path_mm,
 )
 from storage.inputs import input_path
+from storage.overlap import box_iou
 from storage.records import Box, Site
 from tasks.engines.detection.atlas.build import load_atlas
 from tasks.engines.detection.atlas.engine import AtlasDetector
@@ -53,14 +54,6 @@ REFERENCES = {
 RADII_MM = (6.0, 8.0, 11.0)
 BALLS_PER_RADIUS = 8
 BALL_HU = 35
-
-
-def iou(a: BoxXYXY, b: BoxXYXY) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def corners(box: Box) -> BoxXYXY:
@@ -119,11 +112,11 @@ def print_anatomy(detector: AtlasDetector, volume: Volume) -> dict[str, float]:
     print(f"{'structure':<16}{'naive IoU':>10}{'atlas IoU':>10}{'score':>8}  reference")
     for (name, (structure, source)), answer in zip(REFERENCES.items(), answers, strict=True):
         box = naive_box(structure, (rows, columns), (grid.rows, grid.columns))
-        naive = iou(box, references[name])
+        naive = float(box_iou(box, references[name]))
         if isinstance(answer, Ungrounded):
             ours, beside = 0.0, f"  {answer.reason}"
         else:
-            ours = iou(corners(answer[0]), references[name])
+            ours = float(box_iou(corners(answer[0]), references[name]))
             beside = f"{answer[0].score:>8.2f}  {source}"
         print(f"{name:<16}{naive:>10.2f}{ours:>10.2f}{beside}")
         figures[f"{name}, IoU"] = ours
@@ -170,7 +163,7 @@ def print_nodules(detector: AtlasDetector, volume: Volume) -> None:
         for ball in balls(volume, radius_mm):
             answer = detector.detect(project(ball.volume), [Site("lung nodule")])[0]
             boxes = [] if isinstance(answer, Ungrounded) else [corners(box) for box in answer]
-            overlaps = [iou(box, ball.box) for box in boxes]
+            overlaps = [float(box_iou(box, ball.box)) for box in boxes]
             found += max(overlaps, default=0.0) >= 0.3
             false += sum(overlap == 0 for overlap in overlaps)
             ratios += [

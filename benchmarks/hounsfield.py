@@ -29,6 +29,7 @@ from benchmarks.targets import judge, targets_of
 from storage.images.loading import load_volume
 from storage.images.types import Volume
 from storage.inputs import input_path
+from storage.overlap import box_iou, dice
 from storage.records import Site
 from tasks.engines.protocols import Ungrounded
 from tasks.engines.segmentation.hounsfield.chest import Chest
@@ -148,18 +149,6 @@ class Reference:
         holds = any if any_of else all
         ids = [i for name, i in self._ids.items() if holds(part in name for part in parts)]
         return np.isin(self._labels, ids)
-
-
-def dice(found: Segmentation, truth: Segmentation) -> float:
-    """Twice the intersection over the sum of the sizes."""
-    return float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
-
-
-def box_iou(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """IoU of two half-open boxes of shape (2, 3): first corner, last corner."""
-    low, high = np.maximum(one[0], other[0]), np.minimum(one[1], other[1])
-    shared = np.prod(np.maximum(high - low, 0))
-    return float(shared / (np.prod(one[1] - one[0]) + np.prod(other[1] - other[0]) - shared))
 
 
 def _labels(name: str) -> NDArray[np.uint8]:

@@ -174,8 +174,7 @@ def _exchange(
 
 
 def _into_ct(frame: Frame) -> Place:
-    # Depth, height and width of an image's array run towards head, right and front.
-    return lambda mask: frame.source.from_array(mask.transpose(2, 0, 1))
+    return frame.source.from_ras
 
 
 def _onto_radiograph(reference: Reference) -> Place:

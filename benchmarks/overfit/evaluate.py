@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
@@ -18,8 +17,8 @@ from model.data.processor import VividMedProcessor
 from model.inference.overlays import draw
 from model.inference.predict import Prediction, predict
 from model.inference.regions import Pointer
-from model.network.localization.boxes import generalized_iou
 from model.network.vividmed import VividMedForCausalLM
+from storage.overlap import box_giou, dice
 from storage.records import AnyBox, Tag
 
 ABSENT_GIOU = -1.0
@@ -121,34 +120,25 @@ def _scores(case: Case, exchange: Exchange, prediction: Prediction) -> tuple[Sco
 
 def score(truth: Truth, found: Tag | None, frame: Frame) -> Score:
     """Compare what was found with what is true; boxes are paired so that they agree best."""
-    dice, dice_in_file, giou, false_boxes = None, None, np.empty(0), 0
+    in_model, in_file, giou, false_boxes = None, None, np.empty(0), 0
     if truth.mask is not None:
         mask = np.zeros_like(truth.mask)
         if found is not None and found.grounding.mask is not None:
             mask = found.grounding.mask.voxels
-        dice_in_file = _dice(truth.mask, mask)
-        dice = _dice(frame.mask_to_model(truth.mask).numpy(), frame.mask_to_model(mask).numpy())
+        in_file = dice(truth.mask, mask)
+        in_model = dice(frame.mask_to_model(truth.mask).numpy(), frame.mask_to_model(mask).numpy())
     if truth.boxes is not None:
         boxes = found.grounding.boxes or () if found is not None else ()
         giou = _paired_giou(truth.boxes, boxes)
         false_boxes = max(0, len(boxes) - len(truth.boxes))
-    return Score(truth.phrase, dice, dice_in_file, tuple(giou.tolist()), false_boxes)
-
-
-def _dice(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    return float(2 * np.count_nonzero(truth & mask) / (truth.sum() + mask.sum()))
+    return Score(truth.phrase, in_model, in_file, tuple(giou.tolist()), false_boxes)
 
 
 def _paired_giou(truth: NDArray[np.float64], boxes: Sequence[AnyBox]) -> NDArray[np.float64]:
     paired = np.full(len(truth), ABSENT_GIOU)
     if boxes:
-        found = _centre_size(np.stack([box.corners for box in boxes]))
-        giou = generalized_iou(_centre_size(truth)[:, None], found[None]).numpy()
+        found = np.stack([box.corners.ravel() for box in boxes])
+        giou = box_giou(truth.reshape(-1, 1, 6), found)
         rows, columns = linear_sum_assignment(-giou)
         paired[rows] = giou[rows, columns]
     return paired
-
-
-def _centre_size(corners: NDArray[np.float64]) -> torch.Tensor:
-    low, high = torch.from_numpy(corners).unbind(1)
-    return torch.cat([(low + high) / 2, high - low], dim=-1)

@@ -1,11 +1,9 @@
-"""Images in and places out: from a file to what the model is given, and back to the file's grid.
+"""From an image file to the model's input, and from the model's boxes and masks to the file's grid.
 
-Three frames meet here, all with half-open boxes in which voxel i covers [i, i + 1):
+Three frames meet here. All boxes are half-open, and voxel i covers [i, i + 1).
 
-- the *file*: pixels as stored, (1, rows, columns), or voxels along the file's own axes;
-- the *array*, (depth, height, width): a radiograph as it is; a CT with depth towards the head,
-  height towards the patient's right and width towards the front (SRA, as in the released code);
-- the *model*: the array's foreground, resized to the token budget and padded at the far end.
+- *file* and *array* (depth, height, width): see `storage.images.file_grid`;
+- *model*: the array's foreground, resized to the token budget and padded at the far end.
 
 Section 4.3 of the paper leaves the sizes open; intensities and the crop follow the released code.
 """
@@ -13,13 +11,10 @@ Section 4.3 of the paper leaves the sizes open; intensities and the crop follow 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
@@ -27,80 +22,14 @@ from torch.nn.functional import interpolate, pad
 from model.config import VividMedConfig
 from model.data.inputs import ModelImage
 from model.data.token_grid import TokenGrid, plan
+from storage.images.file_grid import RAS_OF_ARRAY, FileGrid, Triple
 from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.masks import mask_box
 
-Triple = tuple[int, int, int]
-
-_RAS_OF_SRA = (2, 0, 1)
 _CLIPPED_SHARE = 0.00134990  # Φ(−3): the share of a normal distribution below 3 sigma
 _HU_OFFSET = 32768  # makes int16 an index
 _SLAB = 16  # slices upsampled at a time, so that no float copy of a whole volume is made
-
-
-@dataclass(frozen=True)
-class FileGrid:
-    """The grid of an image's file, and how the array (depth, height, width) lies in it.
-
-    shape: voxels along the file's axes; (1, rows, columns) of a radiograph.
-    axes: the file's axis that each axis of the array runs along.
-    reversed_axes: whether it runs against it.
-    affine: (4, 4), the file's voxel index to RAS mm; None for a radiograph.
-    """
-
-    shape: Triple
-    axes: Triple = (0, 1, 2)
-    reversed_axes: tuple[bool, bool, bool] = (False, False, False)
-    affine: NDArray[np.float64] | None = None
-
-    @property
-    def array_shape(self) -> Triple:
-        """Voxels along depth, height and width."""
-        depth, height, width = (self.shape[axis] for axis in self.axes)
-        return depth, height, width
-
-    @property
-    def voxel_mm3(self) -> float | None:
-        """Volume of one voxel; None for a radiograph."""
-        return None if self.affine is None else float(abs(np.linalg.det(self.affine[:3, :3])))
-
-    def to_array(self, voxels: NDArray[Any]) -> NDArray[Any]:
-        """Turn voxels on the file's grid to (depth, height, width): a view."""
-        return np.flip(voxels.transpose(self.axes), self._flipped)
-
-    def from_array(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Turn (depth, height, width) to the file's grid: a view."""
-        return np.flip(array, self._flipped).transpose(np.argsort(self.axes))
-
-    def boxes_to_array(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Corners (n, 2, 3), lowest and highest in the file, to (depth, height, width)."""
-        return self._mirrored(boxes[:, :, self.axes])
-
-    def boxes_from_array(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The inverse of `boxes_to_array`."""
-        return self._mirrored(boxes)[:, :, np.argsort(self.axes)]
-
-    def corners_ras_mm(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The eight corners (8, 3) of a box (2, 3) on the file's grid, in RAS mm.
-
-        Raises:
-            ValueError: for a radiograph, which does not lie in space.
-        """
-        if self.affine is None:
-            raise ValueError("a radiograph has no place in the patient")
-        corners = np.array(list(product(*box.T)))
-        # The affine speaks of voxel centres, boxes of voxel edges.
-        placed: NDArray[np.float64] = (corners - 0.5) @ self.affine[:3, :3].T + self.affine[:3, 3]
-        return placed
-
-    @property
-    def _flipped(self) -> tuple[int, ...]:
-        return tuple(axis for axis in range(3) if self.reversed_axes[axis])
-
-    def _mirrored(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        mirrored = np.asarray(self.array_shape) - boxes[:, ::-1]
-        return np.where(self.reversed_axes, mirrored, boxes)
 
 
 @dataclass(frozen=True)
@@ -108,7 +37,7 @@ class SourceImage:
     """An image as it was read.
 
     pixels: float32 (1, depth, height, width), 0 to 1.
-    grid: where its file has them.
+    grid: the grid of its file.
     range_hu: Hounsfield units that 0 and 1 stand for; None for a radiograph.
     """
 
@@ -119,7 +48,7 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class Frame:
-    """The way between an image's file and the prepared image.
+    """The transform between an image's file and the prepared image.
 
     source: the grid of the file.
     crop: the part of the array, (depth, height, width), that was prepared.
@@ -131,7 +60,7 @@ class Frame:
     tokens: TokenGrid
 
     def boxes_to_file(self, boxes: Tensor) -> NDArray[np.float64]:
-        """Bring the model's boxes to the file's grid, cut off where the image ends.
+        """Map the model's boxes to the file's grid, clipped to the image.
 
         Args:
             boxes: (n, 6), centre and size as (z, y, x, d, h, w) in shares of the padded image.
@@ -146,14 +75,14 @@ class Frame:
         return self.source.boxes_from_array(np.clip(corners, 0, self.source.array_shape))
 
     def boxes_to_model(self, boxes: NDArray[np.float64]) -> Tensor:
-        """The inverse of `boxes_to_file`; float32, cut off where the prepared part ends."""
+        """The inverse of `boxes_to_file`; float32, clipped to the prepared part."""
         corners = self.source.boxes_to_array(np.asarray(boxes, np.float64).reshape(-1, 2, 3))
         corners = np.clip((corners - self._start) * self._scale, 0, self.tokens.content)
         low, high = corners[:, 0] / self.tokens.size, corners[:, 1] / self.tokens.size
         return torch.from_numpy(np.hstack([(low + high) / 2, high - low])).float()
 
     def mask_to_file(self, logits: Tensor) -> NDArray[np.bool_]:
-        """Bring a mask to the file's grid: logits are interpolated linearly, then cut at 0.
+        """Map a mask to the file's grid: logits are interpolated linearly, then thresholded at 0.
 
         Args:
             logits: (depth, height, width) of the padded image.
@@ -171,7 +100,7 @@ class Frame:
         return self.source.from_array(array)
 
     def mask_to_model(self, mask: NDArray[np.bool_]) -> Tensor:
-        """Bring a mask on the file's grid to the prepared image: voxels that it half fills."""
+        """Map a mask on the file's grid to the prepared image: voxels at least half full."""
         part = self.source.to_array(mask)[self.crop].astype(np.float32)
         resized = _resized(torch.from_numpy(part)[None], self.tokens.content) >= 0.5
         return _padded(resized, self.tokens.size).squeeze(0)
@@ -209,11 +138,11 @@ def volume_image(volume: Volume) -> SourceImage:
     Files of a series have no grid of their own: theirs is the RAS+ grid of the volume.
     """
     low, high = _clip_bounds_hu(volume.hu)
-    pixels = volume.hu.transpose(_RAS_OF_SRA).astype(np.float32)[None]
+    pixels = volume.hu.transpose(RAS_OF_ARRAY).astype(np.float32)[None]
     np.clip(pixels, low, high, out=pixels)
     pixels -= low
     pixels /= max(high - low, 1)
-    return SourceImage(pixels, _file_grid(volume), (float(low), float(high)))
+    return SourceImage(pixels, FileGrid.of(volume), (float(low), float(high)))
 
 
 def prepare(
@@ -228,8 +157,9 @@ def prepare(
     """
     crop = _foreground(source.pixels[0])
     part = torch.from_numpy(source.pixels[:, *crop])
+    depth, height, width = part.shape[1:]
     grid = plan(
-        _triple(part.shape[1:]),
+        (depth, height, width),
         patch_size=config.vision.patch_size,
         pool=config.vision.pool,
         max_tokens=config.max_vision_tokens,
@@ -238,15 +168,6 @@ def prepare(
     )
     pixels = _padded(_resized(part, grid.content), grid.size)
     return ModelImage(pixels.expand(3, -1, -1, -1), grid), Frame(source.grid, crop, grid)
-
-
-def _file_grid(volume: Volume) -> FileGrid:
-    affine = volume.affine if volume.stored_affine is None else volume.stored_affine
-    ras_axis, direction = io_orientation(affine).astype(int).T
-    axes = _triple([int(np.flatnonzero(ras_axis == ras)[0]) for ras in _RAS_OF_SRA])
-    depth, height, width = (bool(direction[axis] < 0) for axis in axes)
-    shape = _triple([volume.hu.shape[axis] for axis in ras_axis])
-    return FileGrid(shape, axes, (depth, height, width), affine)
 
 
 def _clip_bounds_hu(hu: NDArray[np.int16]) -> tuple[int, int]:
@@ -289,8 +210,3 @@ def _resized(image: Tensor, size: Triple) -> Tensor:
 def _padded(image: Tensor, size: Triple) -> Tensor:
     missing = [n - have for n, have in zip(size, image.shape[1:], strict=True)]
     return pad(image, [edge for n in reversed(missing) for edge in (0, n)])
-
-
-def _triple(numbers: Any) -> Triple:
-    first, second, third = (int(number) for number in numbers)
-    return first, second, third

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
-from model.data.images import FileGrid, SourceImage
+from model.data.images import SourceImage
+from storage.images.file_grid import FileGrid
 from storage.records import Tag
 
 AXIAL, CORONAL = 0, 2

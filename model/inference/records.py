@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from model.data.images import FileGrid
 from model.inference.overlays import draw
 from model.inference.predict import Prediction
 from model.inference.prompts import Task

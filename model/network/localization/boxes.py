@@ -2,6 +2,9 @@
 
 A box is (z, y, x, depth, height, width): centre and size in shares of the image, so that a box of a
 radiograph, z = 0.5 and depth = 1, is an ordinary case.
+
+`storage.overlap` measures the overlap of boxes in numpy. This module needs the same GIoU in torch:
+the training loss takes its gradient, and matching runs on the device of the predictions.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ import pytest
 
 from benchmarks.overfit.data import Truth
 from benchmarks.overfit.evaluate import ABSENT_GIOU, Score, score
-from model.data.images import FileGrid, Frame
+from model.data.images import Frame
 from model.data.token_grid import TokenGrid
+from storage.images.file_grid import FileGrid
 from storage.records import Grounding, Mask, Tag, VolumeBox
 
 SHAPE = (4, 8, 8)

@@ -14,7 +14,8 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from numpy.typing import NDArray
 
 from model.config import VividMedConfig, preset
-from model.data.images import FileGrid, Frame, SourceImage, prepare, radiograph_image, read_image
+from model.data.images import Frame, SourceImage, prepare, radiograph_image, read_image
+from storage.images.file_grid import FileGrid
 from storage.images.types import ImageError, Radiograph
 from tests.storage.images.dicom_files import write_ct_slice
 
@@ -250,7 +251,7 @@ def test_a_volume_of_one_value_is_all_zero(tmp_path: Path) -> None:
 def test_a_radiograph_has_no_millimetres() -> None:
     grid = radiograph(4, 4).grid
     assert grid.voxel_mm3 is None
-    with pytest.raises(ValueError, match="no place in the patient"):
+    with pytest.raises(ValueError, match="no position in the patient"):
         grid.corners_ras_mm(np.zeros((2, 3)))
 
 

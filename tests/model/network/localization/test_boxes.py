@@ -7,6 +7,7 @@ from transformers.image_transforms import center_to_corners_format
 from transformers.loss.loss_for_object_detection import generalized_box_iou
 
 from model.network.localization.boxes import generalized_iou, to_corners
+from storage.overlap import box_giou
 
 SIZE = st.floats(1 / 256, 1.0, width=32)
 PLACE = st.floats(-0.5, 1.5, width=32)
@@ -35,6 +36,17 @@ def test_agrees_with_transformers_on_the_boxes_of_a_radiograph() -> None:
     found = generalized_iou(in_3d(first).unsqueeze(1), in_3d(second))
 
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@given(BOX, BOX)
+def test_agrees_with_the_metric_of_the_same_name(
+    first: tuple[float, ...], second: tuple[float, ...]
+) -> None:
+    one, other = torch.tensor(first).double(), torch.tensor(second).double()
+
+    metric = box_giou(to_corners(one).numpy(), to_corners(other).numpy())
+
+    assert float(generalized_iou(one, other)) == pytest.approx(float(metric), abs=1e-9)
 
 
 def test_boxes_without_a_common_voxel_are_worse_the_farther_they_lie() -> None:

@@ -11,6 +11,7 @@ from skimage import data, transform
 from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.imaging.projection import FrontalGrid, outline_box_xyxy_px, project, project_mask
+from storage.overlap import box_iou
 from storage.records import Box, Modifiers, Site
 from tasks.engines.detection.atlas.build import load_atlas
 from tasks.engines.detection.atlas.engine import AtlasDetector
@@ -70,12 +71,6 @@ def corners(box):
     return np.array([box.x_min, box.y_min, box.x_max, box.y_max])
 
 
-def iou(a, b):
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    shared = np.prod(np.maximum(high - low, 0))
-    return shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
-
-
 def reasons(answers):
     return {answer.reason for answer in answers if isinstance(answer, Ungrounded)}
 
@@ -95,9 +90,9 @@ def test_lungs_and_aorta_of_a_ct_that_the_atlas_was_not_made_from(
     right, left = sorted(boxes, key=lambda box: box[0])
     image = nib.as_closest_canonical(nib.load(real_input("totalsegmentator/thorax_aorta.nii.gz")))
     aorta = outline_box_xyxy_px(project_mask(np.asarray(image.dataobj), image.affine, grid))
-    assert iou(corners(thorax_boxes[0][0]), left) >= 0.7
-    assert iou(corners(thorax_boxes[1][0]), right) >= 0.7
-    assert iou(corners(thorax_boxes[3][0]), np.array(aorta)) >= 0.6
+    assert box_iou(corners(thorax_boxes[0][0]), left) >= 0.7
+    assert box_iou(corners(thorax_boxes[1][0]), right) >= 0.7
+    assert box_iou(corners(thorax_boxes[3][0]), np.array(aorta)) >= 0.6
 
 
 def test_sides_are_the_patient_s(thorax_boxes, thorax):
@@ -125,7 +120,7 @@ def test_a_black_frame_moves_the_boxes_and_nothing_else(detector, thorax, thorax
     framed = plain(np.pad(thorax.pixels, 60))
     left, right, *_ = detector.detect(framed, SITES)
     for found, expected in ((left, thorax_boxes[0]), (right, thorax_boxes[1])):
-        assert iou(corners(found[0]) - 60, corners(expected[0])) > 0.9
+        assert box_iou(corners(found[0]) - 60, corners(expected[0])) > 0.9
 
 
 def test_a_mirrored_film_is_refused_not_read_with_swapped_sides(detector, thorax):
@@ -191,7 +186,7 @@ def test_a_clean_lung_gets_no_nodule_and_a_ball_in_it_is_found(detector, thorax_
     site = Site("lung nodule")
     assert reasons(detector.detect(thorax, [site])) == {"not_found"}
     (boxes,) = detector.detect(project(with_ball), [site])
-    assert max(iou(corners(box), np.array(truth)) for box in boxes) > 0.5
+    assert max(box_iou(corners(box), np.array(truth)) for box in boxes) > 0.5
     assert len(boxes) == 1
 
 

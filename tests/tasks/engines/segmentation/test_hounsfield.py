@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.images.types import Volume
+from storage.overlap import dice
 from storage.records import Modifiers, Site
 from tasks.engines.protocols import Segmentation, Ungrounded
 from tasks.engines.segmentation.hounsfield.chest import Chest
@@ -38,10 +39,6 @@ def phantom(spacing_mm=(2.0, 2.0, 3.0), nodule_mm=(-70.0, -20.0, 0.0)):
     hu[(trachea | bronchi) & ~left & ~right] = -1000
     truth = {"left lung": left, "right lung": right, "lung nodule": ball, "trachea": trachea}
     return Volume(hu, np.diag([*spacing_mm, 1.0])), truth
-
-
-def dice(found, truth):
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 def answer(volume, target, **modifiers):

@@ -8,14 +8,11 @@ import pytest
 
 from storage.images.loading import load_volume
 from storage.images.types import Volume
+from storage.overlap import dice
 from storage.records import Site
 from tasks.engines.segmentation.hounsfield.chest import Chest
 from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.nodules import at_site
-
-
-def dice(found, truth):
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 @pytest.fixture(scope="module")

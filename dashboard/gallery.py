@@ -22,6 +22,7 @@ from dashboard.articles import Article, read_article
 from dashboard.pictures import VOLUME_MODALITIES, add_pictures
 from dashboard.sampling import VOLUME_COST, Candidate, choose_studies
 from dashboard.summary import DatasetSummary, summarize
+from storage import imaging
 from storage.catalogue import connect
 from storage.manifests import Manifest, read_manifests
 from storage.reasons import explain, reasons
@@ -30,6 +31,7 @@ from storage.store import Store
 
 FILE = "gallery.html"
 _HERE = Path(__file__).parent
+_RENDERING = Path(imaging.__file__).parent
 _DIGEST = re.compile(rb'<meta name="vividmed-digest" content="([0-9a-f]{64})">')
 _HEAD_BYTES = 2000
 
@@ -93,7 +95,7 @@ def _digest(manifests: Iterable[Manifest]) -> str:
     ]
     digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode())
     digest.update(repr(reasons()).encode())
-    for file in sorted(_HERE.glob("*.*")):
+    for file in (*sorted(_HERE.glob("*.*")), *sorted(_RENDERING.glob("*.*"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

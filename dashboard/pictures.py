@@ -1,4 +1,4 @@
-"""The pictures of an article: its image is opened here, one at a time, and let go again."""
+"""The pictures of an article, made from its image; one image is in memory at a time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dashboard.articles import Article, Finding
-from dashboard.cuts import Profile, best_cut, choose_cuts, measure
 from dashboard.views import (
-    Cut,
     Shape,
     box_shape,
-    cut_view,
     mask_shape,
     outline_shape,
     radiograph_view,
+    slice_view,
 )
 from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import ImageError, Volume
+from storage.imaging.slice_selection import (
+    MaskProfile,
+    WindowedSlice,
+    best_slice,
+    choose_slices,
+)
+from storage.imaging.windows import Window, window_of
 from storage.records import Row
+from taxonomy.targets import load_taxonomy
 
 VOLUME_MODALITIES = frozenset({"CT"})
 
@@ -38,7 +44,7 @@ def add_pictures(article: Article, image: Row | None) -> None:
         return
     try:
         if image["modality"] in VOLUME_MODALITIES:
-            _add_cuts(article, load_volume(Path(image["uri"])))
+            _add_slices(article, load_volume(Path(image["uri"])))
         else:
             _add_radiograph(article, image)
     except ImageError as error:
@@ -57,21 +63,32 @@ def _add_radiograph(article: Article, image: Row) -> None:
     article.views = [radiograph_view(radiograph, shapes)]
 
 
-def _add_cuts(article: Article, volume: Volume) -> None:
+def _add_slices(article: Article, volume: Volume) -> None:
     grounded = [finding for finding in article.findings if finding.boxes or finding.mask]
     profiles = [
-        measure(finding.number, finding.target, finding.category, _voxels(finding, volume))
+        MaskProfile.of(
+            finding.number,
+            _voxels(finding, volume),
+            target_window(finding.target),
+            comes_first=finding.category == "abnormality",
+        )
         for finding in grounded
     ]
-    cuts = choose_cuts(profiles, volume.hu.shape)
-    outlines: dict[Cut, list[Shape]] = {cut: [] for cut in cuts}
+    slices = choose_slices(profiles, volume.hu.shape)
+    outlines: dict[WindowedSlice, list[Shape]] = {shown: [] for shown in slices}
     for finding in grounded:  # decoded again: all of them at once would not fit in memory
         voxels = _voxels(finding, volume)
-        for cut in cuts:
-            if shape := mask_shape(finding.number, voxels, cut):
-                outlines[cut].append(shape)
-    article.views = [cut_view(volume, cut, shapes) for cut, shapes in outlines.items()]
-    _point_to_cuts(article, profiles, cuts)
+        for shown in slices:
+            if shape := mask_shape(finding.number, voxels, shown):
+                outlines[shown].append(shape)
+    article.views = [slice_view(volume, shown, shapes) for shown, shapes in outlines.items()]
+    _point_to_slices(article, profiles, slices)
+
+
+def target_window(target: str | None) -> Window:
+    """The CT window that a target is read in; None for one that the taxonomy does not know."""
+    known = load_taxonomy().targets.get(target or "")
+    return window_of(known.group if known else None)
 
 
 def _voxels(finding: Finding, volume: Volume) -> NDArray[np.bool_]:
@@ -88,8 +105,10 @@ def _voxels(finding: Finding, volume: Volume) -> NDArray[np.bool_]:
     return voxels
 
 
-def _point_to_cuts(article: Article, profiles: Sequence[Profile], cuts: Sequence[Cut]) -> None:
-    best = {found.number: best_cut(found, cuts) for found in profiles}
+def _point_to_slices(
+    article: Article, profiles: Sequence[MaskProfile], slices: Sequence[WindowedSlice]
+) -> None:
+    best = {profile.number: best_slice(profile, slices) for profile in profiles}
     for finding in article.findings:
         finding.view = best.get(finding.number)
     shown = sorted(

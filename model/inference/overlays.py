@@ -1,7 +1,7 @@
-"""Pictures of an image with what was found drawn on it: outlines of masks, boxes, a legend.
+"""Pictures of predictions: the image with outlines of masks, boxes and a legend.
 
-A radiograph is drawn once with everything. Of a CT, every phrase that points at something gets a
-row: the axial and the coronal cut that show it best, with the others there in thin lines.
+A radiograph is drawn once, with everything. A CT gets a row for every phrase that is grounded: the
+axial and the coronal slice that show it best; what else lies on these slices has thin lines.
 """
 
 from __future__ import annotations
@@ -15,100 +15,137 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from model.data.images import SourceImage
-from model.inference.planes import Plane, grey, planes_through
+from storage.images.file_grid import ARRAY_OF_RAS, FileGrid
+from storage.imaging.overlays import mask_outlines, picture
+from storage.imaging.slices import Slice, largest_slices, middle_slices, slices_at
+from storage.imaging.windows import windows
 from storage.records import Tag
 
 _COLOURS = "#ff5a5f #31c7ff #ffd23f #6ee27a #ff9f40 #c792ff #ff7ad1 #40e0d0 #b8d430 #9fb4ff".split()
-_ONLY_PX, _CUT_PX = 1100, 420  # longest side of a picture
-_MOST_ROWS = 12  # of cuts; a longer strip is not looked at
-_TEXT_PX, _GAP_PX = 18, 8
 _BACKGROUND, _INK = "#101418", "#e8ecf0"
+_RADIOGRAPH_PX, _SLICE_PX = 1100, 420  # longest side of a picture
+_MOST_ROWS = 12  # of slices; a longer strip is not looked at
+_TEXT_PX, _GAP_PX = 18, 8  # height of the legend's text; space between pictures
+_THICK_PX, _THIN_PX = 3, 1  # lines of the tags that a picture is for, and of the others
+_WINDOW = "lung and soft tissue"  # one window for all: a phrase may have no known target
+
+Panel = Slice | None
+"""What one picture shows: a slice of a CT, or (None) the whole of a radiograph."""
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A region in its colour, with the outlines of its mask on the planes that are shown."""
+    """A tag in its colour, with the outlines of its mask on the panels that are shown."""
 
-    region: Tag
+    tag: Tag
     colour: str
-    outlines: Mapping[Plane, list[NDArray[np.float64]]]
+    outlines: Mapping[Panel, list[NDArray[np.float64]]]
 
 
-def draw(source: SourceImage, regions: Sequence[Tag]) -> Image.Image:
-    """Draw an image and its regions.
+def draw(source: SourceImage, tags: Sequence[Tag]) -> Image.Image:
+    """Draw an image and what grounds the tags of its text.
 
     Args:
         source: the image.
-        regions: in reading order, which is the order of the colours.
+        tags: in reading order, which is the order of the colours; boxes and masks lie on the grid
+            of the image's file.
     """
-    one_by_one = source.grid.affine is not None
-    pointing = [found for found in regions if found.grounding.mask or found.grounding.boxes][
-        :_MOST_ROWS
-    ]
-    chosen: list[Tag | None] = [*pointing] if one_by_one and pointing else [None]
-    rows = [(region, planes_through(source.grid, region)) for region in chosen]
-    planes = [plane for _, of_row in rows for plane in of_row]
+    is_ct = source.grid.affine is not None
+    grounded = [tag for tag in tags if tag.grounding.mask or tag.grounding.boxes][:_MOST_ROWS]
+    chosen: list[Tag | None] = [*grounded] if is_ct and grounded else [None]
+    rows = [(tag, panels_for(source.grid, tag)) for tag in chosen]
+    panels = [panel for _, of_row in rows for panel in of_row]
     drawn = [
-        _Drawn(region, colour, _outlines(region, planes))
-        for region, colour in zip(regions, islice(cycle(_COLOURS), len(regions)), strict=True)
+        _Drawn(tag, colour, _outlines(source.grid, tag, panels))
+        for tag, colour in zip(tags, islice(cycle(_COLOURS), len(tags)), strict=True)
     ]
-    longest_px = _CUT_PX if one_by_one else _ONLY_PX
     parts = []
-    for region, of_row in rows:
-        cuts = [_picture(source, plane, drawn, region, longest_px) for plane in of_row]
-        named = [found for found in drawn if region is None or found.region is region]
-        parts += [_legend(named), _side_by_side(cuts)]
+    for tag, of_row in rows:
+        pictures = [_picture(source, panel, drawn, tag) for panel in of_row]
+        named = [found for found in drawn if tag is None or found.tag is tag]
+        parts += [_legend(named), _side_by_side(pictures)]
     return _stack(parts)
 
 
-def _outlines(region: Tag, planes: Sequence[Plane]) -> dict[Plane, list[NDArray[np.float64]]]:
+def panels_for(grid: FileGrid, tag: Tag | None) -> Sequence[Panel]:
+    """The slices of a CT that show a tag best, or the middle ones; one panel of a radiograph."""
+    if grid.affine is None:
+        return [None]
+    mask, boxes = (tag.grounding.mask, tag.grounding.boxes) if tag else (None, None)
+    if mask is not None and mask.voxel_count:
+        return largest_slices(grid.to_ras(mask.voxels))
+    if boxes:
+        box = grid.boxes_to_ras(boxes[0].corners[None])[0]
+        return slices_at(box.mean(axis=0).tolist(), grid.ras_shape)
+    return middle_slices(grid.ras_shape)
+
+
+def _outlines(
+    grid: FileGrid, tag: Tag, panels: Sequence[Panel]
+) -> dict[Panel, list[NDArray[np.float64]]]:
     """Decodes one mask at a time: all those of a large CT would not fit in memory."""
-    if region.grounding.mask is None:
-        return {plane: [] for plane in planes}
-    mask = region.grounding.mask.voxels
-    return {plane: plane.outlines(plane.grid.to_array(mask)) for plane in planes}
+    if tag.grounding.mask is None:
+        return {panel: [] for panel in panels}
+    mask = tag.grounding.mask.voxels
+    return {
+        panel: mask_outlines(mask[0] if panel is None else panel.of(grid.to_ras(mask)))
+        for panel in panels
+    }
 
 
 def _picture(
-    source: SourceImage,
-    plane: Plane,
-    drawn: Sequence[_Drawn],
-    chosen: Tag | None,
-    longest_px: int,
+    source: SourceImage, panel: Panel, drawn: Sequence[_Drawn], chosen: Tag | None
 ) -> Image.Image:
-    """A cut with the regions on it; all lines are thick if none is chosen."""
-    cut = grey(source, plane)
-    size_mm = np.array(cut.shape) * plane.pixel_mm
-    height, width = np.maximum(1, np.rint(size_mm * longest_px / size_mm.max())).astype(int)
-    image = Image.fromarray(np.rint(cut * 255).astype(np.uint8))
-    image = image.resize((int(width), int(height)), Image.Resampling.LANCZOS).convert("RGB")
-    scale = np.array([width / cut.shape[1], height / cut.shape[0]])
+    """A panel with boxes and masks on it; all lines are thick if none is chosen."""
+    grey = _grey(source, panel)
+    rows, columns = grey.shape
+    if panel is None:
+        image = picture(grey, columns / rows, _RADIOGRAPH_PX)
+    else:
+        aspect = panel.aspect(source.grid.ras_shape, source.grid.spacing_xyz_mm)
+        image = picture(grey, aspect, _SLICE_PX)
+    image = image.convert("RGB")
+    scale = np.array([image.width / columns, image.height / rows])
     canvas = ImageDraw.Draw(image)
     for found in drawn:
-        thickness = 3 if chosen is None or chosen is found.region else 1
-        for line in found.outlines[plane]:
+        thickness = _THICK_PX if chosen is None or chosen is found.tag else _THIN_PX
+        for line in found.outlines[panel]:
             canvas.line([tuple(xy) for xy in line * scale], found.colour, thickness, joint="curve")
-        for box in _boxes(plane, found.region):
+        for box in _boxes(source.grid, panel, found.tag):
             corners = np.reshape(box, (2, 2)) * scale
             canvas.rectangle([tuple(xy) for xy in corners], outline=found.colour, width=thickness)
     return image
 
 
-def _boxes(plane: Plane, region: Tag) -> list[tuple[float, float, float, float]]:
-    if not region.grounding.boxes:
+def _grey(source: SourceImage, panel: Panel) -> NDArray[np.float32]:
+    """A panel's pixels, 0 to 1 for the eye."""
+    array = source.pixels[0]
+    if panel is None or source.range_hu is None:
+        return array[0]
+    low_hu, high_hu = source.range_hu
+    section = panel.of(array.transpose(ARRAY_OF_RAS))
+    return windows()[_WINDOW].grey(section * (high_hu - low_hu) + low_hu)
+
+
+def _boxes(grid: FileGrid, panel: Panel, tag: Tag) -> list[tuple[float, float, float, float]]:
+    """Left, top, right, bottom of the boxes that a panel meets."""
+    if not tag.grounding.boxes:
         return []
-    corners = plane.grid.boxes_to_array(
-        np.stack([found.corners for found in region.grounding.boxes])
-    )
-    return [box for box in map(plane.box, corners) if box is not None]
+    corners = np.stack([box.corners for box in tag.grounding.boxes])
+    if panel is None:
+        return [
+            (left, top, right, bottom) for (_, top, left), (_, bottom, right) in corners.tolist()
+        ]
+    boxes = [panel.rectangle(box, grid.ras_shape) for box in grid.boxes_to_ras(corners)]
+    return [box for box in boxes if box is not None]
 
 
 def _legend(drawn: Sequence[_Drawn]) -> Image.Image:
-    """A line for each region: its colour, its phrase, and how sure or how large."""
+    """A line for each tag: its colour, its phrase, and what grounds it."""
     font = ImageFont.load_default(_TEXT_PX)
-    lines = [(found.colour, _caption(found.region)) for found in drawn]
+    lines = [(found.colour, _caption(found.tag)) for found in drawn]
     if not lines:
-        lines = [(_BACKGROUND, "nothing is pointed at")]
+        lines = [(_BACKGROUND, "no phrase is grounded")]
     width = max(int(font.getlength(text)) for _, text in lines) + 3 * _TEXT_PX
     image = Image.new("RGB", (width, (_TEXT_PX + _GAP_PX) * len(lines)), _BACKGROUND)
     canvas = ImageDraw.Draw(image)
@@ -119,14 +156,14 @@ def _legend(drawn: Sequence[_Drawn]) -> Image.Image:
     return image
 
 
-def _caption(region: Tag) -> str:
-    said = []
-    if region.grounding.mask is not None:
-        said.append("mask" if region.grounding.mask.voxel_count else "empty mask")
-    if region.grounding.boxes is not None:
-        scores = ", ".join(f"{found.score:.2f}" for found in region.grounding.boxes)
-        said.append(f"boxes {scores}" if scores else "no box")
-    return f"{region.phrase.strip()}: {'; '.join(said) or 'not pointed at'}"
+def _caption(tag: Tag) -> str:
+    grounding = []
+    if tag.grounding.mask is not None:
+        grounding.append("mask" if tag.grounding.mask.voxel_count else "empty mask")
+    if tag.grounding.boxes is not None:
+        scores = ", ".join(f"{box.score:.2f}" for box in tag.grounding.boxes)
+        grounding.append(f"boxes {scores}" if scores else "no box")
+    return f"{tag.phrase.strip()}: {'; '.join(grounding) or 'not grounded'}"
 
 
 def _side_by_side(images: Sequence[Image.Image]) -> Image.Image:

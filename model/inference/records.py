@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from model.inference.overlays import draw
 from model.inference.predict import Prediction
 from model.inference.prompts import Task
+from storage.images.file_grid import FileGrid
 from storage.records import NOTICE, AnyBox, Category, Mask, Tag
 
 

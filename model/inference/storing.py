@@ -20,8 +20,8 @@ from nibabel.orientations import (
 )
 from numpy.typing import NDArray
 
-from model.data.images import FileGrid
 from model.inference.predict import Prediction
+from storage.images.file_grid import FileGrid
 from storage.images.loading import describe_image
 from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
 from storage.records import (
@@ -187,10 +187,4 @@ def _ras_mask(mask: Mask, affine: NDArray[np.float64]) -> Mask:
 
 def _ras_box(box: AnyBox, grid: FileGrid) -> VolumeBox:
     """Corners along the file's axes to corners along x, y, z of the RAS+ grid."""
-    if grid.affine is None:
-        raise ValueError("a radiograph has no RAS+ grid")
-    corners = np.empty((2, 3))
-    for axis, (ras_axis, direction) in enumerate(io_orientation(grid.affine).astype(int)):
-        edges = box.corners[:, axis]
-        corners[:, ras_axis] = edges if direction > 0 else grid.shape[axis] - edges[::-1]
-    return VolumeBox.from_corners(corners, box.score)
+    return VolumeBox.from_corners(grid.boxes_to_ras(box.corners[None])[0], box.score)

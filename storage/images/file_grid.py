@@ -26,7 +26,8 @@ Triple = tuple[int, int, int]
 RAS_OF_ARRAY: Triple = (2, 0, 1)
 """The RAS axis (x, y, z) that depth, height and width of a CT's array run along."""
 
-_ARRAY_OF_RAS: Triple = (1, 2, 0)
+ARRAY_OF_RAS: Triple = (1, 2, 0)
+"""The inverse: the axis of a CT's array that runs along x, y and z."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class FileGrid:
 
     def to_ras(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """Turn a CT's voxels on the file's grid to RAS+ (x, y, z): a view."""
-        return self.to_array(voxels).transpose(_ARRAY_OF_RAS)
+        return self.to_array(voxels).transpose(ARRAY_OF_RAS)
 
     def from_ras(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """The inverse of `to_ras`."""
@@ -113,7 +114,7 @@ class FileGrid:
 
     def boxes_to_ras(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Corners (n, 2, 3) in a CT's file, lowest and highest, to voxels x, y, z of RAS+."""
-        return self.boxes_to_array(boxes)[:, :, _ARRAY_OF_RAS]
+        return self.boxes_to_array(boxes)[:, :, ARRAY_OF_RAS]
 
     def corners_ras_mm(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
         """The eight corners (8, 3) of a box (2, 3) on the file's grid, in RAS mm.

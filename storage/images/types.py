@@ -46,8 +46,8 @@ class Radiograph:
 class Volume:
     """A CT volume on a RAS+ grid.
 
-    hu: int16 (x, y, z), C order, Hounsfield units; the axes are
-    right, anterior, superior (RAS+).
+    hu: int16 (x, y, z), C order, Hounsfield units; the indices grow towards the patient's right,
+        anterior and superior (RAS+).
     affine: (4, 4), voxel index to RAS millimetres, translation in the last column.
     stored_affine: the same for the voxels in the order of the file's own axes; None for a series
         of slices, which has no grid of its own.

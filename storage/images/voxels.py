@@ -44,7 +44,7 @@ def check_geometry(path: Path, affine: ArrayLike) -> NDArray[np.float64]:
 def to_ras(
     stored: NDArray[np.number], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.number], NDArray[np.float64]]:
-    """Flip and swap axes (a view) so that they run closest to right, front, head.
+    """Flip and swap axes (a view) so that they run closest to right, anterior, superior (RAS+).
 
     The affine changes with them: every voxel keeps its place in the patient.
     """

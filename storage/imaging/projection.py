@@ -5,8 +5,8 @@ The attenuation along each antero-posterior ray is summed, as PAX-Ray does (Seib
 in 3D gives its outline in the picture. Rays are parallel: the magnification of a point source is
 not modelled.
 
-The picture is laid out as a reader sees a PA film: the patient's right on the image's left, head
-up. Volumes are taken as aligned with the patient; the obliquity of a tilted scan is ignored.
+The picture is laid out as a reader sees a PA film: the patient's right on the image's left,
+superior up. Volumes are taken as aligned with the patient; the obliquity of a tilted scan is ignored.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def project_mask(
 ) -> NDArray[np.bool_]:
     """Outline (rows, columns) of a RAS+ mask (x, y, z) on a radiograph's pixels.
 
-    The mask may have its own voxel grid (`affine`), say a crop; what lies outside `grid` is cut.
+    The mask may have its own voxel grid (`affine`), say a crop; what lies outside `grid` is cropped.
     """
     shadow = np.any(mask, axis=1)
     rows_z, columns_x = grid.voxel_indices(affine)

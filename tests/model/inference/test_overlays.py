@@ -7,11 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from model.data.images import SourceImage, read_image
-from model.inference.overlays import draw
-from model.inference.planes import AXIAL, CORONAL, Plane, grey, planes_through
+from model.inference.overlays import draw, panels_for
+from storage.imaging.slices import Slice
 from storage.records import Box, Grounding, Mask, Tag, VolumeBox
 from tests.model.inference.memorised import BLOCK, DISC_XYXY, block
 
+TEXT_PX = 26  # height of a line of the legend
 RED = np.array([0xFF, 0x5A, 0x5F])
 
 
@@ -33,48 +34,28 @@ def film(pictures: dict[str, Path]) -> SourceImage:
     return read_image(pictures["film.png"])
 
 
-def test_a_ct_is_seen_with_right_on_the_left_and_front_or_head_up(ct: SourceImage) -> None:
-    depth, height, width = ct.grid.array_shape
-    marked = np.zeros(ct.grid.array_shape, np.float32)
-    marked[5, height - 1, width - 1] = 1  # the patient's right, in front
-    assert Plane(AXIAL, 5, ct.grid).of(marked)[0, 0] == 1
-    marked[:] = 0
-    marked[depth - 1, height - 1, 3] = 1  # the patient's right, at the head
-    assert Plane(CORONAL, 3, ct.grid).of(marked)[0, 0] == 1
+def test_the_pixels_shown_are_those_of_the_block_that_is_outlined(ct: SourceImage) -> None:
+    picture = np.asarray(draw(ct, [masked(block())]))
+    rows, columns = np.nonzero((picture == RED).all(-1)[:, : picture.shape[1] // 2])
+    lines = rows > TEXT_PX
+    top, bottom = rows[lines].min(), rows[lines].max()
+    left, right = columns[lines].min(), columns[lines].max()
+    axial = picture[:, : picture.shape[1] // 2]
+    assert axial[top + 6 : bottom - 6, left + 6 : right - 6].min() > 150
+    assert axial[top + 6 : bottom - 6, left - 12 : left - 6].max() < 80
+    assert axial[top - 12 : top - 6, left + 6 : right - 6].max() < 80
 
 
-def test_proportions_are_those_of_the_patient(ct: SourceImage) -> None:
-    np.testing.assert_allclose(Plane(AXIAL, 0, ct.grid).pixel_mm, (2.5, 1.0), atol=1e-5)
-    np.testing.assert_allclose(Plane(CORONAL, 0, ct.grid).pixel_mm, (1.5, 1.0), atol=1e-5)
-
-
-def test_a_box_and_the_outline_of_the_same_voxels_agree(ct: SourceImage) -> None:
-    corners = ct.grid.boxes_to_array(np.array([[[8, 20, 10], [24, 34, 18]]], float))[0]
-    for plane in planes_through(ct.grid, masked(block())):
-        [line] = plane.outlines(ct.grid.to_array(block()))
-        left, top, right, bottom = plane.box(corners) or (0, 0, 0, 0)
-        np.testing.assert_allclose(line.min(0), (left, top), atol=0.01)
-        np.testing.assert_allclose(line.max(0), (right, bottom), atol=0.01)
-        shown = grey(ct, plane)[int(top) : int(bottom), int(left) : int(right)]
-        assert shown.min() > 0.6
-
-
-def test_a_plane_that_misses_a_box_does_not_show_it(ct: SourceImage) -> None:
-    corners = np.array([[2.0, 0, 0], [4.0, 9, 9]])
-    assert Plane(AXIAL, 1, ct.grid).box(corners) is None
-    assert Plane(AXIAL, 2, ct.grid).box(corners) is not None
-    assert Plane(AXIAL, 3, ct.grid).box(corners) is not None
-    assert Plane(AXIAL, 4, ct.grid).box(corners) is None
-
-
-def test_cuts_go_through_what_they_show(ct: SourceImage) -> None:
+def test_slices_go_through_what_they_show(ct: SourceImage) -> None:
     z = BLOCK[1]
     for region in (masked(block()), boxed([[8, 20, 10], [24, 34, 18]])):
-        axial, coronal = planes_through(ct.grid, region)
+        axial, coronal = panels_for(ct.grid, region)
+        assert axial is not None
+        assert coronal is not None
         assert z.start <= axial.index < z.stop
         assert BLOCK[2].start <= coronal.index < BLOCK[2].stop
-    middle, _ = planes_through(ct.grid, masked(np.zeros_like(block())))
-    assert middle.index == ct.grid.array_shape[0] // 2
+    middle, _ = panels_for(ct.grid, masked(np.zeros_like(block())))
+    assert middle == Slice("axial", ct.grid.ras_shape[2] // 2)
 
 
 def test_a_radiograph_is_drawn_upright_with_its_box(film: SourceImage) -> None:
@@ -98,7 +79,7 @@ def test_a_radiograph_is_drawn_upright_with_its_box(film: SourceImage) -> None:
     assert inside.min() > 200
 
 
-def test_a_ct_has_a_row_of_cuts_for_each_phrase(ct: SourceImage) -> None:
+def test_a_ct_has_a_row_of_slices_for_each_phrase(ct: SourceImage) -> None:
     one = draw(ct, [masked(block())])
     two = draw(ct, [masked(block()), boxed([[8, 20, 10], [24, 34, 18]])])
     assert two.height > 1.8 * one.height

@@ -21,12 +21,13 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.targets import judge, targets_of
+from storage.datasets import chest_ct
+from storage.images.label_map import read_label_ids
 from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.imaging.projection import (
@@ -85,8 +86,8 @@ def reference_boxes(volume: Volume) -> dict[str, BoxXYXY]:
     outlines = {name: project_mask(m, volume.affine, grid) for name, m in lungs(volume).items()}
     for name, (_, source) in REFERENCES.items():
         if source.endswith(".nii.gz"):
-            image = nib.as_closest_canonical(nib.load(input_path(f"totalsegmentator/{source}")))
-            outlines[name] = project_mask(np.asarray(image.dataobj), image.affine, grid)
+            ids, affine = read_label_ids(input_path(f"totalsegmentator/{source}"))
+            outlines[name] = project_mask(ids, affine, grid)
     found = {name: outline_box_xyxy_px(outline) for name, outline in outlines.items()}
     return {name: box for name, box in found.items() if box is not None}
 
@@ -105,7 +106,7 @@ def print_anatomy(detector: AtlasDetector, volume: Volume) -> dict[str, float]:
     """IoU per structure, naive and registered; what has a target is returned by its figure."""
     radiograph = project(volume)
     rows, columns = radiograph.pixels.shape
-    grid = FrontalGrid.of(load_volume(input_path("chest_ct/cxr.nii.gz")))
+    grid = FrontalGrid.of(chest_ct.load_ct())
     references = reference_boxes(volume)
     answers = detector.detect(radiograph, [Site(name) for name in REFERENCES])
     figures: dict[str, float] = {}

@@ -8,24 +8,24 @@ tells sides, airways or kinds of bone apart. The rules of the segmenter were cho
 this scan. Second chest CT: T12, the one bone with a reference there, and the share of it that the
 skeleton and the vertebrae cover. Abdominal CT: the 30-slice crop with its reference.
 
-The nodule has no reference mask. Its box is that of the voxels above -100 HU in the cube of 32 mm
-around the published centre that are connected to the centre after an opening by a cross.
+The nodule has no label. Its box is that of the mask in `benchmarks.overfit.reference`.
 """
 
 from __future__ import annotations
 
-import csv
 import platform
 import resource
 import sys
 import time
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from benchmarks.overfit.reference import nodule
 from benchmarks.targets import judge, targets_of
+from storage.datasets import chest_ct
+from storage.images.label_map import LabelMap, read_label_ids
 from storage.images.loading import load_volume
 from storage.images.types import Volume
 from storage.inputs import input_path
@@ -35,8 +35,6 @@ from tasks.engines.protocols import Ungrounded
 from tasks.engines.segmentation.hounsfield.chest import Chest
 from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter, structures
 
-NODULE_CENTRE_RAS_MM = (-57.0, -86.0, -115.0)
-NODULE_CUBE_MM = 32.0
 T12 = "totalsegmentator/thorax_vertebrae_T12.nii.gz"
 BONES = ("vertebrae_", "rib_", "sternum", "clavicula_", "scapula_", "humerus_", "hip_", "sacrum")
 
@@ -48,7 +46,7 @@ Segmentation = NDArray[np.bool_]
 def main() -> int:
     """Print the tables; 1 if a target is missed."""
     print(f"HU segmenter, {platform.processor() or platform.machine()}, one process")
-    volume = load_volume(input_path("chest_ct/cxr.nii.gz"))
+    volume = chest_ct.load_ct()
     _time_all_targets(volume)
     figures = _chest(volume) | _nodule(volume)
     _second_chest()
@@ -69,18 +67,18 @@ def _time_all_targets(volume: Volume) -> None:
 
 
 def _chest(volume: Volume) -> dict[str, float]:
-    chest, reference = Chest(volume), Reference("chest_ct/mask.nii.gz")
+    chest, labels = Chest(volume), chest_ct.load_labels()
     lungs, bone = _naive_lungs(chest), volume.hu > 200
     print(f"\n{'structure':<28}{'Dice':>8}{'naive':>8}")
     rows = (
-        ("left lung", chest.left_lung(), reference.named("lung_", "_left"), None),
-        ("right lung", chest.right_lung(), reference.named("lung_", "_right"), None),
-        ("both lungs", chest.lungs(), reference.named("lung_"), lungs),
-        ("trachea and main bronchi", chest.trachea(), reference.named("trachea"), None),
-        ("skeleton", chest.skeleton(), reference.named(*BONES, any_of=True), bone),
-        ("vertebrae", chest.vertebrae(), reference.named("vertebrae_"), None),
-        ("left ribs", chest.left_ribs(), reference.named("rib_left"), None),
-        ("right ribs", chest.right_ribs(), reference.named("rib_right"), None),
+        ("left lung", chest.left_lung(), _union(labels, "lung_", "_left"), None),
+        ("right lung", chest.right_lung(), _union(labels, "lung_", "_right"), None),
+        ("both lungs", chest.lungs(), _union(labels, "lung_"), lungs),
+        ("trachea and main bronchi", chest.trachea(), _union(labels, "trachea"), None),
+        ("skeleton", chest.skeleton(), _union(labels, *BONES, any_of=True), bone),
+        ("vertebrae", chest.vertebrae(), _union(labels, "vertebrae_"), None),
+        ("left ribs", chest.left_ribs(), _union(labels, "rib_left"), None),
+        ("right ribs", chest.right_ribs(), _union(labels, "rib_right"), None),
     )
     return {f"{name}, Dice": _dice_row(name, *masks) for name, *masks in rows}
 
@@ -97,8 +95,8 @@ def _dice_row(
 
 def _nodule(volume: Volume) -> dict[str, float]:
     chest = Chest(volume)
-    truth = _nodule_box(volume)
-    overlaps = [box_iou(_box(chest.draw_nodules([nodule])), truth) for nodule in chest.nodules]
+    truth = _box(nodule(volume))
+    overlaps = [box_iou(_box(chest.draw_nodules([found])), truth) for found in chest.nodules]
     best = max(overlaps, default=0.0)
     false = sum(overlap < 0.5 for overlap in overlaps)
     print(f"\nnodule: best IoU of the 3D box {best:.2f}, false nodules {false}")
@@ -106,12 +104,12 @@ def _nodule(volume: Volume) -> dict[str, float]:
 
 
 def _second_chest() -> None:
-    chest = Chest(load_volume(input_path("totalsegmentator/thorax_ct.nii.gz")))
-    part = nib.as_closest_canonical(nib.load(input_path(T12)))
-    whole = nib.load(input_path("totalsegmentator/thorax_ct.nii.gz"))
-    offset = np.linalg.inv(nib.as_closest_canonical(whole).affine) @ part.affine[:, 3]
+    volume = load_volume(input_path("totalsegmentator/thorax_ct.nii.gz"))
+    chest = Chest(volume)
+    ids, affine = read_label_ids(input_path(T12))
+    offset = np.linalg.inv(volume.affine) @ affine[:, 3]
     x, y, z = np.round(offset[:3]).astype(int)
-    truth = np.asanyarray(part.dataobj) > 0
+    truth = ids > 0
     nx, ny, nz = truth.shape
     crop = (slice(x, x + nx), slice(y, y + ny), slice(z, z + nz))
     for name, mask in (("skeleton", chest.skeleton()), ("vertebrae", chest.vertebrae())):
@@ -124,7 +122,7 @@ def _abdomen() -> None:
     volume = load_volume(input_path("totalsegmentator/abdomen_crop_ct.nii.gz"))
     chest = Chest(volume)
     # The class numbers of TotalSegmentator v2's "total" task, as its documentation lists them.
-    labels = _labels("totalsegmentator/abdomen_crop_seg.nii.gz")
+    labels, _ = read_label_ids(input_path("totalsegmentator/abdomen_crop_seg.nii.gz"))
     rows = (
         ("both lungs", chest.lungs(), (10, 14), _naive_lungs(chest)),
         ("vertebrae", chest.vertebrae(), (26, 50), None),
@@ -136,24 +134,10 @@ def _abdomen() -> None:
         _dice_row(name, found, truth, naive)
 
 
-class Reference:
-    """The reference mask of the chest CT, by the names of its structures."""
-
-    def __init__(self, name: str) -> None:
-        self._labels = _labels(name)
-        with input_path("chest_ct/structures.csv").open(newline="") as stream:
-            self._ids = {row["structure"]: int(row["id"]) for row in csv.DictReader(stream)}
-
-    def named(self, *parts: str, any_of: bool = False) -> Segmentation:
-        """The union of the structures whose name holds all of the parts, or any of them."""
-        holds = any if any_of else all
-        ids = [i for name, i in self._ids.items() if holds(part in name for part in parts)]
-        return np.isin(self._labels, ids)
-
-
-def _labels(name: str) -> NDArray[np.uint8]:
-    image = nib.as_closest_canonical(nib.load(input_path(name)))
-    return np.asanyarray(image.dataobj).astype(np.uint8)
+def _union(labels: LabelMap, *parts: str, any_of: bool = False) -> Segmentation:
+    """The structures whose name holds all of the parts, or any of them."""
+    holds = any if any_of else all
+    return labels.mask(*(name for name in labels.names if holds(part in name for part in parts)))
 
 
 def _naive_lungs(chest: Chest) -> Segmentation:
@@ -163,21 +147,10 @@ def _naive_lungs(chest: Chest) -> Segmentation:
     return labels == sizes.argmax()
 
 
-def _nodule_box(volume: Volume) -> NDArray[np.int64]:
-    to_voxel = np.linalg.inv(volume.affine)
-    centre = (to_voxel @ (*NODULE_CENTRE_RAS_MM, 1.0))[:3]
-    half = NODULE_CUBE_MM / 2 / np.asarray(volume.spacing_xyz_mm)
-    low = np.round(centre - half).astype(int)
-    high = np.round(centre + half).astype(int) + 1
-    cube = volume.hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    labels, _ = ndi.label(ndi.binary_opening(cube > -100))
-    middle = labels[tuple(np.round(centre).astype(int) - low)]
-    return _box(labels == middle) + low
-
-
 def _box(mask: Segmentation) -> NDArray[np.int64]:
+    """Lowest corner, highest corner; half-open voxels (6,)."""
     places = np.argwhere(mask)
-    return np.stack([places.min(axis=0), places.max(axis=0) + 1])
+    return np.concatenate([places.min(axis=0), places.max(axis=0) + 1])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.targets import judge
-from storage.images.loading import load_volume
+from storage.datasets import chest_ct
+from storage.images.label_map import read_label_ids
 from storage.inputs import input_path
 from storage.masks import decode_mask, encode_mask, mask_box
 
@@ -174,27 +175,21 @@ WAYS = [
 ]
 
 
-def labels(name: str) -> NDArray[np.uint8]:
-    """A reference label map on its RAS+ grid, C order."""
-    image: Any = nib.as_closest_canonical(nib.load(input_path(name)))
-    return np.ascontiguousarray(image.dataobj)
-
-
 def chest_structures() -> Iterator[Mask]:
     """The 89 structures of the full-size chest CT."""
-    volume = labels("chest_ct/mask.nii.gz")
-    return (volume == value for value in np.unique(volume[volume > 0]))
+    labels = chest_ct.load_labels()
+    return (labels.mask(name) for name in labels.names)
 
 
 def single_structures() -> Iterator[Mask]:
     """Structures that come as files of their own."""
     names = ("thorax_aorta", "thorax_vertebrae_T12", "heart_heart", "heart_pulmonary_artery")
-    return (labels(f"totalsegmentator/{name}.nii.gz") > 0 for name in names)
+    return (read_label_ids(input_path(f"totalsegmentator/{name}.nii.gz"))[0] > 0 for name in names)
 
 
 def thresholds() -> Iterator[Mask]:
     """Noisy masks: air and bone of the chest CT by threshold alone, speckles and all."""
-    hu = load_volume(input_path("chest_ct/cxr.nii.gz")).hu
+    hu = chest_ct.load_ct().hu
     return iter([(hu > -1000) & (hu < -400), hu > 200])
 
 

@@ -45,6 +45,9 @@ def box_iou(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
 
     Returns:
         The leading dimensions of both, broadcast: () for two boxes.
+
+    Raises:
+        ValueError: if the last axis has neither 4 nor 6 coordinates.
     """
     first_low, first_high = _corners(first)
     second_low, second_high = _corners(second)
@@ -60,6 +63,9 @@ def box_giou(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
 
     Returns:
         The leading dimensions of both, broadcast: () for two boxes.
+
+    Raises:
+        ValueError: if the last axis has neither 4 nor 6 coordinates.
     """
     first_low, first_high = _corners(first)
     second_low, second_high = _corners(second)
@@ -78,6 +84,8 @@ def _counts(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[int, i
 
 def _corners(boxes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     corners = np.asarray(boxes, np.float64)
+    if corners.shape[-1] not in (4, 6):
+        raise ValueError(f"boxes of the shape {corners.shape} do not end in 4 or 6 coordinates")
     axes = corners.shape[-1] // 2
     return corners[..., :axes], corners[..., axes:]
 

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerBase
 
-from benchmarks.overfit.reference import CT, Reference, Voxels
+from benchmarks.overfit.reference import Reference, Voxels
 from model.config import VividMedConfig
 from model.data.brackets import parse
 from model.data.images import Frame, prepare, read_image
 from model.data.inputs import ModelImage, PhraseTarget, Sample
 from model.data.sequence import Turn, build_sequence
 from model.inference.prompts import Question, Task, ask
+from storage.datasets import chest_ct
 from storage.imaging.projection import FrontalGrid, project, project_mask, write_radiograph_dicom
-from storage.inputs import input_path
 from storage.masks import mask_box
 
 Grounding = Literal["mask", "boxes"]
@@ -151,7 +151,7 @@ def make_cases(
         config: the token budget and the patch size count.
         folder: where the projected radiograph is written, as `radiograph.dcm`.
     """
-    paths = {"ct": input_path(CT), "radiograph": folder / "radiograph.dcm"}
+    paths = {"ct": chest_ct.ct_path(), "radiograph": folder / "radiograph.dcm"}
     picture = project(reference.volume)
     write_radiograph_dicom(picture, paths["radiograph"], "projected from a chest CT")
     cases = []

@@ -5,21 +5,18 @@ Everything is on the CT's RAS+ grid (x, y, z); `storage/inputs.yaml` says where 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from storage.images.loading import load_volume
+from storage.datasets import chest_ct
+from storage.images.label_map import LabelMap
 from storage.images.types import Volume
-from storage.inputs import fetch, input_path
+from storage.inputs import fetch
 
 Voxels = NDArray[np.bool_]
-
-CT = "chest_ct/cxr.nii.gz"
 
 NODULE = "nodule"
 _NODULE_CENTRE_RAS_MM = (-57.0, -86.0, -115.0)
@@ -30,10 +27,9 @@ _NODULE_ABOVE_HU = -100
 class Reference:
     """The CT with its label map."""
 
-    def __init__(self, volume: Volume, labels: NDArray[np.integer], ids: dict[str, int]) -> None:
+    def __init__(self, volume: Volume, labels: LabelMap) -> None:
         self.volume = volume
         self._labels = labels
-        self._ids = ids
 
     @classmethod
     def load(cls, report: Callable[[str], None] = lambda _: None) -> Reference:
@@ -43,10 +39,7 @@ class Reference:
             storage.inputs.InputError: if they cannot be fetched.
         """
         fetch(["chest_ct"], report)
-        image = nib.as_closest_canonical(nib.load(input_path("chest_ct/mask.nii.gz")))
-        with input_path("chest_ct/structures.csv").open(newline="") as stream:
-            ids = {row["structure"]: int(row["id"]) for row in csv.DictReader(stream)}
-        return cls(load_volume(input_path(CT)), np.asarray(image.dataobj), ids)
+        return cls(chest_ct.load_ct(), chest_ct.load_labels())
 
     def union(self, labels: Iterable[str]) -> Voxels:
         """The voxels of any of the labels; `nodule` is one of them.
@@ -55,7 +48,7 @@ class Reference:
             KeyError: for a label that the reference does not have.
         """
         names = set(labels)
-        mask: Voxels = np.isin(self._labels, [self._ids[name] for name in names - {NODULE}])
+        mask = self._labels.mask(*names - {NODULE})
         if NODULE in names:
             mask |= nodule(self.volume)
         return mask

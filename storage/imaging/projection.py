@@ -6,7 +6,8 @@ in 3D gives its outline in the picture. Rays are parallel: the magnification of 
 not modelled.
 
 The picture is laid out as a reader sees a PA film: the patient's right on the image's left,
-superior up. Volumes are taken as aligned with the patient; the obliquity of a tilted scan is ignored.
+superior up. Volumes are taken as aligned with the patient; the obliquity of a tilted scan is
+ignored.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ ATTENUATION_PER_MM = 0.012
 Half of water's 0.018/mm at 100 keV: a detector's latitude is narrower than the beam's, and with
 the full value bone and mediastinum merge into white.
 """
+
+_BODY_PATH_MM = 20.0
+"""Water-equivalent path of a ray through the body; air, table and clothes have less."""
+
+_TONE_PERCENTILES = (1, 99.8)
+"""Of the body's absorption, shown black and white: single dense rays do not darken the rest."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,8 @@ def project(volume: Volume) -> Radiograph:
     coordinates = np.meshgrid(columns_x, rows_z)
     resampled = ndimage.map_coordinates(path_mm, coordinates, order=3, mode="nearest")
     absorbed = 1 - np.exp(-ATTENUATION_PER_MM * np.clip(resampled, 0, None))
-    body = absorbed[resampled > 20]
-    low, high = np.percentile(body, [1, 99.8]) if body.size else (0.0, 1.0)
+    body = absorbed[resampled > _BODY_PATH_MM]
+    low, high = np.percentile(body, _TONE_PERCENTILES) if body.size else (0.0, 1.0)
     pixels = np.clip((absorbed - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return Radiograph(pixels, (PIXEL_MM, PIXEL_MM), "PA", "DX")
 
@@ -114,7 +121,8 @@ def project_mask(
 ) -> NDArray[np.bool_]:
     """Outline (rows, columns) of a RAS+ mask (x, y, z) on a radiograph's pixels.
 
-    The mask may have its own voxel grid (`affine`), say a crop; what lies outside `grid` is cropped.
+    The mask may have its own voxel grid (`affine`), say a crop; what lies outside `grid` is left
+    out.
     """
     shadow = np.any(mask, axis=1)
     rows_z, columns_x = grid.voxel_indices(affine)

@@ -89,3 +89,8 @@ def test_empty_boxes_have_finite_values() -> None:
     assert box_iou(flat, flat) == box_giou(flat, flat) == 0
     assert box_iou((9, 9, 0, 0), (0, 0, 9, 9)) == 0
     assert box_giou(point, far) == -1
+
+
+def test_corners_in_two_rows_are_no_box() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        box_iou(np.zeros((2, 3)), np.ones((2, 3)))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.overfit.data import load_recipe, make_cases, phrases_of, texts_of
-from benchmarks.overfit.reference import CT, NODULE, Reference
+from benchmarks.overfit.reference import NODULE, Reference
 from model.config import preset
 from model.data.tokenizer import train_tokenizer
 from storage.images.loading import load_radiograph
@@ -15,7 +15,7 @@ from taxonomy.targets import load_taxonomy
 
 @pytest.fixture(scope="module")
 def reference(real_input):
-    real_input(CT)
+    real_input("chest_ct/cxr.nii.gz")
     return Reference.load()
 
 

@@ -8,21 +8,19 @@ Points are x, y in pixels of the projected radiograph. The scan was made with ra
 
 from __future__ import annotations
 
-import csv
 import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
 from storage import inputs
-from storage.images.loading import load_volume
+from storage.datasets import chest_ct
+from storage.images.label_map import LabelMap
 from storage.images.types import Volume
 from storage.imaging.projection import FrontalGrid, project, project_mask
 from tasks.engines.detection.atlas.lung_fields import find_lung_fields
@@ -111,47 +109,13 @@ def build_atlas() -> Atlas:
     Raises:
         storage.inputs.InputError: if the CT was never fetched.
     """
-    volume = load_volume(inputs.input_path("chest_ct/cxr.nii.gz"))
-    labels = LabelMap.load(
-        inputs.input_path("chest_ct/mask.nii.gz"), inputs.input_path("chest_ct/structures.csv")
-    )
-    return project_atlas(volume, labels)
-
-
-class LabelMap:
-    """The reference segmentation: label ids (x, y, z) on a RAS+ grid, and the ids by name."""
-
-    def __init__(self, ids: NDArray[np.uint8], affine: NDArray[np.float64], names: dict[str, int]):
-        self.ids, self.affine = ids, affine
-        self._ids_by_name = names
-        self._extents = ndimage.find_objects(ids)
-
-    @classmethod
-    def load(cls, mask: Path, names: Path) -> LabelMap:
-        """Read a NIfTI label map and its table with the columns `structure` and `id`."""
-        image = nib.as_closest_canonical(nib.load(mask))
-        with names.open() as stream:
-            ids = {row["structure"]: int(row["id"]) for row in csv.DictReader(stream)}
-        return cls(np.asarray(image.dataobj, dtype=np.uint8), image.affine, ids)
-
-    def names(self) -> list[str]:
-        """The structures that occur."""
-        present = [extent is not None for extent in self._extents]
-        return [n for n, i in self._ids_by_name.items() if i <= len(present) and present[i - 1]]
-
-    def crop(self, name: str) -> tuple[Voxels, NDArray[np.float64]]:
-        """One structure's mask in the box around it, and the affine of that box."""
-        label = self._ids_by_name[name]
-        extent = self._extents[label - 1]
-        affine = self.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ [axis.start for axis in extent]
-        return self.ids[extent] == label, affine
+    return project_atlas(chest_ct.load_ct(), chest_ct.load_labels())
 
 
 def project_atlas(volume: Volume, labels: LabelMap) -> Atlas:
     """Project a label map, and what is derived from it, to the frontal radiograph's pixels."""
     grid = FrontalGrid.of(volume)
-    shadows = {name: project_mask(*labels.crop(name), grid) for name in labels.names()}
+    shadows = {name: project_mask(*labels.crop(name), grid) for name in labels.names}
     for name, mask, affine in _derived(labels):
         shadows[name] = project_mask(mask, affine, grid)
     for side in SIDES:

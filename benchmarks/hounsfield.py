@@ -96,7 +96,8 @@ def _dice_row(
 def _nodule(volume: Volume) -> dict[str, float]:
     chest = Chest(volume)
     truth = _box(nodule(volume))
-    overlaps = [box_iou(_box(chest.draw_nodules([found])), truth) for found in chest.nodules]
+    boxes = [_box(chest.draw_nodules([found])) for found in chest.nodules]
+    overlaps = [float(box_iou(box, truth)) for box in boxes]
     best = max(overlaps, default=0.0)
     false = sum(overlap < 0.5 for overlap in overlaps)
     print(f"\nnodule: best IoU of the 3D box {best:.2f}, false nodules {false}")

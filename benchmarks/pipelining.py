@@ -28,8 +28,9 @@ from flows.runtime.prefect_defaults import quiet_prefect
 from storage.datasets import DatasetSource
 from storage.datasets.reader import SourceRecord, Study, StudyImage
 from storage.images.types import Radiograph, Volume
+from storage.records import Box, Site
 from storage.store import Store
-from tasks.engines.protocols import Box, CleanedText, Fingerprint, Mask, Site, Ungrounded
+from tasks.engines.protocols import CleanedText, Fingerprint, Segmentation, Ungrounded
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
 from tasks.pipeline.stages import STAGES, Pipeline, RunContext, parts_of
@@ -100,10 +101,10 @@ class SlowDetector(StandIn):
 class SlowSegmenter(StandIn):
     """The whole volume for each site."""
 
-    def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Mask | Ungrounded]:
+    def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Segmentation | Ungrounded]:
         """The same mask for every site."""
         self.work()
-        return [Mask(np.ones(volume.hu.shape, dtype=np.bool_), 0.5) for _ in sites]
+        return [Segmentation(np.ones(volume.hu.shape, dtype=np.bool_), 0.5) for _ in sites]
 
 
 class Studies:

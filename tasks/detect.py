@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from storage.images.loading import load_radiograph
+from storage.images.types import Radiograph
 from storage.records import Box, Site
 from storage.rejects import Reject
 from storage.shards import table_from_rows
-from tasks.engines.protocols import Detector, Ungrounded
-from tasks.sites import ImageRow, answers_of, site_requests
+from tasks.engines.protocols import BatchDetector, Detector, Ungrounded
+from tasks.sites import localize, site_requests
 from tasks.step import StepOutput
 
 
@@ -23,22 +23,27 @@ def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> 
     Sites of a study that has no image to ground in are rejected here too.
     """
 
-    def localize(image: ImageRow, sites: Sequence[Site]) -> list[list[Box] | Ungrounded]:
-        return detector.detect(load_radiograph(Path(image["uri"])), sites)
+    def answer(
+        images: Sequence[tuple[Radiograph, Sequence[Site]]],
+    ) -> list[list[list[Box] | Ungrounded]]:
+        if isinstance(detector, BatchDetector):
+            return detector.detect_batch(images)
+        return [detector.detect(image, sites) for image, sites in images]
 
     name = "{name} {version}".format(**detector.fingerprint)
+    batch_size = detector.batch_size if isinstance(detector, BatchDetector) else 1
+    requests = list(site_requests(studies, positives, volumes=False))
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
-    asked = grounded = 0
-    for request in site_requests(studies, positives, volumes=False):
-        asked += len(request.sites)
-        for site, found in answers_of(request, localize):
-            if isinstance(found, Ungrounded):
-                rejects.append(request.reject(site, found))
-                continue
-            grounded += 1
-            rows += [
-                request.key_columns(site) | {"instance": i, "detector": name} | box.to_row()
-                for i, box in enumerate(found)
-            ]
+    grounded = 0
+    for request, site, found in localize(requests, load_radiograph, answer, batch_size):
+        if isinstance(found, Ungrounded):
+            rejects.append(request.reject(site, found))
+            continue
+        grounded += 1
+        rows += [
+            request.key_columns(site) | {"instance": i, "detector": name} | box.to_row()
+            for i, box in enumerate(found)
+        ]
+    asked = sum(len(request.sites) for request in requests)
     return StepOutput(table_from_rows("boxes", rows), rejects, asked, grounded)

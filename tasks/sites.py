@@ -7,12 +7,14 @@ its study gets boxes, a mask, or a reject with the reason; a box is never forced
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from storage.images.prefetch import map_decoded
 from storage.images.types import ImageError
 from storage.records import Modifiers, Site, SiteKey
 from storage.rejects import Reject
@@ -22,6 +24,7 @@ VOLUME_MODALITIES = frozenset({"CT"})
 LATERAL_VIEWS = frozenset({"LATERAL", "LL", "RL", "LLD", "RLD", "LARGE LATERAL"})
 
 ImageRow = dict[str, Any]
+Image = TypeVar("Image")
 T = TypeVar("T")
 
 
@@ -104,16 +107,51 @@ def site_requests(
                 yield SiteRequest(*key, image, wanted)
 
 
-def answers_of(
-    request: SiteRequest, localize: Callable[[ImageRow, Sequence[Site]], list[T | Ungrounded]]
-) -> list[tuple[Site, T | Ungrounded]]:
-    """The localizer's answer for each site; the image's fault if it cannot be read."""
-    if request.image is None:
+def localize(
+    requests: Iterable[SiteRequest],
+    load: Callable[[Path], Image],
+    answer: Callable[[Sequence[tuple[Image, Sequence[Site]]]], Sequence[Sequence[T | Ungrounded]]],
+    batch_size: int = 1,
+) -> Iterator[tuple[SiteRequest, Site, T | Ungrounded]]:
+    """The localizer's answer for each site of each request, order kept.
+
+    Sites on an image that cannot be read get its fault. The next images are decoded while the
+    localizer works on a batch; batches go across studies.
+
+    Args:
+        requests: what to localize.
+        load: reads an image's file.
+        answer: the localizer: images with their sites in, one answer per site out.
+        batch_size: images that the localizer takes at a time.
+    """
+
+    def decode(request: SiteRequest) -> Image | None:
+        return None if request.image is None else load(Path(request.image["uri"]))
+
+    def use(
+        batch: Sequence[tuple[SiteRequest, Image | ImageError | None]],
+    ) -> list[tuple[SiteRequest, Site, T | Ungrounded]]:
+        readable = [
+            (image, request.sites)
+            for request, image in batch
+            if image is not None and not isinstance(image, ImageError)
+        ]
+        given = iter(answer(readable) if readable else ())
+        found: list[tuple[SiteRequest, Site, T | Ungrounded]] = []
+        for request, image in batch:
+            answers: Sequence[T | Ungrounded] = _faults(request, image) or next(given)
+            found += [(request, *pair) for pair in zip(request.sites, answers, strict=True)]
+        return found
+
+    return map_decoded(use, requests, decode, batch_size)
+
+
+def _faults(request: SiteRequest, image: object) -> list[Ungrounded]:
+    """Why each site of a request cannot be localized; empty if its image was read."""
+    if image is None:
         fault = Ungrounded("no_image", "the study has no frontal radiograph or volume")
-        return [(site, fault) for site in request.sites]
-    try:
-        answers = localize(request.image, request.sites)
-    except ImageError as error:
-        fault = Ungrounded(error.reason, error.detail)
-        return [(site, fault) for site in request.sites]
-    return list(zip(request.sites, answers, strict=True))
+    elif isinstance(image, ImageError):
+        fault = Ungrounded(image.reason, image.detail)
+    else:
+        return []
+    return [fault] * len(request.sites)

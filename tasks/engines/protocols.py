@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,22 @@ class Detector(Engine, Protocol):
 
     def detect(self, image: Radiograph, sites: Sequence[Site]) -> list[list[Box] | Ungrounded]:
         """One answer per site, order kept; a list of boxes is never empty."""
+        ...
+
+
+@runtime_checkable
+class BatchDetector(Detector, Protocol):
+    """A detector that takes several radiographs at a time, as on a GPU."""
+
+    @property
+    def batch_size(self) -> int:
+        """Radiographs at a time, those of several studies of a shard together."""
+        ...
+
+    def detect_batch(
+        self, images: Sequence[tuple[Radiograph, Sequence[Site]]]
+    ) -> list[list[list[Box] | Ungrounded]]:
+        """What `detect` answers for each radiograph and its sites, order kept."""
         ...
 
 

@@ -73,11 +73,10 @@ class LabelMap:
         affine[:3, 3] += affine[:3, :3] @ [axis.start for axis in extent]
         return self.ids[extent] == label, affine
 
-    def _extent(self, label: int) -> tuple[slice, slice, slice] | None:
+    def _extent(self, label: int) -> tuple[slice, ...] | None:
         return self._extents[label - 1] if label <= len(self._extents) else None
 
     @cached_property
-    def _extents(self) -> list[tuple[slice, slice, slice] | None]:
+    def _extents(self) -> list[tuple[slice, ...] | None]:
         """Bounding boxes of the labels 1, 2, …; one pass over the image."""
-        extents: list[tuple[slice, slice, slice] | None] = ndimage.find_objects(self.ids)
-        return extents
+        return [*ndimage.find_objects(self.ids)]

@@ -127,7 +127,9 @@ def read_article(anchor: str, report: GroundedReport, removed: Sequence[str]) ->
     findings: dict[Any, Finding] = {}
     by_tag = []
     for i, tag in enumerate(report.tags):
-        key = tag.target, tag.category, tag.site, tag.grounding
+        # Two sites may get the same boxes, as a zone and its lung do: drawn once, they are one.
+        site = tag.site if tag.grounding.kind == "none" else None
+        key = tag.target, tag.category, tag.grounding, site
         if key not in findings:
             findings[key] = _finding(len(findings) + 1, i, tag)
         finding = findings[key]

@@ -40,8 +40,8 @@ from storage.imaging.projection import (
 from storage.inputs import input_path
 from storage.overlap import box_iou
 from storage.records import Box, Site
-from tasks.engines.detection.atlas.build import load_atlas
 from tasks.engines.detection.atlas.engine import AtlasDetector
+from tasks.engines.detection.atlas.reference.build import load_atlas
 from tasks.engines.protocols import Ungrounded
 
 BoxXYXY = tuple[float, float, float, float]

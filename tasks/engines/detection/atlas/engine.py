@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 from storage.images.types import Radiograph
 from storage.records import Box, Site
-from tasks.engines.detection.atlas.build import Atlas, digest, load_atlas
-from tasks.engines.detection.atlas.placement import Placement, load_placement
-from tasks.engines.detection.atlas.plausibility import NoLungFieldsError
-from tasks.engines.detection.atlas.rules import CannotPlaceError, Placed, place
-from tasks.engines.detection.atlas.scene import Scene
+from tasks.engines.detection.atlas.errors import CannotPlaceError, NoLungFieldsError
+from tasks.engines.detection.atlas.placement.rules import PlacedBox, place
+from tasks.engines.detection.atlas.placement.table import TABLE, load_placement
+from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph
+from tasks.engines.detection.atlas.reference.build import Atlas, digest, load_atlas
 from tasks.engines.protocols import Fingerprint, Ungrounded
 
 VERSION = "1"
@@ -22,27 +21,31 @@ VERSION = "1"
 FRONTAL_VIEWS = frozenset({"PA", "AP"})
 
 LEAST_IN_VIEW = 0.5
-"""A box of which less than this share lies inside the image is not given."""
+"""Share of a box that must lie inside the image; of less, too little is visible."""
+
+LEAST_SIDE_PX = 1
+"""Least width and height of a box inside the image."""
+
+SCORE_DECIMALS = 4
 
 
 class AtlasDetector:
     """Places anatomy by a registered atlas, findings by the report's words and by measurement.
 
-    An embedded baseline. Scores are confidences of how a box was placed (`certainty` in
-    `placement.yaml`) times the quality of the lung fields' fit: the same for all targets.
-    Sides are the patient's; a film mirrored against the convention is recognised only when the
-    heart tells, and a mirrored film with a slender heart is not.
+    An embedded baseline. A score is the certainty of what the box rests on (`certainty` in
+    `placement.yaml`) times the quality of the lung fields' fit; it is not calibrated per target.
+    Sides are the patient's. A mirrored film is rejected where the heart's position shows it; one
+    with a slender, central heart is not recognized.
     """
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Name, version, and digests of the atlas and the placement table."""
-        table = Path(__file__).with_name("placement.yaml").read_bytes()
         return {
             "name": "atlas",
             "version": VERSION,
             "atlas": digest(),
-            "placement": hashlib.sha256(table).hexdigest()[:16],
+            "placement": hashlib.sha256(TABLE.read_bytes()).hexdigest()[:16],
         }
 
     def detect(self, image: Radiograph, sites: Sequence[Site]) -> list[list[Box] | Ungrounded]:
@@ -55,18 +58,18 @@ class AtlasDetector:
             reason = f"the view is {image.view}; the atlas knows frontal radiographs (PA, AP)"
             return [Ungrounded("view_not_supported", reason) for _ in sites]
         try:
-            scene = Scene.read(image.pixels, self._atlas)
+            registered = RegisteredRadiograph.register(image.pixels, self._atlas)
         except NoLungFieldsError as error:
-            return [Ungrounded("registration_failed", str(error)) for _ in sites]
-        return [self.answer(scene, site) for site in sites]
+            return [Ungrounded(error.reason, error.detail) for _ in sites]
+        return [self.boxes_at(registered, site) for site in sites]
 
-    def answer(self, scene: Scene, site: Site) -> list[Box] | Ungrounded:
-        """The boxes of one site on a radiograph that was read already, or why there are none."""
+    def boxes_at(self, image: RegisteredRadiograph, site: Site) -> list[Box] | Ungrounded:
+        """The boxes of one site on a registered radiograph, or why there are none."""
         try:
-            placed = place(scene, site, self._table)
+            placed = place(image, site, load_placement())
         except CannotPlaceError as error:
             return Ungrounded(error.reason, error.detail)
-        boxes = [box for each in placed if (box := self._box(scene, each))]
+        boxes = [box for each in placed if (box := _clipped(image, each))]
         if not boxes:
             return Ungrounded("outside_field_of_view", f"{site.target} lies outside of this image")
         return boxes
@@ -75,20 +78,17 @@ class AtlasDetector:
     def _atlas(self) -> Atlas:
         return load_atlas()
 
-    @cached_property
-    def _table(self) -> Placement:
-        return load_placement()
 
-    def _box(self, scene: Scene, placed: Placed) -> Box | None:
-        """The box clipped to the image; None when too little of it is in view."""
-        rows, columns = scene.pixels.shape
-        x_min, y_min, x_max, y_max = (float(edge) for edge in placed.box)
-        left, right = max(0.0, x_min), min(float(columns), x_max)
-        top, bottom = max(0.0, y_min), min(float(rows), y_max)
-        area = (x_max - x_min) * (y_max - y_min)
-        if right - left < 1 or bottom - top < 1:
-            return None
-        if (right - left) * (bottom - top) < LEAST_IN_VIEW * area:
-            return None
-        score = self._table.certainty[placed.kind] * scene.fields.quality * placed.weight
-        return Box(left, top, right, bottom, round(score, 4))
+def _clipped(image: RegisteredRadiograph, placed: PlacedBox) -> Box | None:
+    """The box clipped to the image; None where too little of it lies inside."""
+    rows, columns = image.pixels.shape
+    x_min, y_min, x_max, y_max = (float(edge) for edge in placed.box)
+    left, right = max(0.0, x_min), min(float(columns), x_max)
+    top, bottom = max(0.0, y_min), min(float(rows), y_max)
+    area = (x_max - x_min) * (y_max - y_min)
+    if right - left < LEAST_SIDE_PX or bottom - top < LEAST_SIDE_PX:
+        return None
+    if (right - left) * (bottom - top) < LEAST_IN_VIEW * area:
+        return None
+    score = load_placement().certainty[placed.evidence] * image.fields.quality * placed.weight
+    return Box(left, top, right, bottom, round(score, SCORE_DECIMALS))

@@ -1,4 +1,4 @@
-"""One radiograph with its lung fields found and the atlas registered to it."""
+"""One radiograph with its lung fields, and the reference atlas registered to it."""
 
 from __future__ import annotations
 
@@ -8,36 +8,46 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.engines.detection.atlas.build import Atlas
-from tasks.engines.detection.atlas.heart import cardiothoracic_ratio, heart_borders
-from tasks.engines.detection.atlas.lung_fields import find_lung_fields
-from tasks.engines.detection.atlas.measure import BoxXYXY, medial_border
-from tasks.engines.detection.atlas.nodules import Spot, find_spots
-from tasks.engines.detection.atlas.outlines import LungFields, Points, Side, frame_of
-from tasks.engines.detection.atlas.registration import Registration
+from tasks.engines.detection.atlas.lung_fields.outlines import (
+    BoxXYXY,
+    LungFields,
+    Share,
+    Side,
+    frame_of,
+    medial_border,
+)
+from tasks.engines.detection.atlas.lung_fields.search import find_lung_fields
+from tasks.engines.detection.atlas.measurements.heart import cardiothoracic_ratio, heart_borders
+from tasks.engines.detection.atlas.measurements.nodules import Spot, find_spots
+from tasks.engines.detection.atlas.reference.build import Atlas
+from tasks.engines.detection.atlas.reference.registration import Registration
 
-KNOB_HEIGHT = (0.08, 0.32)
-"""Where the aortic arch meets the left lung, in shares of the field's height."""
+KNOB_HEIGHT: Share = (0.08, 0.32)
+"""Where the aortic knob borders on the left lung, in shares of the field's height."""
 
 LATERAL_REACH, APEX_REACH, RECESS_REACH = 0.1, 0.1, 0.15
-"""How far a lung may reach beyond its visible field: its wall is thin at the edges, its recess lies
-behind the diaphragm. Shares of the field's width and height."""
+"""How far a lung may extend beyond its visible field, in shares of the field's width (lateral) and
+height (apex, recess): its margins are too thin to be seen, and the recess lies behind the
+diaphragm."""
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What the placement rules look at."""
+class RegisteredRadiograph:
+    """What the placement rules measure in and place on; boxes are not clipped to the image.
+
+    pixels: (rows, columns), bright is dense. fields: in its pixels.
+    """
 
     pixels: NDArray[np.float32]
     fields: LungFields
     atlas: Atlas
 
     @classmethod
-    def read(cls, pixels: NDArray[np.float32], atlas: Atlas) -> Scene:
-        """Find the lung fields.
+    def register(cls, pixels: NDArray[np.float32], atlas: Atlas) -> RegisteredRadiograph:
+        """Find the lung fields, by which the atlas is registered when it is first needed.
 
         Raises:
-            tasks.engines.detection.atlas.plausibility.NoLungFieldsError: if there are none.
+            tasks.engines.detection.atlas.errors.NoLungFieldsError: if there are none.
         """
         return cls(pixels, find_lung_fields(pixels, atlas.shape), atlas)
 
@@ -52,21 +62,23 @@ class Scene:
         return find_spots(self.pixels, self.fields)
 
     def structure_box(self, names: tuple[str, ...]) -> BoxXYXY:
-        """The box of atlas structures together."""
-        points = self._placed(names)
+        """The box that holds all of these atlas structures."""
+        points = np.concatenate([self.atlas.structures[name] for name in names])
+        points = self.registration.to_image(points)
         (x_min, y_min), (x_max, y_max) = points.min(axis=0), points.max(axis=0)
         return float(x_min), float(y_min), float(x_max), float(y_max)
 
     def aortic_box(self, names: tuple[str, ...]) -> BoxXYXY:
-        """The box of parts of the aorta, moved to the aortic knob's edge in this image."""
+        """The box of parts of the aorta, shifted to the aortic knob of this image."""
         x_min, y_min, x_max, y_max = self.structure_box(names)
         return x_min + self._aortic_shift, y_min, x_max + self._aortic_shift, y_max
 
     def pleural_box(self, names: tuple[str, ...], side: Side) -> BoxXYXY:
-        """The box of a lung or lobe, kept near the walls of the lung field."""
+        """The box of a lung or lobe, limited to the lung field and its margins."""
         x_min, y_min, x_max, y_max = self.structure_box(names)
         lateral, medial, top, bottom = frame_of(self.fields[side], side)
         height, reach = bottom - top, LATERAL_REACH * (medial - lateral)
+        # The right lung lies on the image's left, so its lateral wall is its smallest x.
         if side == "right":
             x_min = max(x_min, lateral - reach)
         else:
@@ -80,7 +92,7 @@ class Scene:
 
     @property
     def heart_box(self) -> BoxXYXY:
-        """The heart: its borders with the lungs measured, top and bottom from the atlas."""
+        """The heart: left and right borders are measured, top and bottom registered."""
         _, top, _, bottom = self.structure_box(("heart",))
         x_min, x_max = self._heart_borders
         return x_min, top, x_max, bottom
@@ -94,15 +106,12 @@ class Scene:
     def _heart_borders(self) -> tuple[float, float]:
         return heart_borders(self.pixels, self.fields)
 
-    def _placed(self, names: tuple[str, ...]) -> Points:
-        points = np.concatenate([self.atlas.structures[name] for name in names])
-        return self.registration.to_image(points)
-
     @cached_property
     def _aortic_shift(self) -> float:
-        """From the carried-over arch to the knob in this image, along x.
+        """Shift along x, in px, from the registered arch to the aortic knob of this image.
 
-        The knob's edge with the left lung is the one part of the aorta that a frontal film shows.
+        The knob is the one border of the aorta that a frontal radiograph shows reliably.
         """
         knob = medial_border(self.fields, "left", KNOB_HEIGHT)[:, 0].max()
-        return float(knob - self._placed(("aortic_arch",))[:, 0].max())
+        _, _, registered_knob, _ = self.structure_box(("aortic_arch",))
+        return float(knob - registered_knob)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tasks.engines.detection.atlas.outlines import LungFields
-from tasks.engines.detection.atlas.placement import load_placement
-from tasks.engines.detection.atlas.zones import part_box, zone_boxes
+from tasks.engines.detection.atlas.lung_fields.outlines import LungFields
+from tasks.engines.detection.atlas.placement.table import load_placement
+from tasks.engines.detection.atlas.placement.zones import part_box, zone_boxes
 from taxonomy.targets import load_taxonomy
 
 TABLE = load_placement()

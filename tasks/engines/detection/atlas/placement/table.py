@@ -1,4 +1,4 @@
-"""The placement table: what the atlas can place, read from `placement.yaml` and checked."""
+"""The placement table `placement.yaml`: the targets that the atlas can place, and how."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.engines.detection.atlas.measure import Share
-from tasks.engines.detection.atlas.outlines import SIDES, Side
+from tasks.engines.detection.atlas.lung_fields.outlines import SIDES, Share, Side
 
-Kind = Literal["measured", "outlined", "zone", "presumed"]
+Evidence = Literal["measured", "outlined", "zone", "presumed"]
+"""What a box rests on; the words are explained in `placement.yaml` under `certainty`."""
+
 RuleName = Literal[
     "structures",
     "lung",
@@ -38,10 +39,10 @@ class Zone(BaseModel):
     side: Side | None = None
 
 
-class Rule(BaseModel):
-    """How one target is placed; the words are explained in `placement.yaml`.
+class PlacementRule(BaseModel):
+    """How one target is placed; the keys are explained in `placement.yaml`.
 
-    side: the side that the target's own name gives.
+    side: the side in the target's name.
     structures: one tuple of atlas structures per box.
     """
 
@@ -64,22 +65,25 @@ class Placement(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    certainty: dict[Kind, float] = Field(min_length=4)
+    certainty: dict[Evidence, float] = Field(min_length=4)
     zones: dict[str, Zone]
-    rules: dict[str, Rule]
+    rules: dict[str, PlacementRule]
+
+
+TABLE = Path(__file__).with_name("placement.yaml")
 
 
 @cache
 def load_placement() -> Placement:
     """The table that comes with the package, `{side}` and `{n}` written out."""
-    raw = yaml.safe_load(Path(__file__).with_name("placement.yaml").read_text())
+    raw = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     entries = raw.pop("anatomy") | raw.pop("findings")
     rules = {name: rule for key, entry in entries.items() for name, rule in _expand(key, entry)}
     return Placement.model_validate(raw | {"rules": rules})
 
 
 def _expand(key: str, entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Entries of a table line, one for every side and number in its name."""
+    """The entries that one line of the table stands for: one per side and number in its name."""
     numbers = entry.get("numbers", [None])
     rest = {name: value for name, value in entry.items() if name != "numbers"}
     for side in SIDES if "{side}" in key else (None,):
@@ -89,17 +93,18 @@ def _expand(key: str, entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
                 for item in rest.get("structures", [])
                 for group in _structures(item, side, [number] if number else numbers)
             ]
-            own_side = side or re.match("(?:right|left)", key)
-            named = own_side if isinstance(own_side, str) else own_side and own_side.group()
+            # "right lung middle lobe" has its side in its name, without `{side}`.
+            stated = re.match("right|left", key)
             name = key.format(side=side, n=number)
-            yield name, rest | {"structures": groups, "side": named}
+            yield name, rest | {"structures": groups, "side": side or (stated and stated.group())}
 
 
 def _structures(
     item: str | list[str], side: Side | None, numbers: list[int | None]
 ) -> Iterator[tuple[str, ...]]:
-    """Groups of structures that make one box each."""
+    """The groups of structures that share one box."""
     patterns = [item] if isinstance(item, str) else item
+    # A target without a side, such as "rib", has its structures on both.
     bilateral = any("{side}" in pattern for pattern in patterns) and side is None
     for one_side in SIDES if bilateral else (side,):
         yield tuple(

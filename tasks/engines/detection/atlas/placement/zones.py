@@ -1,4 +1,4 @@
-"""Boxes of the zones of a lung field that a report names."""
+"""Boxes of the lung zones that a report names."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from tasks.engines.detection.atlas.measure import BoxXYXY, Share
-from tasks.engines.detection.atlas.outlines import (
+from tasks.engines.detection.atlas.lung_fields.outlines import (
+    BoxXYXY,
     LungFields,
     Points,
+    Share,
     Side,
     frame_of,
     from_unit,
     to_unit,
 )
-from tasks.engines.detection.atlas.placement import Zone
+from tasks.engines.detection.atlas.placement.table import Zone
 
 WHOLE: Share = (0.0, 1.0)
+"""All of a lung field's height or width."""
+
+POINTS_PER_SEGMENT = 4
+"""Points between two landmarks, so that a narrow band between them still meets the outline."""
 
 
 def zone_boxes(
@@ -39,6 +44,7 @@ def zone_boxes(
 
 
 def _narrow(width: Share, other: Share | None) -> Share:
+    """The intersection of two intervals; the first where they do not overlap."""
     if other is None:
         return width
     low, high = max(width[0], other[0]), min(width[1], other[1])
@@ -46,10 +52,10 @@ def _narrow(width: Share, other: Share | None) -> Share:
 
 
 def part_box(fields: LungFields, side: Side, height: Share, width: Share) -> BoxXYXY:
-    """Box around the part of a lung field between shares of its height and width.
+    """The box of the part of a lung field between shares of its height and width.
 
-    The box hugs the field (an apex is narrower than a base) on the borders that are the field's
-    own; shares below 0 or above 1 reach beyond it.
+    Inside the field, the box is the tight box of the outline's part at this height (an apex is
+    narrower than a base); shares below 0 or above 1 extend beyond the field.
     """
     frame = frame_of(fields[side], side)
     corners = np.array([[width[0], height[0]], [width[1], height[1]]])
@@ -58,17 +64,19 @@ def part_box(fields: LungFields, side: Side, height: Share, width: Share) -> Box
     if len(inside):
         low, high = inside.min(axis=0), inside.max(axis=0)
         for end, border in ((0, low), (1, high)):
+            # Beyond the field there is no outline to clip to.
             if WHOLE[0] <= width[end] <= WHOLE[1]:
                 corners[end, 0] = np.clip(width[end], low[0], high[0])
             if height[end] == WHOLE[end]:
                 corners[end, 1] = border[1]
+    # On the right side u grows with x, on the left it falls.
     (x_a, y_a), (x_b, y_b) = from_unit(corners, frame)
     return float(min(x_a, x_b)), float(y_a), float(max(x_a, x_b)), float(y_b)
 
 
 def _dense(outline: Points) -> Points:
-    """Four points between every two, so that a band between two points still meets the outline."""
+    """The outline (n, 2) with more points on each segment."""
     following = np.roll(outline, -1, axis=0)
-    share = np.linspace(0, 1, 5)[:, None, None]
+    share = np.linspace(0, 1, POINTS_PER_SEGMENT + 1)[:, None, None]
     dense: Points = ((1 - share) * outline + share * following).reshape(-1, 2)
     return dense

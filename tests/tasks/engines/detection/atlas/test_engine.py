@@ -13,10 +13,10 @@ from storage.images.types import Radiograph, Volume
 from storage.imaging.projection import FrontalGrid, outline_box_xyxy_px, project, project_mask
 from storage.overlap import box_iou
 from storage.records import Box, Modifiers, Site
-from tasks.engines.detection.atlas.build import load_atlas
 from tasks.engines.detection.atlas.engine import AtlasDetector
-from tasks.engines.detection.atlas.placement import load_placement
-from tasks.engines.detection.atlas.scene import Scene
+from tasks.engines.detection.atlas.placement.table import load_placement
+from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph
+from tasks.engines.detection.atlas.reference.build import load_atlas
 from tasks.engines.protocols import Ungrounded
 
 TABLE = load_placement()
@@ -60,7 +60,7 @@ def thorax_boxes(detector, thorax):
 
 @pytest.fixture(scope="module")
 def film_scene(detector, film):
-    return Scene.read(film.pixels, load_atlas())
+    return RegisteredRadiograph.register(film.pixels, load_atlas())
 
 
 def plain(pixels):
@@ -157,7 +157,7 @@ def test_a_lateral_view_is_refused_by_its_header(detector, thorax):
 
 
 def test_the_large_nodules_of_the_film_are_boxed(detector, film_scene):
-    boxes = detector.answer(film_scene, Site("lung nodule", Modifiers(count=2)))
+    boxes = detector.boxes_at(film_scene, Site("lung nodule", Modifiers(count=2)))
     assert 4 <= len(boxes) <= 9
     # Read off the picture: right lower, left upper, left lower field.
     for x, y in ((500, 1135), (1330, 715), (1460, 1160)):
@@ -167,12 +167,12 @@ def test_the_large_nodules_of_the_film_are_boxed(detector, film_scene):
 
 def test_nodules_follow_the_side_and_the_count(detector, film_scene):
     middle = film_scene.pixels.shape[1] / 2
-    left = detector.answer(film_scene, Site("lung nodule", Modifiers("left")))
-    many = detector.answer(film_scene, Site("lung nodule", Modifiers(count=9)))
+    left = detector.boxes_at(film_scene, Site("lung nodule", Modifiers("left")))
+    many = detector.boxes_at(film_scene, Site("lung nodule", Modifiers(count=9)))
     assert all(box.x_min > middle for box in left)
-    sure = detector.answer(film_scene, Site("lung nodule"))
+    sure = detector.boxes_at(film_scene, Site("lung nodule"))
     assert many[: len(sure)] == sure
-    (one,) = detector.answer(film_scene, Site("lung nodule", Modifiers("left", ("upper",))))
+    (one,) = detector.boxes_at(film_scene, Site("lung nodule", Modifiers("left", ("upper",))))
     assert one in many
 
 
@@ -219,7 +219,7 @@ def test_the_cardiothoracic_ratio_is_that_of_the_picture(film_scene):
     ],
 )
 def test_what_cannot_be_placed_says_why(detector, film_scene, site, reason):
-    answer = detector.answer(film_scene, site)
+    answer = detector.boxes_at(film_scene, site)
     assert isinstance(answer, Ungrounded)
     assert answer.reason == reason
     assert len(answer.detail) > 15
@@ -228,14 +228,14 @@ def test_what_cannot_be_placed_says_why(detector, film_scene, site, reason):
 def test_findings_go_where_the_words_say(detector, film_scene):
     middle = film_scene.pixels.shape[1] / 2
     words = Modifiers("left", ("lower",))
-    (lower,) = detector.answer(film_scene, Site("pulmonary opacification", words))
-    (fluid,) = detector.answer(film_scene, Site("pleural effusion", Modifiers("right")))
-    (air,) = detector.answer(film_scene, Site("pneumothorax", Modifiers("right")))
+    (lower,) = detector.boxes_at(film_scene, Site("pulmonary opacification", words))
+    (fluid,) = detector.boxes_at(film_scene, Site("pleural effusion", Modifiers("right")))
+    (air,) = detector.boxes_at(film_scene, Site("pneumothorax", Modifiers("right")))
     assert lower.x_min > middle - 0.1 * middle
     assert fluid.x_max < middle
     assert air.y_max < fluid.y_min
-    (named,) = detector.answer(film_scene, Site("atelectasis", Modifiers("left", ("basal",))))
-    (presumed,) = detector.answer(film_scene, Site("pneumothorax", Modifiers("left")))
+    (named,) = detector.boxes_at(film_scene, Site("atelectasis", Modifiers("left", ("basal",))))
+    (presumed,) = detector.boxes_at(film_scene, Site("pneumothorax", Modifiers("left")))
     assert named.score > presumed.score
 
 
@@ -249,7 +249,7 @@ def test_findings_go_where_the_words_say(detector, film_scene):
 def test_boxes_are_half_open_inside_the_image(
     detector, film_scene, target, laterality, zones, count
 ):
-    answer = detector.answer(film_scene, Site(target, Modifiers(laterality, tuple(zones), count)))
+    answer = detector.boxes_at(film_scene, Site(target, Modifiers(laterality, tuple(zones), count)))
     if isinstance(answer, Ungrounded):
         assert answer.reason in REASONS
         return

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import draw
 
-from tasks.engines.detection.atlas.outlines import (
+from tasks.engines.detection.atlas.lung_fields.outlines import (
     APEX,
     CARDIOPHRENIC,
     COSTOPHRENIC,

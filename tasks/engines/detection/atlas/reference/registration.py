@@ -1,27 +1,27 @@
-"""From the atlas to a radiograph: the map that carries the one's lung fields to the other's."""
+"""The transform from the atlas to a radiograph that maps lung fields onto lung fields."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from tasks.engines.detection.atlas.outlines import MEDIAL, SIDES, LungFields, Points
+from tasks.engines.detection.atlas.lung_fields.outlines import MEDIAL, SIDES, LungFields, Points
 
 SMOOTHING, MEDIAL_SMOOTHING = 1.0, 10.0
-"""How freely landmarks may be missed: borders are found to some pixels, not exactly, and the
-medial ones (heart, hila) differ most between patients."""
+"""Weights of the spline's smoothing against the misfit at the landmarks, in the unit frame. Borders
+are found to within some pixels; the medial ones (heart, hila) vary most between patients."""
 
 
 class Registration:
     """A smoothing thin-plate spline through the 192 landmarks of both outlines (Bookstein 1989).
 
-    Affine far from the lungs, so that neck, shoulders and abdomen follow them without folding.
+    It is affine far from the lungs, so that neck, shoulders and abdomen are mapped without folds.
     """
 
     def __init__(self, atlas: LungFields, image: LungFields) -> None:
         source = np.concatenate([atlas[side] for side in SIDES])
         target = np.concatenate([image[side] for side in SIDES])
-        # Unit frame: the weight of the smoothing then does not depend on the film's resolution.
+        # Unit frame: the weight of the smoothing then does not depend on the image's resolution.
         self._origin, self._scale = source.mean(axis=0), source.std(axis=0)
         self._target_origin, self._target_scale = target.mean(axis=0), target.std(axis=0)
         smoothing = np.full(len(atlas.right), SMOOTHING)

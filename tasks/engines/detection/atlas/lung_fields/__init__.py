@@ -1,0 +1,1 @@
+"""The lung fields of a frontal radiograph, found as two closed outlines."""

@@ -1,0 +1,1 @@
+"""What is measured in a radiograph itself: heart, mediastinum, effusion, density, nodules."""

@@ -1,4 +1,4 @@
-"""The embedded CT engine: structures that follow from Hounsfield units and classical vision."""
+"""The embedded CT engine: segmentation by Hounsfield units and classical image processing."""
 
 from __future__ import annotations
 

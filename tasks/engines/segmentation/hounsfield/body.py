@@ -1,4 +1,4 @@
-"""The patient's body, with the air inside it."""
+"""The patient's body, the air inside it included."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import numpy as np
 from tasks.engines.segmentation.hounsfield.grid import IN_PLANE, Grid, Mask3D, components
 
 SKIN_HU = -300
+"""Halfway between air and fat (-100 HU), and above most of a lung."""
 OUTSIDE_AIR_HU = -900
-"""Most air around a patient is below this, with clothes and blanket; most of a lung, above."""
+"""Most air around a patient is below this, clothes and blanket included; most lung is above."""
+CLEAR_SHARE = 0.5
+"""Share of a component below that density from which it is the air around the patient."""
 TABLE_MM = 5.0
+"""Radius of the opening: tables and blankets are thinner than twice this, limbs are not."""
 SMALLEST_PART = 0.1
+"""Parts below this share of the largest are left out: equipment, not an arm or a leg."""
 
 
 def segment_body(grid: Grid) -> Mask3D:
     """Segment the body on the working grid: tissue and the air that it encloses.
 
-    Air is outside where it reaches the side of its axial slice, unless it has the density of lung
-    (a crop without air around it). The table, thin beside a body, goes with an opening. Parts
-    smaller than a tenth of the largest are left out. Empty if the scan shows no body.
+    Air is outside where it reaches the edge of its axial slice, unless it has the density of lung
+    (a crop without air around it). An opening removes the table. Empty if the scan shows no body.
     """
     inside = grid.opening(~_outside_air(grid), TABLE_MM)
     labels, sizes = components(inside)
@@ -29,10 +33,11 @@ def segment_body(grid: Grid) -> Mask3D:
 
 
 def _outside_air(grid: Grid) -> Mask3D:
+    """The air around the patient, slice by slice."""
     labels, sizes = components(grid.hu < SKIN_HU, IN_PLANE)
     clear_air = np.bincount(labels[grid.hu < OUTSIDE_AIR_HU], minlength=len(sizes))
-    at_side = np.zeros(len(sizes), bool)
-    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        at_side[side.ravel()] = True
-    outside: Mask3D = (at_side & (clear_air > sizes / 2))[labels] & (labels > 0)
+    at_edge = np.zeros(len(sizes), bool)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        at_edge[edge.ravel()] = True
+    outside: Mask3D = (at_edge & (clear_air > CLEAR_SHARE * sizes))[labels] & (labels > 0)
     return outside

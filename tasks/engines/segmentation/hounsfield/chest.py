@@ -1,4 +1,4 @@
-"""What the segmenter can see in one scan: each structure computed when first asked for."""
+"""The structures of one scan; each is computed when it is first needed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Chest:
         return draw_lung(self.grid, self._lungs, self._lungs.right, self._tree)
 
     def airways(self) -> Mask3D:
-        """Everything seen of the airway tree."""
+        """The whole visible airway tree."""
         return self._lumen(self._airways.tree)
 
     def trachea(self) -> Mask3D:

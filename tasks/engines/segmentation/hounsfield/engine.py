@@ -1,4 +1,4 @@
-"""The segmenter that needs nothing but the scan: Hounsfield units and classical vision."""
+"""The segmenter without a model: Hounsfield units and classical image processing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from tasks.engines.segmentation.hounsfield.grid import Mask3D
 from tasks.engines.segmentation.hounsfield.nodules import at_site
 
 VERSION = "1"
-NODULE_SITES = "nodules"
+NODULES = "nodules"
+"""The structure that depends on the site's laterality and zones, not on its target alone."""
+
+CERTAIN = 1.0
+"""Score of a structure's mask: the rules give no probability."""
+
 TARGETS = Path(__file__).with_name("targets.yaml")
 
 
 @cache
 def structures() -> dict[str, dict[str, str]]:
-    """For each target, the structure that answers a site of either side, of left, of right."""
+    """For each target, the method of `Chest` for a site of either side, of left, of right."""
     loaded: dict[str, dict[str, str]] = yaml.safe_load(TARGETS.read_text(encoding="utf-8"))
     return loaded
 
@@ -31,8 +36,7 @@ def structures() -> dict[str, dict[str, str]]:
 class HounsfieldSegmenter:
     """Masks of lungs, airways, ribs, vertebrae and nodules on a CT volume, without a model.
 
-    A mask of a structure has the score 1: the rules give no probability. A nodule's score is
-    its roundness.
+    A nodule's score is its roundness, that of any other structure is 1.
     """
 
     @property
@@ -57,13 +61,13 @@ class HounsfieldSegmenter:
                 f"{site.target}: not among the structures that follow from Hounsfield units",
             )
         name = names.get(site.modifiers.laterality or "either", names["either"])
-        if name == NODULE_SITES:
+        if name == NODULES:
             return _nodules_at(chest, site)
         if name not in drawn:
             drawn[name] = getattr(chest, name)()
         if not drawn[name].any():
             return Ungrounded("not_found", f"{site.target}: no voxel of the scan looks like it")
-        return Segmentation(drawn[name], 1.0)
+        return Segmentation(drawn[name], CERTAIN)
 
 
 def _nodules_at(chest: Chest, site: Site) -> Segmentation | Ungrounded:

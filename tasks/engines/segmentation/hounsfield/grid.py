@@ -1,7 +1,7 @@
 """The working grid: block means of the scan at about 1.5 mm, and morphology in millimetres.
 
 Topology (which air is lung, which bright voxel is bone) is decided on this grid; surfaces are
-then redrawn on the scan's own grid, where Hounsfield units can place them.
+then refined on the scan's own grid, where Hounsfield units can place them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from scipy import ndimage as ndi
 from storage.images.types import Volume
 
 WORKING_SPACING_MM = 1.5
+"""Half of what has to be told apart (bronchial walls, ribs' cortex: 3 mm), affordable in memory."""
+MM3_PER_ML = 1000
 AIR_HU = -1000
-"""Stands for everything darker: scanners pad outside the field of view with -1024 or -2048."""
+"""Lowest value: scanners pad outside the field of view with -1024 or -2048."""
 DENSEST_HU = 3071
-"""The top of a 12-bit scanner's range; what is brighter is metal on an extended scale."""
+"""Highest value, the top of a 12-bit scanner's range; above is metal on an extended scale."""
 
 Mask3D = NDArray[np.bool_]
 Labels = NDArray[np.int32]
@@ -59,13 +61,14 @@ class Grid:
     @property
     def voxel_ml(self) -> float:
         """Volume of a working voxel in millilitres."""
-        return float(np.prod(self.spacing_mm)) / 1000
+        return float(np.prod(self.spacing_mm)) / MM3_PER_ML
 
     def enlarge(self, mask: Mask3D) -> Mask3D:
-        """Bring a mask of the working grid to the scan's grid."""
+        """Resample a mask of the working grid to the scan's grid, by repetition."""
         for axis, factor in enumerate(self.factors):
             if factor > 1:
                 mask = np.repeat(mask, factor, axis=axis)
+        # Blocks cover whole factors only; the last slices repeat the edge.
         missing = [(0, n - m) for n, m in zip(self.scan_hu.shape, mask.shape, strict=True)]
         return np.pad(mask, missing, mode="edge") if any(after for _, after in missing) else mask
 
@@ -77,7 +80,7 @@ class Grid:
         return grown
 
     def erode(self, mask: Mask3D, radius_mm: float) -> Mask3D:
-        """Shrink a mask by a ball; the border of the volume does not bite into it."""
+        """Shrink a mask by a ball; the border of the volume does not erode it."""
         shrunk = np.zeros_like(mask)
         if (window := self.window(mask, max(self.spacing_mm))) is not None:
             shrunk[window] = ~_within(radius_mm, ~mask[window], self.spacing_mm)
@@ -93,15 +96,15 @@ class Grid:
 
     def window(self, mask: Mask3D, margin_mm: float) -> Window | None:
         """The box of a mask widened by a margin within the volume; None if the mask is empty."""
-        places = []
+        extents = []
         for axis, (size, edge) in enumerate(zip(mask.shape, self.spacing_mm, strict=True)):
             across = tuple(other for other in range(3) if other != axis)
             hits = np.flatnonzero(mask.any(axis=across))
             if not hits.size:
                 return None
             margin = int(np.ceil(margin_mm / edge))
-            places.append(slice(max(0, hits[0] - margin), min(size, hits[-1] + 1 + margin)))
-        return places[0], places[1], places[2]
+            extents.append(slice(max(0, hits[0] - margin), min(size, hits[-1] + 1 + margin)))
+        return extents[0], extents[1], extents[2]
 
 
 def components(mask: Mask3D, structure: Mask3D | None = None) -> tuple[Labels, NDArray[np.int64]]:
@@ -143,9 +146,10 @@ def fill_holes(mask: Mask3D) -> Mask3D:
 
 
 def _block_means(hu: NDArray[np.int16], factors: tuple[int, int, int]) -> NDArray[np.int16]:
-    """Means over whole blocks; what is left over at the far ends joins no block."""
+    """Means over whole blocks; voxels beyond the last whole block are left out."""
     fx, fy, fz = factors
     nx, ny, nz = (n // f for n, f in zip(hu.shape, factors, strict=True))
+    # Strided sums need one block-sized array; a reshape would copy the whole scan as int32.
     total = np.zeros((nx, ny, nz), np.int32)
     for i in range(fx):
         for j in range(fy):

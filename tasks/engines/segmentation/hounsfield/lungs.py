@@ -1,4 +1,4 @@
-"""The lungs: air of parenchymal density, split into left and right, vessels filled in.
+"""The lungs: air of parenchymal density, separated into left and right, vessels filled in.
 
 Thresholding, removal of the airways, separation at the junction lines and smoothing follow
 Hu, Hoffman and Reinhardt, "Automatic lung segmentation", IEEE TMI 20(6), 2001.
@@ -15,13 +15,17 @@ from scipy import ndimage as ndi
 from tasks.engines.segmentation.hounsfield.grid import Grid, Mask3D, components, fill_holes
 
 AERATED_HU = -500
+"""Halfway between lung (about -850) and soft tissue; also the lungs' surface on the scan's grid."""
 SMALLEST_ML = 15.0
 """Smaller pockets of air are bowel gas or noise; a lung base at the edge of a scan is larger."""
-GAS_HU = -950
+GAS_HU, GAS_SHARE = -950, 0.5
 """Half of a gas pocket is darker than this; half of a lung, even an emphysematous one, is not."""
 LEAST_SHARE = 0.15
-"""A cut that leaves less than this share of the air on one side does not separate two lungs."""
+"""Share of the air that an erosion must leave on each side to have separated two lungs."""
 JUNCTION_MM = (1.6, 2.5, 3.5, 5.0, 7.0, 10.0)
+"""Radii of the erosions tried: junction lines are a few mm thin, so the least one that separates
+the lungs is used."""
+LEFT_LABEL, RIGHT_LABEL = 1, 2
 FILL_MM = 5.0
 """Vessels, nodules and juxtapleural gaps up to about twice this are filled in."""
 
@@ -30,7 +34,7 @@ def find_lung_air(grid: Grid, body: Mask3D) -> Mask3D:
     """Find air inside the body with the density of lung, the airways open to it included."""
     labels, sizes = components(body & (grid.hu < AERATED_HU))
     gas = np.bincount(labels[grid.hu < GAS_HU], minlength=len(sizes))
-    is_lung = (sizes * grid.voxel_ml >= SMALLEST_ML) & (gas < sizes / 2)
+    is_lung = (sizes * grid.voxel_ml >= SMALLEST_ML) & (gas < GAS_SHARE * sizes)
     air: Mask3D = is_lung[labels]
     return air
 
@@ -39,7 +43,7 @@ def find_lung_air(grid: Grid, body: Mask3D) -> Mask3D:
 class Lungs:
     """The two lungs on the working grid, vessels and nodules included, airways excluded.
 
-    A lung that is not there is an empty mask. `air` is the aerated part of both.
+    An absent lung is an empty mask. `air` is the aerated part of both.
     """
 
     left: Mask3D
@@ -57,9 +61,9 @@ def segment_lungs(grid: Grid, body: Mask3D, lung_air: Mask3D, airways: Mask3D) -
 
     Args:
         grid: the scan.
-        body: the patient, air included; its middle tells the side of a lung that is alone.
+        body: the patient, air included; its center gives the side of a single lung.
         lung_air: what `find_lung_air` found.
-        airways: what is taken out of it.
+        airways: what is removed from it.
     """
     air = lung_air & ~airways
     left_air, right_air = _sides(grid, body, air)
@@ -72,6 +76,7 @@ def draw_lung(grid: Grid, lungs: Lungs, lung: Mask3D, airways: Mask3D) -> Mask3D
     """Draw one lung on the scan's grid, its surface where the scan crosses -500 HU."""
     air = lungs.air & lung
     voxel_mm = max(grid.spacing_mm)
+    # Vessels and nodules are dense, so a threshold would remove them: they belong to the core.
     core = grid.erode(lung, voxel_mm) | (lung & ~air)
     other = grid.dilate(lungs.both & ~lung, voxel_mm) & ~lung
     reach = grid.dilate(air, voxel_mm) & ~other & ~airways
@@ -80,7 +85,7 @@ def draw_lung(grid: Grid, lungs: Lungs, lung: Mask3D, airways: Mask3D) -> Mask3D
 
 
 def _sides(grid: Grid, body: Mask3D, air: Mask3D) -> tuple[Mask3D, Mask3D]:
-    """Left and right air, each voxel with the nearer core of two cores cut apart by erosion."""
+    """Left and right air: each voxel goes to the nearer of two cores separated by erosion."""
     nothing = np.zeros_like(air)
     window = grid.window(air, 0.0)
     if window is None:
@@ -88,6 +93,7 @@ def _sides(grid: Grid, body: Mask3D, air: Mask3D) -> tuple[Mask3D, Mask3D]:
     cores = _cores(grid, air[window])
     if cores is None:
         body_x = np.flatnonzero(body.any(axis=(1, 2))).mean()
+        # x grows to the patient's right.
         alone_on_right = np.nonzero(air)[0].mean() > body_x
         return (nothing, air) if alone_on_right else (air, nothing)
     nearest = ndi.distance_transform_edt(
@@ -95,29 +101,30 @@ def _sides(grid: Grid, body: Mask3D, air: Mask3D) -> tuple[Mask3D, Mask3D]:
     )
     owner = cores[tuple(nearest)]
     left, right = nothing.copy(), nothing
-    left[window] = (owner == 1) & air[window]
-    right[window] = (owner == 2) & air[window]
+    left[window] = (owner == LEFT_LABEL) & air[window]
+    right[window] = (owner == RIGHT_LABEL) & air[window]
     return left, right
 
 
 def _cores(grid: Grid, air: Mask3D) -> NDArray[np.uint8] | None:
-    """1 in the core of the left lung and 2 in the right's; None if there is one lung only."""
+    """Labels of the two lungs' cores (uint8, 0 elsewhere); None if there is one lung only."""
     depth_mm = ndi.distance_transform_edt(air, sampling=grid.spacing_mm)
-    for cut_mm in JUNCTION_MM:
-        labels, sizes = components(depth_mm > cut_mm)
+    for radius_mm in JUNCTION_MM:
+        labels, sizes = components(depth_mm > radius_mm)
         second, first = np.argsort(sizes)[-2:] if len(sizes) > 2 else (0, 0)
         if sizes[second] < LEAST_SHARE * sizes.sum():
             continue
         x_mean = [np.nonzero(labels == label)[0].mean() for label in (first, second)]
         left, right = (first, second) if x_mean[0] < x_mean[1] else (second, first)
         cores = np.zeros(air.shape, np.uint8)
-        cores[labels == left] = 1
-        cores[labels == right] = 2
+        cores[labels == left] = LEFT_LABEL
+        cores[labels == right] = RIGHT_LABEL
         return cores
     return None
 
 
 def _filled(grid: Grid, air: Mask3D, others: Mask3D) -> Mask3D:
+    """The air with the vessels and nodules in it, without other structures."""
     if not air.any():
         return air
     return air | (fill_holes(grid.closing(air, FILL_MM)) & ~others)

@@ -1,7 +1,7 @@
-"""Solid nodules in the lungs: compact blobs thicker than the vessels around them.
+"""Solid nodules in the lungs: compact components thicker than the vessels around them.
 
-An opening breaks vessels apart and leaves blobs (after Kostis et al., IEEE TMI 22(10), 2003);
-elongated ones are vessels, and so is what enhances like blood in a scan with contrast medium.
+An opening removes vessels and leaves nodules (after Kostis et al., IEEE TMI 22(10), 2003).
+Elongated components are vessels, and so are those that enhance like blood.
 """
 
 from __future__ import annotations
@@ -17,17 +17,29 @@ from tasks.engines.segmentation.hounsfield.grid import Grid, Mask3D, components
 from tasks.engines.segmentation.hounsfield.lungs import Lungs
 
 SOLID_HU = -400
-"""Half-way between lung and soft tissue: the border of a solid nodule."""
+"""Halfway between lung and soft tissue: the border of a solid nodule."""
 CORE_MM = 3.0
+"""Radius of the opening: the smallest nodule reported has 6 mm, peripheral vessels are thinner."""
 LEAST_ML = 0.1
 """A ball of 6 mm, from which on guidelines ask for follow-up (MacMahon et al., Radiology 2017)."""
 MOST_ELONGATED = 1.8
 """Ratio of the longest to the shortest half-axis; a ball has 1, a vessel more than 2."""
-BLOOD_HU = 150
+BLOOD_HU, BLOOD_PERCENTILE = 150, 90
+"""A scan has contrast medium where this percentile of the thick components is above this; blood
+alone stays below 80 HU."""
 NODULE_HU = 120
-"""In a scan with contrast medium vessels are brighter; nodules enhance less."""
+"""Mean above which a component of such a scan is a vessel; nodules enhance less."""
 LEAST_CONTACT = 0.5
 """A nodule has lung on at least this share of its surface; a bulge of the mediastinum less."""
+
+
+RING_VOXELS = (1, 2)
+"""Inner and outer distance, in working voxels, of the ring whose contact with lung is measured."""
+VARIANCE_DIVISOR = 12
+"""The variance of a uniform distribution is its width squared over 12: a voxel's own extent."""
+FISSURE_HEIGHT, FISSURE_SLOPE = 0.85, 0.8
+"""The oblique fissure's height at the back of a lung, and its fall to the front, in shares of the
+lung's height and depth. Fitted to the lobes of the chest CT."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +58,12 @@ class Nodule:
     score: float
 
     def in_lower_lobe(self) -> bool:
-        """Whether it lies behind and below a plane that stands for the oblique fissure.
+        """Whether it lies behind and below a plane that approximates the oblique fissure.
 
-        On the chest CT of the benchmark the plane tells 98 % (left) and 95 % (right) of the
+        On the chest CT of the benchmark the plane separates 98 % (left) and 95 % (right) of the
         voxels of the lower lobes from the others.
         """
-        return self.height < 0.85 - 0.8 * self.depth
+        return self.height < FISSURE_HEIGHT - FISSURE_SLOPE * self.depth
 
 
 ZONES: dict[str, Callable[[Nodule], bool]] = {
@@ -74,11 +86,11 @@ def find_nodules(grid: Grid, lungs: Lungs) -> list[Nodule]:
     labels, sizes = components(cores)
     ceiling_hu = NODULE_HU if _is_enhanced(grid, cores) else np.inf
     found = []
-    for label, place in enumerate(ndi.find_objects(labels), start=1):
+    for label, extent in enumerate(ndi.find_objects(labels), start=1):
         if sizes[label] * grid.voxel_ml < LEAST_ML:
             continue
         core = np.zeros_like(solid)
-        core[place] = labels[place] == label
+        core[extent] = labels[extent] == label
         if grid.hu[core].mean() < ceiling_hu and _contact(grid, core, lungs) > LEAST_CONTACT:
             roundness = _roundness(grid, core)
             if roundness > 1 / MOST_ELONGATED:
@@ -95,20 +107,22 @@ def at_site(nodule: Nodule, laterality: str | None, zones: tuple[str, ...]) -> b
 
 
 def _is_enhanced(grid: Grid, cores: Mask3D) -> bool:
-    """Whether the thick vessels of the lungs are brighter than blood without contrast medium."""
-    return bool(cores.any() and np.percentile(grid.hu[cores], 90) > BLOOD_HU)
+    """Whether the thick vessels of the lungs contain contrast medium."""
+    return bool(cores.any() and np.percentile(grid.hu[cores], BLOOD_PERCENTILE) > BLOOD_HU)
 
 
 def _contact(grid: Grid, core: Mask3D, lungs: Lungs) -> float:
-    ring = grid.dilate(core, 2 * max(grid.spacing_mm)) & ~grid.dilate(core, max(grid.spacing_mm))
+    """Share of the ring around a core that is aerated lung."""
+    near_mm, far_mm = (voxels * max(grid.spacing_mm) for voxels in RING_VOXELS)
+    ring = grid.dilate(core, far_mm) & ~grid.dilate(core, near_mm)
     return float(lungs.air[ring].mean()) if ring.any() else 0.0
 
 
 def _roundness(grid: Grid, core: Mask3D) -> float:
     """The shortest over the longest half-axis of the ellipsoid with the same moments."""
     points_mm = np.argwhere(core) * grid.spacing_mm
-    # The voxel's own extent keeps a flat handful of voxels from having an axis of zero.
-    moments = np.cov(points_mm.T) + np.diag(np.square(grid.spacing_mm) / 12)
+    # The voxel's own extent keeps a component of one slice from having an axis of zero.
+    moments = np.cov(points_mm.T) + np.diag(np.square(grid.spacing_mm) / VARIANCE_DIVISOR)
     axes = np.sqrt(np.linalg.eigvalsh(moments))
     return float(axes[0] / axes[-1])
 

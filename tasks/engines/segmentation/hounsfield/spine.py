@@ -1,8 +1,8 @@
-"""The spinal canal, from slice to slice: what the bone of the neural arch encloses.
+"""The spinal canal, slice by slice: soft tissue enclosed by the bone of the neural arch.
 
-The canal is the one place of soft tissue that bone surrounds in every axial slice from the skull
-to the sacrum. Its course is the path through the slices of highest enclosure (dynamic
-programming), and where the vertebrae are follows from it.
+The canal is the only soft tissue that bone encloses in every axial slice from the skull to the
+sacrum. Its course is the path of highest enclosure through the slices (dynamic programming); the
+positions of the vertebrae follow from it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,34 @@ from scipy import ndimage as ndi
 from tasks.engines.segmentation.hounsfield.grid import Grid, Mask3D
 
 CANAL_HU = (-100, 150)
-RAYS = 8
+"""Epidural fat to spinal cord and contrast medium in its sheath; bone is above."""
+RAYS, LEAST_RAYS = 8, 6
+"""Directions in the axial slice, and how many must meet bone: the foramina open two of them."""
 REACH_MM = 25.0
 """A ray from the middle of the canal meets bone within this distance."""
+RAY_START_MM, RAY_STEP = 2.0, 1.2
+"""Where a ray begins, and its step in working voxels: less than the diagonal (1.4), so that few
+voxels are skipped."""
 CANAL_RADIUS_MM = 4.0
-OFF_CENTRE_MM = 60.0
-"""Standard deviation of the canal's distance from the middle of the body, generously."""
+"""Half the radius of the canal: the scale on which enclosure is averaged and looked up."""
+OFF_CENTER_MM = 60.0
+"""Standard deviation of the canal's distance from the body's midline; large, for scoliosis and
+patients off center."""
 SLOPE_X, SLOPE_Y = 0.5, 0.8
-"""Steepest course sideways (scoliosis) and front to back (sacrum)."""
-LEAST_RAYS = 6
+"""Steepest course, per unit of z: sideways (scoliosis), and front to back (sacrum)."""
 SMOOTHING_MM = 40.0
-BODY_CENTRE_MM, BODY_RADIUS_MM = 22.0, 10.0
-"""A ball in front of the canal that lies in every vertebral body, from the neck to the loins."""
+"""Median filter along the canal: longer than a vertebra with its disc (25 to 40 mm)."""
+BODY_CENTER_MM, BODY_RADIUS_MM = 22.0, 10.0
+"""A disc anterior to the canal that lies inside every vertebral body, cervical to lumbar."""
 
 
 @dataclass(frozen=True)
 class Spine:
     """The course of the spinal canal.
 
-    right_mm, front_mm: (x, 1, z) and (1, y, z), how far a voxel is to the right and in front of
-        the canal in its axial slice.
-    certain: (z,), whether bone encloses the canal there; elsewhere the course is a guess.
+    right_mm, front_mm: (x, 1, z) and (1, y, z), the distance of a voxel to the right of and
+        anterior to the canal in its axial slice.
+    certain: (z,), whether bone encloses the canal there; elsewhere the course is extrapolated.
     """
 
     right_mm: NDArray[np.float32]
@@ -50,12 +57,12 @@ class Spine:
 
     def vertebral_cores(self) -> Mask3D:
         """A tube that runs inside the vertebral bodies and discs, where the canal is certain."""
-        ahead_mm = self.front_mm - BODY_CENTRE_MM
+        ahead_mm = self.front_mm - BODY_CENTER_MM
         tube: Mask3D = (self.right_mm**2 + ahead_mm**2 < BODY_RADIUS_MM**2) & self.certain
         return tube
 
     def zone(self, half_width_mm: float, depth_mm: float) -> Mask3D:
-        """What is at most so far beside the canal, and behind a depth in front of it."""
+        """Within a distance beside the canal and anterior to it; all that is posterior to it."""
         zone: Mask3D = (np.abs(self.right_mm) < half_width_mm) & (self.front_mm < depth_mm)
         return zone
 
@@ -65,8 +72,8 @@ def find_spine(grid: Grid, body: Mask3D, walls: Mask3D) -> Spine:
 
     Args:
         grid: the scan.
-        body: the patient, in whose middle third the canal is expected.
-        walls: dense voxels that may be bone, known vessels left out.
+        body: the patient, near whose midline the canal is expected.
+        walls: dense voxels that may be bone, without known vessels.
     """
     dx, dy, dz = grid.spacing_mm
     least, most = CANAL_HU
@@ -77,21 +84,21 @@ def find_spine(grid: Grid, body: Mask3D, walls: Mask3D) -> Spine:
     columns, rows = np.arange(body.shape[0]), np.arange(body.shape[1])
     across = np.flatnonzero(body.any(axis=(1, 2)))
     middle = across.mean() if across.size else body.shape[0] / 2
-    central = np.exp(-0.5 * ((columns - middle) * dx / OFF_CENTRE_MM) ** 2).astype(np.float32)
+    central = np.exp(-0.5 * ((columns - middle) * dx / OFF_CENTER_MM) ** 2).astype(np.float32)
     steps = int(np.ceil(SLOPE_X * dz / dx)), int(np.ceil(SLOPE_Y * dz / dy))
     x, y = _best_path(score * central[:, None, None], *steps)
-    along = int(SMOOTHING_MM / dz) | 1
+    along = int(SMOOTHING_MM / dz) | 1  # odd: a median filter needs a middle
     near = [2 * round(CANAL_RADIUS_MM / mm) + 1 for mm in (dx, dy)]
     rays = ndi.maximum_filter(seen, (*near, 1))[x, y, np.arange(len(x))]
     enclosed = ndi.median_filter(rays, along, mode="nearest") >= LEAST_RAYS
-    certain = _longest_run(enclosed & (np.abs(x - middle) * dx < OFF_CENTRE_MM))
+    certain = _longest_run(enclosed & (np.abs(x - middle) * dx < OFF_CENTER_MM))
     right_mm = ((columns[:, None, None] - x) * dx).astype(np.float32)
     front_mm = ((rows[:, None] - y) * dy).astype(np.float32)[None]
     return Spine(right_mm, front_mm, certain)
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Only the longest run: other bones enclose things too, but the spine is in one piece."""
+    """Only the longest run of true flags: other bones enclose tissue, the spine is in one piece."""
     labels, _ = ndi.label(flags)
     sizes = np.bincount(labels)
     sizes[0] = 0
@@ -100,16 +107,17 @@ def _longest_run(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _enclosure(grid: Grid, walls: Mask3D) -> NDArray[np.uint8]:
-    """In how many of eight directions of its axial slice a voxel sees a wall within reach."""
+    """In how many of the directions of its axial slice a voxel has a wall within reach."""
     dx, dy, _ = grid.spacing_mm
     count = np.zeros(walls.shape, np.uint8)
     for angle in np.arange(RAYS) * 2 * np.pi / RAYS:
-        met = np.zeros_like(walls)
-        for far_mm in np.arange(2.0, REACH_MM, 1.2 * min(dx, dy)):
+        hit = np.zeros_like(walls)
+        for far_mm in np.arange(RAY_START_MM, REACH_MM, RAY_STEP * min(dx, dy)):
+            # Shifting the whole volume casts one step of all rays of this direction at once.
             i, j = round(far_mm * np.cos(angle) / dx), round(far_mm * np.sin(angle) / dy)
             (to_x, from_x), (to_y, from_y) = _shift(i), _shift(j)
-            met[to_x, to_y] |= walls[from_x, from_y]
-        count += met
+            hit[to_x, to_y] |= walls[from_x, from_y]
+        count += hit
     return count
 
 

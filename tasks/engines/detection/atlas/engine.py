@@ -54,6 +54,7 @@ class AtlasDetector:
         Raises:
             storage.inputs.InputError: if the atlas's CT was never fetched.
         """
+        # A header often lacks the view; the lung fields then tell what is no frontal radiograph.
         if image.view is not None and image.view not in FRONTAL_VIEWS:
             reason = f"the view is {image.view}; the atlas knows frontal radiographs (PA, AP)"
             return [Ungrounded("view_not_supported", reason) for _ in sites]
@@ -85,6 +86,7 @@ def _clipped(image: RegisteredRadiograph, placed: PlacedBox) -> Box | None:
     x_min, y_min, x_max, y_max = (float(edge) for edge in placed.box)
     left, right = max(0.0, x_min), min(float(columns), x_max)
     top, bottom = max(0.0, y_min), min(float(rows), y_max)
+    # Of the whole box: a box that mostly lies outside would mark its margin alone.
     area = (x_max - x_min) * (y_max - y_min)
     if right - left < LEAST_SIDE_PX or bottom - top < LEAST_SIDE_PX:
         return None

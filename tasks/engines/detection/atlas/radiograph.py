@@ -75,6 +75,7 @@ class RegisteredRadiograph:
 
     def pleural_box(self, names: tuple[str, ...], side: Side) -> BoxXYXY:
         """The box of a lung or lobe, limited to the lung field and its margins."""
+        # The reference patient lay supine: the lung reaches less far down than in an upright one.
         x_min, y_min, x_max, y_max = self.structure_box(names)
         lateral, medial, top, bottom = frame_of(self.fields[side], side)
         height, reach = bottom - top, LATERAL_REACH * (medial - lateral)
@@ -93,6 +94,7 @@ class RegisteredRadiograph:
     @property
     def heart_box(self) -> BoxXYXY:
         """The heart: left and right borders are measured, top and bottom registered."""
+        # The heart's upper and lower borders have no contrast on a frontal radiograph.
         _, top, _, bottom = self.structure_box(("heart",))
         x_min, x_max = self._heart_borders
         return x_min, top, x_max, bottom

@@ -82,6 +82,7 @@ def name_airways(grid: Grid, tree: Mask3D, lungs: Mask3D) -> Airways:
     carina = _carina(grid, central)
     central[..., _end_below_larynx(central, carina) :] = False
     central[..., : max(0, carina - int(BELOW_CARINA_MM / grid.spacing_mm[2]))] = False
+    # Bronchi cut off from the carina by the box are not central.
     central = largest(central)
     left, right = nothing, nothing.copy()
     at_carina = central[..., carina].nonzero()[0]
@@ -116,6 +117,7 @@ def segment_airways(grid: Grid, body: Mask3D, lungs: Mask3D) -> Mask3D:
     while lumen.sum() > most and ceiling_hu > LEAST_LUMEN_HU:
         ceiling_hu -= LUMEN_STEP_HU
         lumen = touching(smooth < ceiling_hu, trachea)
+    # The dilation restores the wall's partial volume, the threshold keeps it out of tissue.
     return grid.dilate(lumen, PARTIAL_VOLUME_MM) & (grid.hu < WALL_HU)
 
 
@@ -129,6 +131,7 @@ def _trachea(grid: Grid, lungs: Mask3D) -> Mask3D:
     lowest_end = levels_with_lung[-1] - BELOW_LUNG_TOP_MM / dz
     spans = [extent[2] for extent in ndi.find_objects(labels)]
     heights_mm = [(s.stop - s.start) * dz * (s.stop > lowest_end) for s in spans]
+    # Several tubes may reach the top of the lungs, such as gas in the esophagus.
     tallest = int(np.argmax(heights_mm))
     if heights_mm[tallest] < LEAST_HEIGHT_MM:
         return np.zeros_like(lungs)

@@ -24,6 +24,7 @@ def segment_body(grid: Grid) -> Mask3D:
     Air is outside where it reaches the edge of its axial slice, unless it has the density of lung
     (a crop without air around it). An opening removes the table. Empty if the scan shows no body.
     """
+    # The opening also removes the thin rim that partial volume leaves around air.
     inside = grid.opening(~_outside_air(grid), TABLE_MM)
     labels, sizes = components(inside)
     if not sizes.any():

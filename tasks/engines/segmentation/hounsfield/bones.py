@@ -101,6 +101,7 @@ def segment_bones(grid: Grid, body: Mask3D, lungs: Lungs) -> Bones:
 def draw_bone(grid: Grid, bone: Mask3D, skeleton: Mask3D) -> Mask3D:
     """Draw a bone on the scan's grid, its surface where the scan crosses 160 HU."""
     reach = ndi.binary_dilation(bone) & ~(skeleton & ~bone)
+    # Inside, marrow is kept whatever its density; only the surface follows the scan.
     core = bone & ndi.binary_erosion(skeleton)
     drawn: Mask3D = grid.enlarge(core) | (grid.enlarge(reach) & (grid.scan_hu > SURFACE_HU))
     return drawn
@@ -123,6 +124,7 @@ def _divide(
     # Metal at the spine is mostly an implant in bone, and dense cortex is common there.
     metal &= ~spine.zone(SPINE_HALF_WIDTH_MM, SPINE_DEPTH_MM)
     vessel = (pools & ~cores) | metal
+    # Nothing near blood is a seed: partial volume makes its border look like cortex.
     seeds = bright & (grid.hu > SEED_HU) & ~between & ~grid.dilate(vessel, RIM_MM)
     seeds = _with_cortex(grid, seeds, CORTEX_HU, SMALLEST_SEED_ML) | (cores & bright)
     markers = np.zeros(bright.shape, np.int32)

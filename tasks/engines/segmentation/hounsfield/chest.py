@@ -132,4 +132,5 @@ class Chest:
         return draw_bone(self.grid, mask, self._bones.skeleton)
 
     def _lumen(self, mask: Mask3D) -> Mask3D:
+        # The working grid's staircase is cut to the wall that the scan shows.
         return self.grid.enlarge(mask) & (self.grid.scan_hu < WALL_HU)

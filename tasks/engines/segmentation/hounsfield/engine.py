@@ -46,7 +46,7 @@ class HounsfieldSegmenter:
         return {"name": "hounsfield", "version": VERSION, "targets": digest}
 
     def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Segmentation | Ungrounded]:
-        """Answer each site, order kept; what sites have in common is computed once."""
+        """Answer each site, order kept; structures that several sites need are computed once."""
         chest = Chest(volume)
         drawn: dict[str, Mask3D] = {}
         return [self._answer(chest, site, drawn) for site in sites]

@@ -67,6 +67,7 @@ def segment_lungs(grid: Grid, body: Mask3D, lung_air: Mask3D, airways: Mask3D) -
     """
     air = lung_air & ~airways
     left_air, right_air = _sides(grid, body, air)
+    # The left lung is filled first; what it takes at the junction is not filled twice.
     left = _filled(grid, left_air, airways | right_air)
     right = _filled(grid, right_air, airways | left)
     return Lungs(left, right, air)
@@ -110,6 +111,7 @@ def _cores(grid: Grid, air: Mask3D) -> NDArray[np.uint8] | None:
     """Labels of the two lungs' cores (uint8, 0 elsewhere); None if there is one lung only."""
     depth_mm = ndi.distance_transform_edt(air, sampling=grid.spacing_mm)
     for radius_mm in JUNCTION_MM:
+        # An erosion, by the distance to the border.
         labels, sizes = components(depth_mm > radius_mm)
         second, first = np.argsort(sizes)[-2:] if len(sizes) > 2 else (0, 0)
         if sizes[second] < LEAST_SHARE * sizes.sum():

@@ -140,6 +140,7 @@ def _best_path(
     x0, y0, window = 0, 0, total[..., -1]
     for level in range(score.shape[2] - 1, -1, -1):
         x, y = np.unravel_index(int(window.argmax()), window.shape)
+        # Backwards from the best end, within the window that the forward pass allowed.
         path[:, level] = x0 + x, y0 + y
         x0, y0 = max(0, path[0, level] - step_x), max(0, path[1, level] - step_y)
         window = total[

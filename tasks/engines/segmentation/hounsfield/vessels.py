@@ -54,6 +54,7 @@ def find_pools(grid: Grid, candidates: Mask3D) -> Mask3D:
     labels, sizes = components(candidates & (mean > ENHANCED_HU) & (spread < limit))
     large = sizes * grid.voxel_ml > SMALLEST_POOL_ML
     renumbered = np.where(large, np.cumsum(large), 0).astype(np.int16)
+    # int16: few components are large, and the filter below reads every voxel.
     kept: NDArray[np.int16] = renumbered[labels]
     bare = _share_of_denser_rim(grid, kept, int(large.sum()) + 1) < CORTEX_SHARE
     bare[0] = False  # label 0 is the background

@@ -60,6 +60,7 @@ def _search_normals(outline: Points, edges: EdgeField, search: Pass) -> Points:
     displacement = DISPLACEMENT_COST * (offsets / search.reach_px) ** 2
     cost = displacement - edges.support(candidates, normals[:, None])
     bending = search.stiffness * (offsets[:, None] - offsets) ** 2
+    # Point by point, noise would win: neighbors must move together.
     path = _cheapest_closed_path(cost, bending)
     moved: Points = outline + normals * offsets[path][:, None]
     return _smooth(moved, search.sigma)

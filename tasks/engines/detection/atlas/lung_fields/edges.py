@@ -56,6 +56,7 @@ class EdgeField:
         """
         rows, columns = self.x.shape
         column, row = np.floor(points[..., 0]).astype(int), np.floor(points[..., 1]).astype(int)
+        # A lung may extend beyond the image; there is no edge to support it there.
         inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         column, row = np.where(inside, column, 0), np.where(inside, row, 0)
         along = self.x[row, column] * normals[..., 0] + self.y[row, column] * normals[..., 1]

@@ -75,6 +75,7 @@ def checked_lung_fields(
         "the borders are faint" if np.mean(borders) < LEAST_MEAN_SUPPORT else None,
         "the fields are not dark" if _darker(image, masks) < LEAST_DARKER else None,
     ]
+    # The first defect is reason enough.
     for defect in filter(None, defects):
         raise NoLungFieldsError(f"no two lungs side by side: {defect}")
     return LungFields(right, left, float(np.mean(on_edge)))

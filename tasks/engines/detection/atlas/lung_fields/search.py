@@ -129,6 +129,7 @@ def find_lung_fields(pixels: NDArray[np.float32], prior: LungFields) -> LungFiel
     Raises:
         NoLungFieldsError: if nothing in the image is like a pair of lungs, or if it is turned.
     """
+    # The edge of collimation or padding is stronger than any lung border.
     rows, columns = content(pixels)
     inner = pixels[rows, columns]
     least_side = max(LEAST_SIDE_PX, max(inner.shape) / MOST_ASPECT)
@@ -137,6 +138,7 @@ def find_lung_fields(pixels: NDArray[np.float32], prior: LungFields) -> LungFiel
     small = shrink(inner)
     normalized = normalize(small)
     edges = edge_field(normalized, COARSE_SCALES)
+    # Coarse edges for the search: ribs are blurred away, lung borders are not.
     pair = _fit_upright(edges.every(COARSE), prior)
     fine = edge_field(normalized, FINE_SCALES)
     right, left = (
@@ -158,6 +160,7 @@ def _fit_upright(edges: EdgeField, prior: LungFields) -> Pair:
         NoLungFieldsError: if the image is upside down or mirrored.
     """
     pair = _fit_pair(edges, prior)
+    # The same search in the flipped image: its score is comparable, whatever the exposure.
     if _fit_pair(edges.upside_down(), prior).score > pair.score:
         raise NoLungFieldsError("lungs fit the image better upside down")
     if _fit_pair(edges.mirrored(), prior).score > MIRROR_MARGIN * pair.score:
@@ -233,6 +236,7 @@ def _search_pair(edges: EdgeField, prior: LungFields) -> list[Frame]:
             )
             shifts = np.column_stack([x.ravel(), x.ravel(), y.ravel(), y.ravel()])
             pair = unit_frames * size + shifts[:, None]
+            # Both lungs are shifted together: one alone fits a rib or the stomach's gas.
             support = np.add(*(_support(edges, s, pair[:, i]) for i, s in enumerate(shapes)))
             best = int(np.argmax(support))
             found.append((float(support[best]), pair[best]))
@@ -256,6 +260,7 @@ def _profile(
     modes = product(SEARCH_HEARTS if side == "left" else (0.0,), PROFILE_DOMES)
     shapes = [lung_shape(prior, side, heart, dome)[SPARSE] for heart, dome in modes]
     fits = []
+    # The base is the border with the most false edges, so every height of it is tried.
     for bottom in bottoms:
         tries = []
         for shape in shapes:
@@ -284,6 +289,7 @@ def _vary(edges: EdgeField, fit: Fit, borders: tuple[int, ...], steps: NDArray[n
     """The best fit over all combinations of moves of `borders`, in shares of the frame's size."""
     lateral, medial, top, bottom = fit.frame
     size = np.array([medial - lateral] * 2 + [bottom - top] * 2)
+    # All combinations are scored at once: numpy is fast on one large array, not on many small.
     frames = np.tile(fit.frame, (len(steps) ** len(borders), 1))
     for border, moves in zip(borders, np.meshgrid(*[steps] * len(borders)), strict=True):
         frames[:, border] += moves.ravel() * size[border]

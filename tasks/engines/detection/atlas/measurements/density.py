@@ -73,4 +73,5 @@ def _medians(
     rows, columns = np.nonzero(mask)
     v = (rows + PIXEL_CENTER - frame[2]) / (frame[3] - frame[2])
     values = small[rows, columns]
+    # Medians: ribs and vessels then count little.
     return np.array([np.median(values[(v >= low) & (v <= high)]) for low, high in heights])

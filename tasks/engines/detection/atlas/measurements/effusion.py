@@ -43,6 +43,7 @@ def effusion_box(fields: LungFields, side: Side) -> BoxXYXY:
     lateral, medial, top, bottom = frame_of(fields[side], side)
     base = fields[side][DIAPHRAGM]
     u = to_unit(base, frame_of(fields[side], side))[:, 0]
+    # y grows downwards.
     floor = max(fields[each][:, 1].max() for each in SIDES)
     meniscus = min(base[u < LATERAL_WIDTH][:, 1].min(), floor - (bottom - top) / HEIGHTS_PER_LUNG)
     inner = lateral + LATERAL_WIDTH * (medial - lateral)

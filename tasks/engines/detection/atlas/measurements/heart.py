@@ -60,6 +60,7 @@ def cardiothoracic_ratio(borders: tuple[float, float], fields: LungFields) -> fl
 
 def _left_border(pixels: NDArray[np.float32], fields: LungFields) -> float:
     """Largest x of the minimal-cost path down the edge at which the lung brightens medially."""
+    # The working image of the edges; the result is scaled back.
     scale = SIDE_PX / max(pixels.shape)
     left = fields.moved(scale, (0.0, 0.0)).left
     lateral, medial, top, bottom = frame_of(left, "left")

@@ -118,6 +118,7 @@ def find_spots(pixels: NDArray[np.float32], fields: LungFields) -> list[Spot]:
     lungs = fill(small_fields.right, shape) | fill(small_fields.left, shape)
     width = float(np.mean([np.ptp(small_fields[side][:, 0]) for side in SIDES]))
     flat = _flatten(image, lungs, FLATTENING_SIGMA * width)
+    # At the border, the chest wall looks like a bright spot.
     depth = ndimage.distance_transform_edt(lungs)
     spots: list[Spot] = []
     for strength, radius, x, y in sorted(_peaks(flat, lungs, RADII * width), reverse=True):
@@ -208,6 +209,7 @@ def _has_contrast(
 
 
 def _spot(fields: LungFields, x: int, y: int, radius: float, salience: float) -> Spot:
+    # The midline lies between the medial borders; the right lung is on the image's left.
     middle = (fields.right[:, 0].max() + fields.left[:, 0].min()) / 2
     side: Side = "right" if x < middle else "left"
     u, v = to_unit(np.array([[x + PIXEL_CENTER, y + PIXEL_CENTER]]), frame_of(fields[side], side))[

@@ -98,6 +98,7 @@ def place(image: RegisteredRadiograph, site: Site, table: Placement) -> list[Pla
 def place_structures(request: PlacementRequest) -> list[PlacedBox]:
     """Registered structures of the atlas, one box per group; paired ones on the stated sides."""
     sides = request.sides or EVERY_SIDE
+    # Unpaired structures have no side in their names and are always placed.
     groups = [group for group in request.rule.structures if _side(group) in (None, *sides)]
     if not groups:
         raise CannotPlaceError("side_mismatch", f"there is none on the {sides[0]} side")
@@ -183,6 +184,7 @@ def place_beside(request: PlacementRequest) -> list[PlacedBox]:
 
 def place_heart(request: PlacementRequest) -> list[PlacedBox]:
     """The heart, its width measured in this image."""
+    # A small heart contradicts the report, so its box is no evidence of the finding.
     large = request.image.cardiothoracic_ratio >= LARGE_HEART
     return [
         PlacedBox(
@@ -233,6 +235,7 @@ def place_nodules(request: PlacementRequest) -> list[PlacedBox]:
         boxes = [b for s in sides for b in request.zone_boxes(s, zones)]
         spots = [spot for spot in spots if _touches(spot, boxes)]
     sure = sum(spot.salience >= SURE for spot in spots)
+    # Spots come in order of salience, so the least salient are left out.
     kept = spots[: max(sure, request.words.count or 0)]
     if not kept:
         raise CannotPlaceError("not_found", "no round spot stands out in this part of the lungs")

@@ -36,6 +36,7 @@ def zone_boxes(
     known = [zones[name] for name in names if name in zones and zones[name].side in (None, side)]
     across = [zone.width for zone in known if zone.height is None and zone.width is not None]
     width = (max(w[0] for w in across), min(w[1] for w in across)) if across else None
+    # A width alone ("lateral") narrows the heights, or the whole field where there are none.
     placed = [zone for zone in known if zone.height is not None] or [Zone()]
     return [
         part_box(fields, side, zone.height or WHOLE, _narrow(zone.width or WHOLE, width))

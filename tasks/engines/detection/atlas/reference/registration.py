@@ -23,6 +23,7 @@ class Registration:
         target = np.concatenate([image[side] for side in SIDES])
         # Unit frame: the weight of the smoothing then does not depend on the image's resolution.
         self._origin, self._scale = source.mean(axis=0), source.std(axis=0)
+        # Each side has its own unit frame: radiographs differ in magnification and aspect.
         self._target_origin, self._target_scale = target.mean(axis=0), target.std(axis=0)
         smoothing = np.full(len(atlas.right), SMOOTHING)
         smoothing[MEDIAL] = MEDIAL_SMOOTHING

@@ -15,7 +15,7 @@ from scipy import ndimage as ndi
 from storage.images.types import Volume
 
 WORKING_SPACING_MM = 1.5
-"""Half of what has to be told apart (bronchial walls, ribs' cortex: 3 mm), affordable in memory."""
+"""Half of what must be resolved (bronchial walls, ribs' cortex: 3 mm), affordable in memory."""
 MM3_PER_ML = 1000
 AIR_HU = -1000
 """Lowest value: scanners pad outside the field of view with -1024 or -2048."""

@@ -94,7 +94,7 @@ def find_nodules(grid: Grid, lungs: Lungs) -> list[Nodule]:
         if grid.hu[core].mean() < ceiling_hu and _contact(grid, core, lungs) > LEAST_CONTACT:
             roundness = _roundness(grid, core)
             if roundness > 1 / MOST_ELONGATED:
-                found.append((int(sizes[label]), _place(grid, core, solid, lungs, roundness)))
+                found.append((int(sizes[label]), _described(grid, core, solid, lungs, roundness)))
     return [nodule for _, nodule in sorted(found, key=lambda pair: -pair[0])]
 
 
@@ -127,7 +127,7 @@ def _roundness(grid: Grid, core: Mask3D) -> float:
     return float(axes[0] / axes[-1])
 
 
-def _place(grid: Grid, core: Mask3D, solid: Mask3D, lungs: Lungs, roundness: float) -> Nodule:
+def _described(grid: Grid, core: Mask3D, solid: Mask3D, lungs: Lungs, roundness: float) -> Nodule:
     side = "left" if (lungs.left & core).sum() * 2 >= core.sum() else "right"
     lung = lungs.left if side == "left" else lungs.right
     _, y, z = np.argwhere(core).mean(axis=0)

@@ -83,7 +83,7 @@ def content(pixels: NDArray[np.float32]) -> tuple[slice, slice]:
         return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(None)
 
     columns = span(*np.percentile(pixels[::FRAME_STRIDE], FRAME_PERCENTILES, axis=0))
-    # Rows are judged inside the columns: wide padding would otherwise hide their contrast.
+    # Rows are examined inside the columns: wide padding would otherwise hide their contrast.
     inner = pixels[:, columns][:, ::FRAME_STRIDE]
     return span(*np.percentile(inner, FRAME_PERCENTILES, axis=1)), columns
 

@@ -31,7 +31,7 @@ def zone_boxes(
     """One box per named zone of a side, in the order of the words.
 
     Zones of height alone ("upper") are narrowed by zones of width alone ("lateral"); zones that
-    the table does not know are left aside. No zone gives the whole field.
+    the table lacks are ignored. No zone gives the whole field.
     """
     known = [zones[name] for name in names if name in zones and zones[name].side in (None, side)]
     across = [zone.width for zone in known if zone.height is None and zone.width is not None]

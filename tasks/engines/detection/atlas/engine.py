@@ -9,7 +9,8 @@ from functools import cached_property
 from storage.images.types import Radiograph
 from storage.records import Box, Site
 from tasks.engines.detection.atlas.errors import CannotPlaceError, NoLungFieldsError
-from tasks.engines.detection.atlas.placement.rules import PlacedBox, place
+from tasks.engines.detection.atlas.lung_fields.search import find_lung_fields
+from tasks.engines.detection.atlas.placement.rules import RULES, PlacedBox, PlacementRequest
 from tasks.engines.detection.atlas.placement.table import TABLE, load_placement
 from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph
 from tasks.engines.detection.atlas.reference.build import Atlas, digest, load_atlas
@@ -59,15 +60,23 @@ class AtlasDetector:
             reason = f"the view is {image.view}; the atlas knows frontal radiographs (PA, AP)"
             return [Ungrounded("view_not_supported", reason) for _ in sites]
         try:
-            registered = RegisteredRadiograph.register(image.pixels, self._atlas)
+            fields = find_lung_fields(image.pixels, self._atlas.shape)
         except NoLungFieldsError as error:
             return [Ungrounded(error.reason, error.detail) for _ in sites]
+        registered = RegisteredRadiograph(image.pixels, fields, self._atlas)
         return [self.boxes_at(registered, site) for site in sites]
 
     def boxes_at(self, image: RegisteredRadiograph, site: Site) -> list[Box] | Ungrounded:
         """The boxes of one site on a registered radiograph, or why there are none."""
+        table = load_placement()
+        rule = table.rules.get(site.target)
+        if rule is None:
+            return Ungrounded(
+                "target_not_supported",
+                f"the atlas cannot place {site.target} on a frontal radiograph",
+            )
         try:
-            placed = place(image, site, load_placement())
+            placed = RULES[rule.rule](PlacementRequest(image, rule, site.modifiers, table))
         except CannotPlaceError as error:
             return Ungrounded(error.reason, error.detail)
         boxes = [box for each in placed if (box := _clipped(image, each))]

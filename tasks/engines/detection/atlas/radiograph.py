@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.engines.detection.atlas.lung_fields.outlines import (
+    SIDES,
     BoxXYXY,
     LungFields,
     Share,
@@ -16,7 +17,6 @@ from tasks.engines.detection.atlas.lung_fields.outlines import (
     frame_of,
     medial_border,
 )
-from tasks.engines.detection.atlas.lung_fields.search import find_lung_fields
 from tasks.engines.detection.atlas.measurements.heart import cardiothoracic_ratio, heart_borders
 from tasks.engines.detection.atlas.measurements.nodules import Spot, find_spots
 from tasks.engines.detection.atlas.reference.build import Atlas
@@ -31,6 +31,11 @@ height (apex, recess): its margins are too thin to be seen, and the recess lies 
 diaphragm."""
 
 
+def side_of(names: tuple[str, ...]) -> Side | None:
+    """The side in the names of structures that share a box."""
+    return next((side for side in SIDES if side in names[0].split("_")), None)
+
+
 @dataclass(frozen=True)
 class RegisteredRadiograph:
     """What the placement rules measure in and place on; boxes are not clipped to the image.
@@ -41,15 +46,6 @@ class RegisteredRadiograph:
     pixels: NDArray[np.float32]
     fields: LungFields
     atlas: Atlas
-
-    @classmethod
-    def register(cls, pixels: NDArray[np.float32], atlas: Atlas) -> RegisteredRadiograph:
-        """Find the lung fields, by which the atlas is registered when it is first needed.
-
-        Raises:
-            tasks.engines.detection.atlas.errors.NoLungFieldsError: if there are none.
-        """
-        return cls(pixels, find_lung_fields(pixels, atlas.shape), atlas)
 
     @cached_property
     def registration(self) -> Registration:
@@ -73,10 +69,13 @@ class RegisteredRadiograph:
         x_min, y_min, x_max, y_max = self.structure_box(names)
         return x_min + self._aortic_shift, y_min, x_max + self._aortic_shift, y_max
 
-    def pleural_box(self, names: tuple[str, ...], side: Side) -> BoxXYXY:
+    def pleural_box(self, names: tuple[str, ...]) -> BoxXYXY:
         """The box of a lung or lobe, limited to the lung field and its margins."""
         # The reference patient lay supine: the lung reaches less far down than in an upright one.
         x_min, y_min, x_max, y_max = self.structure_box(names)
+        side = side_of(names)
+        if side is None:
+            return x_min, y_min, x_max, y_max
         lateral, medial, top, bottom = frame_of(self.fields[side], side)
         height, reach = bottom - top, LATERAL_REACH * (medial - lateral)
         # The right lung lies on the image's left, so its lateral wall is its smallest x.

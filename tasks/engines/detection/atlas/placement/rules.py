@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from storage.records import Modifiers, Site
+from storage.records import Modifiers
 from tasks.engines.detection.atlas.errors import CannotPlaceError
 from tasks.engines.detection.atlas.lung_fields.outlines import SIDES, BoxXYXY, Side
 from tasks.engines.detection.atlas.measurements.density import THIRDS, denser_part
@@ -19,7 +19,7 @@ from tasks.engines.detection.atlas.placement.table import (
     RuleName,
 )
 from tasks.engines.detection.atlas.placement.zones import part_box, zone_boxes
-from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph
+from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph, side_of
 
 LARGE_HEART = 0.47
 """Cardiothoracic ratio from which a stated cardiomegaly is confirmed: 0.5 (Danzer 1919) less the
@@ -81,43 +81,19 @@ class PlacedBox:
     weight: float = 1.0
 
 
-def place(image: RegisteredRadiograph, site: Site, table: Placement) -> list[PlacedBox]:
-    """The boxes of a site.
-
-    Raises:
-        CannotPlaceError: with the reason, if there is none.
-    """
-    rule = table.rules.get(site.target)
-    if rule is None:
-        raise CannotPlaceError(
-            "target_not_supported", f"the atlas cannot place {site.target} on a frontal radiograph"
-        )
-    return RULES[rule.rule](PlacementRequest(image, rule, site.modifiers, table))
-
-
 def place_structures(request: PlacementRequest) -> list[PlacedBox]:
     """Registered structures of the atlas, one box per group; paired ones on the stated sides."""
     sides = request.sides or EVERY_SIDE
     # Unpaired structures have no side in their names and are always placed.
-    groups = [group for group in request.rule.structures if _side(group) in (None, *sides)]
+    groups = [g for g in request.rule.structures if side_of(g) in (None, *sides)]
     if not groups:
         raise CannotPlaceError("side_mismatch", f"there is none on the {sides[0]} side")
-    return [PlacedBox(_structure_box(request, group), "outlined") for group in groups]
-
-
-def _side(group: tuple[str, ...]) -> Side | None:
-    """The side in the names of a group of structures."""
-    return next((side for side in SIDES if side in group[0].split("_")), None)
-
-
-def _structure_box(request: PlacementRequest, group: tuple[str, ...]) -> BoxXYXY:
-    """The registered box of a group, corrected by the borders that this image shows."""
-    side = _side(group)
-    if request.rule.borders == "pleural" and side:
-        return request.image.pleural_box(group, side)
-    if request.rule.borders == "aortic":
-        return request.image.aortic_box(group)
-    return request.image.structure_box(group)
+    box = {
+        None: request.image.structure_box,
+        "aortic": request.image.aortic_box,
+        "pleural": request.image.pleural_box,
+    }[request.rule.borders]
+    return [PlacedBox(box(group), "outlined") for group in groups]
 
 
 def place_lung(request: PlacementRequest) -> list[PlacedBox]:

@@ -14,6 +14,7 @@ from storage.imaging.projection import FrontalGrid, outline_box_xyxy_px, project
 from storage.overlap import box_iou
 from storage.records import Box, Modifiers, Site
 from tasks.engines.detection.atlas.engine import AtlasDetector
+from tasks.engines.detection.atlas.lung_fields.search import find_lung_fields
 from tasks.engines.detection.atlas.placement.table import load_placement
 from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph
 from tasks.engines.detection.atlas.reference.build import load_atlas
@@ -60,7 +61,8 @@ def thorax_boxes(detector, thorax):
 
 @pytest.fixture(scope="module")
 def film_scene(detector, film):
-    return RegisteredRadiograph.register(film.pixels, load_atlas())
+    atlas = load_atlas()
+    return RegisteredRadiograph(film.pixels, find_lung_fields(film.pixels, atlas.shape), atlas)
 
 
 def plain(pixels):

@@ -15,8 +15,8 @@ import sys
 import pyarrow as pa
 
 from benchmarks.targets import judge
-from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
+from storage.datasets.registry import find_declaration
 from storage.inputs import fetch, input_path
 from storage.shards import table_from_rows
 from tasks.annotate import annotate
@@ -68,7 +68,7 @@ def _print_halves(reference: str, result: Audit) -> None:
 
 def _studies() -> pa.Table:
     fetch(["openi"])
-    reader = OpenIReader(input_path("openi/NLMCXR_reports.tgz").parent)
+    reader = find_declaration("openi").open(input_path("openi/NLMCXR_reports.tgz").parent)
     read = reader.read(reader.records())
     return table_from_rows(
         "studies", [s.row("openi", "train") for s in read if isinstance(s, Study)]

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.targets import judge
-from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
+from storage.datasets.registry import find_declaration
 from storage.inputs import fetch, home, input_path
 from storage.records import Phrase
 from storage.store import Store
@@ -117,7 +117,7 @@ def _figures(costs: Mapping[str, Cost], baseline: Cost, reports: int) -> dict[st
 
 def _reports() -> tuple[int, list[str]]:
     fetch(["openi"])
-    reader = OpenIReader(input_path("openi/NLMCXR_reports.tgz").parent)
+    reader = find_declaration("openi").open(input_path("openi/NLMCXR_reports.tgz").parent)
     studies = [s for s in reader.read(reader.records()) if isinstance(s, Study)]
     sections = [[t for t in (s.findings, s.impression) if t] for s in studies]
     return sum(map(bool, sections)), [text for texts in sections for text in texts]

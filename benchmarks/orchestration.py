@@ -25,10 +25,10 @@ from benchmarks.targets import judge
 from flows.runtime.prefect_defaults import quiet_prefect
 from storage.inputs import fetch
 from storage.rejects import rejects_table
-from tasks.pipeline.settings import BuildSettings, DatasetName, required_inputs
+from tasks.pipeline.settings import BuildSettings, required_inputs
 from tasks.pipeline.stages import pipeline
 
-DATASETS: tuple[DatasetName, ...] = ("openi", "showcase")
+DATASETS = ("openi", "showcase")
 
 
 def main() -> int:

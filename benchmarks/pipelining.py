@@ -25,7 +25,6 @@ from rich.table import Table
 
 from benchmarks.targets import judge
 from flows.runtime.prefect_defaults import quiet_prefect
-from storage.datasets import DatasetSource
 from storage.datasets.reader import SourceRecord, Study, StudyImage
 from storage.images.types import Radiograph, Volume
 from storage.records import Box, Site
@@ -170,7 +169,7 @@ def _plan(
     engines = replace(chosen, cleaner=text, detector=detector, segmenter=segmenter)
     reader = Studies(folder)
     parts = parts_of(settings.dataset, reader.records(), 1)
-    run = RunContext(settings, DatasetSource(reader, 1), parts, engines, taxonomy)
+    run = RunContext(settings, reader, parts, engines, taxonomy)
     stages = {entry.name: entry.of(run) for entry in STAGES}
     return Pipeline(Store(settings.store), tuple(parts), stages)
 

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.targets import judge
-from storage.datasets.openi import OpenIReader
 from storage.datasets.reader import Study
+from storage.datasets.registry import find_declaration
 from storage.inputs import fetch, home, input_path
 from tasks.annotate import annotate_texts
 from tasks.pipeline.engine_choice import choose_engines
@@ -68,7 +68,7 @@ def main() -> int:
 
 def _reports() -> list[str]:
     fetch(["openi"])
-    reader = OpenIReader(input_path("openi/NLMCXR_reports.tgz").parent)
+    reader = find_declaration("openi").open(input_path("openi/NLMCXR_reports.tgz").parent)
     studies = [s for s in reader.read(reader.records()) if isinstance(s, Study)]
     texts = (" ".join(t for t in (s.findings, s.impression) if t) for s in studies)
     return [text for text in texts if text]

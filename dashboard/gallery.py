@@ -19,11 +19,12 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup, escape
 
 from dashboard.articles import Article, read_article
-from dashboard.pictures import VOLUME_MODALITIES, add_pictures
+from dashboard.pictures import add_pictures
 from dashboard.sampling import VOLUME_COST, Candidate, choose_studies
 from dashboard.summary import DatasetSummary, summarize
 from storage import imaging
 from storage.catalogue import connect
+from storage.images.vocabulary import volume_modalities
 from storage.manifests import Manifest, read_manifests
 from storage.reasons import explain, reasons
 from storage.records import GroundedReport, masks_by_key
@@ -144,7 +145,7 @@ def _removed(
 
 def _candidates(dataset: str, catalogue: duckdb.DuckDBPyConnection) -> list[Candidate]:
     """One per study: its images share the text."""
-    rows = _rows(catalogue, _CANDIDATES, dataset=dataset, volumes=sorted(VOLUME_MODALITIES))
+    rows = _rows(catalogue, _CANDIDATES, dataset=dataset, volumes=sorted(volume_modalities()))
     studies: dict[str, Candidate] = {}
     for row in rows:
         known = studies.get(row["study_id"])

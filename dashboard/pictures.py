@@ -19,6 +19,7 @@ from dashboard.views import (
 )
 from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import ImageError, Volume
+from storage.images.vocabulary import is_volume
 from storage.imaging.slice_selection import (
     MaskProfile,
     WindowedSlice,
@@ -28,8 +29,6 @@ from storage.imaging.slice_selection import (
 from storage.imaging.windows import Window, window_of
 from storage.records import Row
 from taxonomy.targets import load_taxonomy
-
-VOLUME_MODALITIES = frozenset({"CT"})
 
 
 def add_pictures(article: Article, image: Row | None) -> None:
@@ -43,7 +42,7 @@ def add_pictures(article: Article, image: Row | None) -> None:
         article.placeholder = "no_image"
         return
     try:
-        if image["modality"] in VOLUME_MODALITIES:
+        if is_volume(image["modality"]):
             _add_slices(article, load_volume(Path(image["uri"])))
         else:
             _add_radiograph(article, image)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from storage.images.vocabulary import is_volume
 from storage.records import (
     AnyBox,
     GroundedReport,
@@ -28,7 +29,7 @@ from storage.records import (
 )
 from storage.shards import table_from_rows
 from tasks.clean import SECTIONS
-from tasks.sites import VOLUME_MODALITIES, groundable_images
+from tasks.sites import groundable_images
 from tasks.step import StepOutput
 
 HEADINGS = {"findings": "Findings: ", "impression": "Impression: "}
@@ -107,7 +108,7 @@ def _images(study: Row) -> list[dict[str, Any] | None]:
 def _provenance(source: str, image: Row | None, engines: Mapping[str, str]) -> Provenance:
     localizer = None
     if image:
-        localizer = engines["segmenter" if image["modality"] in VOLUME_MODALITIES else "detector"]
+        localizer = engines["segmenter" if is_volume(image["modality"]) else "detector"]
     return Provenance(
         source,
         engines["cleaner"],

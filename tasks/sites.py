@@ -16,12 +16,10 @@ import pyarrow as pa
 
 from storage.images.prefetch import map_decoded
 from storage.images.types import ImageError
+from storage.images.vocabulary import is_groundable, is_volume
 from storage.records import Modifiers, Site, SiteKey
 from storage.rejects import Reject
 from tasks.engines.protocols import Ungrounded
-
-VOLUME_MODALITIES = frozenset({"CT"})
-LATERAL_VIEWS = frozenset({"LATERAL", "LL", "RL", "LLD", "RLD", "LARGE LATERAL"})
 
 ImageRow = dict[str, Any]
 Image = TypeVar("Image")
@@ -61,7 +59,7 @@ def groundable_images(images: Sequence[ImageRow]) -> list[ImageRow]:
 
     A radiograph whose view the dataset does not give is among them: the detector decides.
     """
-    return [image for image in images if image["view"] not in LATERAL_VIEWS]
+    return [image for image in images if is_groundable(image["view"])]
 
 
 def site_label(image_id: str | None, site: SiteKey) -> str:
@@ -103,7 +101,7 @@ def site_requests(
         if not images and not volumes:
             yield SiteRequest(*key, None, wanted)
         for image in images:
-            if (image["modality"] in VOLUME_MODALITIES) == volumes:
+            if is_volume(image["modality"]) == volumes:
                 yield SiteRequest(*key, image, wanted)
 
 

@@ -38,11 +38,12 @@ def _audit_dataset(root: str, dataset: str, *, as_json: bool) -> None:
     from tasks.audit.automatic import audit_automatic, audit_coders
     from tasks.audit.disagreements import disagreements
     from tasks.audit.mesh import audit as audit_mesh
+    from tasks.audit.mesh import is_coded
     from taxonomy.targets import load_taxonomy
 
-    if dataset != "openi":
-        raise StoreError(f"{dataset} has no MeSH coding to audit against: `audit openi` has")
     tables = read_reports(root, dataset)
+    if not is_coded(tables["studies"]):
+        raise StoreError(f"{dataset} has no MeSH coding to audit against: `audit openi` has")
     taxonomy = load_taxonomy()
     steps = (tables["studies"], tables["clean_reports"], tables["positives"], taxonomy)
     by_coders, automatic = audit_mesh(*steps), audit_automatic(*steps)

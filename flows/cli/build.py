@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 def build(
     datasets: Annotated[
-        list[str], typer.Argument(help="Data sets; an unknown name gets the list of all.")
+        list[str],
+        typer.Argument(
+            help="Data sets, or YAML files that declare them; an unknown name lists all."
+        ),
     ],
     config: ConfigOption = None,
     store: StoreOption = None,

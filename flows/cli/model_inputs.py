@@ -32,14 +32,14 @@ def language_model(settings: BuildSettings) -> LlmSettings:
 
 def studies_of(settings: BuildSettings) -> list[pa.Table]:
     """The `studies` of every part that a build would make."""
-    from storage.datasets import dataset_source
     from storage.inputs import fetch
     from tasks.ingest import ingest_studies
     from tasks.pipeline.settings import required_inputs
     from tasks.pipeline.stages import parts_of
 
     fetch(required_inputs(settings), out.print)
-    source = dataset_source(settings.dataset, Path(settings.source) if settings.source else None)
-    records = source.reader.records()[: settings.limit]
-    parts = parts_of(settings.dataset, records, settings.shard_size or source.shard_size)
-    return [ingest_studies(part, source.reader, own).rows for part, own in parts.items()]
+    declaration = settings.dataset_declaration()
+    reader = declaration.open(Path(settings.source) if settings.source else None)
+    records = reader.records()[: settings.limit]
+    parts = parts_of(settings.dataset, records, settings.shard_size or declaration.shard_size)
+    return [ingest_studies(part, reader, own).rows for part, own in parts.items()]

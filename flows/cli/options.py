@@ -13,7 +13,10 @@ from storage.inputs import home
 out = Console(markup=False, emoji=False)  # texts of reports and users are shown as they are
 
 DatasetArgument = Annotated[
-    str, typer.Argument(help="A data set; an unknown name gets the list of all.")
+    str,
+    typer.Argument(
+        help="A data set, or the YAML file that declares one; an unknown name gets the list of all."
+    ),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option(help="YAML file with settings; see configs/ for examples.")

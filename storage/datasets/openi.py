@@ -3,7 +3,7 @@
 3,955 reports as XML with FINDINGS, IMPRESSION, COMPARISON and INDICATION, coded by hand
 (`MeSH/major`) and automatically (`MeSH/automatic`). Reports: CC BY-NC-ND 4.0. The images are a
 separate download (`NLMCXR_png`); a study refers to its images whether they are there or not.
-The collection defines no split: every study is in `train`.
+The collection defines no split of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from storage.datasets.declaration import Declaration
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.images.loading import describe_image
 from storage.images.types import ImageError
@@ -36,7 +37,8 @@ class OpenIReader:
     torchxrayvision ships (noisy, as its authors say; a third of them is empty).
     """
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, declaration: Declaration, source: Path) -> None:
+        self._declaration = declaration
         self._source = source
 
     def records(self) -> list[SourceRecord]:
@@ -47,7 +49,8 @@ class OpenIReader:
                 f"{self._source} holds no OpenI reports: expected {ARCHIVE} or a folder {FOLDER} "
                 "with XML files in it"
             )
-        return [SourceRecord("train", name) for name in sorted(names, key=_number)]
+        split = self._declaration.splits[0]
+        return [SourceRecord(split, name) for name in sorted(names, key=_number)]
 
     def fingerprint(self) -> str:
         """SHA-256 of the archive, or of names, sizes and times in the folder; and of the images."""
@@ -122,7 +125,7 @@ class OpenIReader:
             study_id=_study_id(name),
             findings=sections.get("FINDINGS") or None,
             impression=sections.get("IMPRESSION") or None,
-            source="OpenI",
+            source=self._declaration.source,
             images=tuple(self._image(node.get("id") or "") for node in root.iter("parentImage")),
             labels={f"mesh_{kind}:{term}": 1 for kind, term in mesh if term},
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from storage.rejects import Reject
+if TYPE_CHECKING:  # pyarrow, which naming a data set does not need
+    from storage.rejects import Reject
 
 
 class DatasetError(Exception):

@@ -1,6 +1,6 @@
 """The showcase: six real images with short reports written for this project.
 
-Images and their licences: `storage/inputs.yaml`. Reports: `showcase.yaml`, `source: authored`.
+Images and their licences: `storage/inputs.yaml`. Reports: the layout of `showcase.yaml`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict
 
+from storage.datasets.declaration import Declaration, checked
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.images.loading import describe_image, load_volume
 from storage.images.types import ImageError
@@ -20,20 +20,49 @@ from storage.imaging.projection import project, write_radiograph_dicom
 from storage.inputs import InputError, artefacts, home, input_path
 from storage.rejects import Reject
 
-DECLARATION = Path(__file__).with_suffix(".yaml")
 PROJECTION = "projection of "
 
 
+class Entry(BaseModel):
+    """One study of the showcase.
+
+    image: a member of the cached inputs, or `projection of` one, a CT.
+    note: for people who read the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    study_id: str
+    image: str
+    findings: str
+    impression: str
+    note: str | None = None
+
+
+class Layout(BaseModel):
+    """The studies, in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    studies: tuple[Entry, ...]
+
+
 class ShowcaseReader:
-    """Reads `showcase.yaml` and the images that it names."""
+    """Reads the studies of the declaration and the images that they name."""
+
+    def __init__(self, declaration: Declaration, source: Path) -> None:
+        if source != home() / "inputs":
+            raise DatasetError(f"{declaration.name} is read from the fetched inputs: no --source")
+        self._declaration = declaration
 
     def records(self) -> list[SourceRecord]:
         """Every study, in the order of the file."""
-        return [SourceRecord("test", study_id) for study_id in self._studies]
+        split = self._declaration.splits[0]
+        return [SourceRecord(split, study_id) for study_id in self._studies]
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration and of the artefacts that the images come from."""
-        digest = hashlib.sha256(DECLARATION.read_bytes())
+        digest = hashlib.sha256(self._declaration.file.read_bytes())
         for name, artefact in sorted(artefacts().items()):
             digest.update(f"{name} {artefact.sha256}\n".encode())
         return digest.hexdigest()
@@ -43,17 +72,17 @@ class ShowcaseReader:
         for record in records:
             entry = self._studies[record.key]
             try:
-                path = _image_file(entry["image"])
+                path = _image_file(entry.image)
                 description = describe_image(path)
             except (ImageError, InputError) as error:
                 reason = error.reason if isinstance(error, ImageError) else "input_missing"
-                yield Reject(record.key, entry["image"], reason, str(error))
+                yield Reject(record.key, entry.image, reason, str(error))
                 continue
             yield Study(
                 study_id=record.key,
-                findings=entry["findings"],
-                impression=entry["impression"],
-                source="authored",
+                findings=entry.findings,
+                impression=entry.impression,
+                source=self._declaration.source,
                 images=(
                     StudyImage(
                         image_id=record.key,
@@ -67,12 +96,10 @@ class ShowcaseReader:
             )
 
     @cached_property
-    def _studies(self) -> dict[str, dict[str, Any]]:
-        try:
-            entries = yaml.safe_load(DECLARATION.read_text())["studies"]
-        except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise DatasetError(f"{DECLARATION.name} is not a list of studies: {error}") from error
-        return {entry["study_id"]: entry for entry in entries}
+    def _studies(self) -> dict[str, Entry]:
+        declared = self._declaration
+        layout = checked(Layout, declared.layout, declared.file, "layout")
+        return {entry.study_id: entry for entry in layout.studies}
 
 
 def _image_file(image: str) -> Path:

@@ -17,10 +17,8 @@ from pydicom.pixels.processing import apply_rescale, apply_windowing
 from storage.images import dicom
 from storage.images.decoding import decoding
 from storage.images.types import ImageDescription, ImageError, Radiograph
+from storage.images.vocabulary import NOT_STATED, is_radiograph, view_position
 
-_NOT_STATED = "OT"  # DICOM's modality "other"
-_MODALITIES = {"CR", "DX", "DR", "RG", "XR", _NOT_STATED}
-_VIEWS = {"LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL"}
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _CHANNEL_TOLERANCE = 8  # of 255: JPEG's rounding sets the channels of a grey image apart
 _PERCENTILES = (0.5, 99.5)  # collimator edges and markers lie outside
@@ -38,7 +36,7 @@ def describe(path: Path) -> ImageDescription:
         if kind == "DICOM":
             return _describe_dicom(path, dicom.read_header(path))
         with Image.open(path) as image:
-            return ImageDescription(_NOT_STATED, None, (image.height, image.width), None)
+            return ImageDescription(NOT_STATED, None, (image.height, image.width), None)
 
 
 def _format(path: Path) -> str:
@@ -63,18 +61,17 @@ def _read_dicom(path: Path) -> Radiograph:
 
 
 def _describe_dicom(path: Path, dataset: Dataset) -> ImageDescription:
-    modality = str(dataset.get("Modality") or _NOT_STATED).upper()
-    if modality not in _MODALITIES:
+    modality = str(dataset.get("Modality") or NOT_STATED).upper()
+    if not is_radiograph(modality):
         raise ImageError(
             "image_unsupported",
             f"{path} has the modality {modality}, which is no radiograph's (CR, DX, RG); "
             "a CT is given as the folder of its series",
         )
     dicom.check_single_grey_frame(path, dataset)
-    view = str(dataset.get("ViewPosition") or "").strip().upper()
     return ImageDescription(
         modality=modality,
-        view=_VIEWS.get(view, view) or None,
+        view=view_position(str(dataset.get("ViewPosition") or "")),
         shape=(int(dataset.Rows), int(dataset.Columns)),
         spacing_mm=_spacing_yx_mm(dataset),
     )
@@ -152,7 +149,7 @@ def _read_raster(path: Path) -> Radiograph:
             pixels = np.asarray(image.convert("L")) / 255
         else:
             pixels = _grey(path, np.asarray(image.convert("RGB")))
-    return Radiograph(pixels.astype(np.float32), None, None, _NOT_STATED)
+    return Radiograph(pixels.astype(np.float32), None, None, NOT_STATED)
 
 
 def _grey(path: Path, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -62,6 +62,11 @@ def _qualifiers(cell: str) -> frozenset[str]:
     return frozenset(q for q in cell.split(" & ") if q)
 
 
+def is_coded(studies: pa.Table) -> bool:
+    """Whether any study carries the manual coding as labels."""
+    return any(manual_tags(labels) for labels in studies["labels"].to_pylist())
+
+
 def manual_tags(labels: Iterable[tuple[str, int]] | None) -> list[str]:
     """The hand-given tags among a study's labels; none where the report was not coded."""
     given = [name for name, _ in labels or ()]

@@ -82,7 +82,7 @@ def text_engines_asking(
     """
     from tasks.engines.llm.protocols.by_name import text_engines
 
-    by_model = text_engines(llm.protocol, chat, memories, taxonomy, settings.dataset)
+    by_model = text_engines(llm.protocol, chat, memories, taxonomy, settings.prompt_set())
     return _chosen_text_engines(settings, EngineContext(taxonomy, settings.dataset, by_model))
 
 

@@ -63,7 +63,7 @@ def plan_run(
     """
     memories = Memories(Store(settings.store), writes=False)
     model = chat_fingerprint(llm)
-    rehearsal = RehearsalEngine(taxonomy, settings.dataset, count, model)
+    rehearsal = RehearsalEngine(taxonomy, settings.prompt_set(), count, model)
     chat = RememberingEngine(rehearsal, memories)
     engines = text_engines_asking(chat, memories, settings, llm, taxonomy)
     return usage_of_steps(shards, engines, settings, taxonomy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
@@ -21,16 +21,16 @@ from pydantic import (
     model_validator,
 )
 
-from storage.datasets import ARTEFACTS
+from storage.datasets.declaration import Declaration
+from storage.datasets.reader import DatasetError
+from storage.datasets.registry import find_declaration, is_file_name
 from storage.inputs import home
 from storage.records import Assertion
 from tasks.clean import RequiredSections
 from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
+from tasks.engines.llm.prompts.prompting import prompt_sets
 from tasks.engines.llm.settings import LlmSettings
 from tasks.engines.registry import EngineSettings, Step, checked_settings, declaration
-
-DatasetName = Literal["openi", "showcase"]
-
 
 _MESSAGES = {
     "extra_forbidden": "there is no such setting",
@@ -91,7 +91,12 @@ class BuildSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: DatasetName = Field(description="the dataset to annotate")
+    dataset: str = Field(
+        description="the dataset to annotate: its name, or the YAML file that declares it"
+    )
+    declaration: str | None = Field(
+        default=None, description="the YAML file that declares the dataset, if it has no known name"
+    )
     source: str | None = Field(
         default=None, description="folder with the dataset's files; fetched when not given"
     )
@@ -130,6 +135,38 @@ class BuildSettings(BaseModel):
     def _text_engine_names(self) -> list[str]:
         return [self.cleaner.engine, self.extractor.engine, self.filter.engine]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _dataset_of_a_file(cls, values: Any) -> Any:
+        """Take the name from the file where a dataset is given as the file that declares it."""
+        given = values.get("dataset") if isinstance(values, Mapping) else None
+        if isinstance(given, str) and is_file_name(given):
+            file = Path(given).expanduser().absolute()
+            return {**values, "dataset": file.stem, "declaration": str(file)}
+        return values
+
+    @model_validator(mode="after")
+    def _declared(self) -> Self:
+        try:
+            declared = self.dataset_declaration()
+        except DatasetError as error:
+            raise ValueError(str(error)) from error
+        known = prompt_sets()
+        if declared.prompts is not None and declared.prompts not in known:
+            raise ValueError(
+                f"{declared.file}: prompts = {declared.prompts!r}: there is no such prompt set: "
+                f"choose from {', '.join(known)}"
+            )
+        return self
+
+    def dataset_declaration(self) -> Declaration:
+        """The declaration of the dataset."""
+        return find_declaration(self.declaration or self.dataset)
+
+    def prompt_set(self) -> str:
+        """Whose prompts a language model gets for the dataset's reports."""
+        return self.dataset_declaration().prompts or self.dataset
+
     @field_validator("positive")
     @classmethod
     def _some_assertion(cls, value: tuple[Assertion, ...]) -> tuple[Assertion, ...]:
@@ -159,7 +196,7 @@ class BuildSettings(BaseModel):
 
 def required_inputs(settings: BuildSettings) -> list[str]:
     """The inputs to fetch for a run: the dataset's own, and what the engines are made from."""
-    own = () if settings.source else ARTEFACTS[settings.dataset]
+    own = () if settings.source else settings.dataset_declaration().inputs
     of_engines = [
         name
         for field, step in STEPS.items()

@@ -17,8 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage.datasets import DatasetSource, dataset_source
-from storage.datasets.reader import SourceRecord
+from storage.datasets.reader import DatasetReader, SourceRecord
 from storage.shards import Part
 from storage.store import Store, StoreError
 from tasks.assemble import assemble_reports
@@ -43,7 +42,7 @@ class RunContext:
     """What the stages of one run work with."""
 
     settings: BuildSettings
-    source: DatasetSource
+    reader: DatasetReader
     parts: Mapping[Part, Records]
     engines: Engines
     taxonomy: Taxonomy
@@ -111,9 +110,9 @@ STAGES: tuple[StageEntry, ...] = (
         name="ingest",
         table="studies",
         unit="file",
-        options=lambda run: {"source": run.source.reader.fingerprint()},
+        options=lambda run: {"source": run.reader.fingerprint()},
         external=lambda run, part: {"records": _digest(run.parts[part])},
-        step=lambda run, part: ingest_studies(part, run.source.reader, run.parts[part]),
+        step=lambda run, part: ingest_studies(part, run.reader, run.parts[part]),
     ),
     StageEntry(
         name="clean",
@@ -206,11 +205,12 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     taxonomy = load_taxonomy()
     store = Store(settings.store)
     store.require_writable()
-    source = dataset_source(settings.dataset, Path(settings.source) if settings.source else None)
-    records = source.reader.records()[: settings.limit]
-    parts = parts_of(settings.dataset, records, settings.shard_size or source.shard_size)
+    declaration = settings.dataset_declaration()
+    reader = declaration.open(Path(settings.source) if settings.source else None)
+    records = reader.records()[: settings.limit]
+    parts = parts_of(settings.dataset, records, settings.shard_size or declaration.shard_size)
     _refuse_stale_parts(store, settings.dataset, parts)
-    run = RunContext(settings, source, parts, choose_engines(settings, taxonomy), taxonomy)
+    run = RunContext(settings, reader, parts, choose_engines(settings, taxonomy), taxonomy)
     return Pipeline(store, tuple(parts), {entry.name: entry.of(run) for entry in STAGES})
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from flows.cli.tables import duration, print_summaries
-from storage.datasets.openi import OpenIReader
+from storage.datasets.registry import find_declaration
 from storage.manifests import read_manifests, write_manifest
 from storage.store import Store
 from tasks.engines.llm.chat.engine import ChatRequest, Message
@@ -95,7 +95,7 @@ def server():
 
 @pytest.fixture
 def openi_reader(real_input):
-    return OpenIReader(real_input("openi/NLMCXR_reports.tgz").parent)
+    return find_declaration("openi").open(real_input("openi/NLMCXR_reports.tgz").parent)
 
 
 def _settings(url: str, store: str, protocol: str = "spans", **more: object) -> BuildSettings:

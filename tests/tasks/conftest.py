@@ -2,7 +2,7 @@
 
 import pytest
 
-from storage.datasets.openi import OpenIReader
+from storage.datasets.registry import find_declaration
 from storage.shards import table_from_rows
 from tasks.audit.scores import report_number
 
@@ -10,7 +10,7 @@ from tasks.audit.scores import report_number
 @pytest.fixture(scope="session")
 def even_studies(real_input):
     """OpenI's reports with even numbers, as `studies`; the odd ones are held out."""
-    reader = OpenIReader(real_input("openi/NLMCXR_reports.tgz").parent)
+    reader = find_declaration("openi").open(real_input("openi/NLMCXR_reports.tgz").parent)
     records = [r for r in reader.records() if report_number(r.key.removesuffix(".xml")) % 2 == 0]
     return table_from_rows("studies", [s.row("openi", "train") for s in reader.read(records)])
 

@@ -38,7 +38,12 @@ def _mistake(result: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["build", "nonsense"], "dataset = 'nonsense': input should be 'openi' or 'showcase'"),
+        (
+            ["build", "opni"],
+            "there is no data set opni, perhaps openi was meant: choose from openi,",
+        ),
+        (["build", "showcase", "--source", "docs"], "showcase is read from the fetched inputs"),
+        (["build", "/no/such.yaml"], "/no/such.yaml cannot be read: No such file"),
         (["build", "openi", "--limit", "0"], "limit = 0: input should be greater than"),
         (["build", "openi", "--require-sections", "none"], "input should be 'both' or 'any'"),
         (["build", "openi", "--source", "/no/such/folder"], "there is no folder /no/such/folder"),

@@ -1,9 +1,9 @@
 """Prompts: Markdown files that a reviewer can read, and the conversations made of them.
 
-`tasks/prompts/<protocol>/<step>.md` holds what is common, `<step>.<dataset>.md` what a dataset
-adds. Rules come first, then examples: `## Example` with two fenced blocks, what is given and what
-is to be answered. A first block `---` may name words (`only_if`): a text with none of them needs
-nothing.
+`<protocol>/<step>.md` holds what is common, `<step>.<set>.md` what a prompt set adds: the set of
+the data set's own name, or the one that its declaration names. Rules come first, then examples:
+`## Example` with two fenced blocks, what is given and what is to be answered. A first block `---`
+may name words (`only_if`): a text with none of them needs nothing.
 """
 
 from __future__ import annotations
@@ -71,11 +71,19 @@ class Prompt:
         return (Message("system", self.rules), *turns, Message("user", data + note))
 
 
+def prompt_sets() -> list[str]:
+    """The prompt sets that there are: names of data sets whose reports have rules of their own."""
+    return sorted({path.stem.partition(".")[2] for path in FOLDER.glob("*/*.*.md")})
+
+
 def load_prompt(
-    protocol: str, step: str, dataset: str, slots: Mapping[str, str] | None = None
+    protocol: str, step: str, prompt_set: str, slots: Mapping[str, str] | None = None
 ) -> Prompt:
-    """The prompt of a step for a dataset; `{name}` in its rules stands for the slot's text."""
-    parts = [_read(protocol, step), _read(protocol, f"{step}.{dataset}")]
+    """The prompt of a step; `{name}` in its rules stands for the slot's text.
+
+    The common prompt alone where the prompt set has nothing for the step, or does not exist.
+    """
+    parts = [_read(protocol, step), _read(protocol, f"{step}.{prompt_set}")]
     rules = "\n\n".join(part.rules for part in parts if part and part.rules)
     for name, value in (slots or {}).items():
         rules = rules.replace("{" + name + "}", value)

@@ -1,0 +1,165 @@
+"""A data set is one declaration: a YAML file that says what it is and who reads it.
+
+The file's name is the data set's name. `docs/extending.md` explains the keys with an example.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from storage.datasets.reader import DatasetError, DatasetReader
+from storage.inputs import artefacts, home
+
+FAMILIES = {"table": "storage.datasets.table:TableReader"}
+"""Readers that serve many data sets, by the name that a declaration calls them by."""
+
+SUFFIXES = (".yaml", ".yml")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MESSAGES = {
+    "extra_forbidden": "there is no such key",
+    "missing": "is missing",
+    "string_type": "must be text; put it in quotation marks",
+}
+
+Text = Annotated[str, Field(min_length=1)]
+M = TypeVar("M", bound=BaseModel)
+
+
+class Declaration(BaseModel):
+    """What a data set is, where its files are, and who reads them.
+
+    name: the file's name without its suffix; part of every path in the store.
+    file: where the declaration stands.
+    splits: the splits that it defines; a reader gives no others.
+    inputs: artefacts of `storage/inputs.yaml` that it is made of; empty when the user has to
+        bring the files.
+    folder: where its files are when the user names no folder: relative to the cache of the inputs
+        if there are any, else to the declaration.
+    shard_size: reports per shard. One for volumes, so that a shard is some seconds of work.
+    prompts: whose prompts a language model gets (`tasks/engines/llm/prompts`); by default those
+        of the data set's own name, and the common ones where there are none.
+    reader: a family, or `module:Class` of a class that takes this declaration and the folder.
+    layout: what the reader must know of the files; its own model checks it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    file: Path
+    title: Text
+    licence: Text
+    access: Text
+    citation: Text
+    source: Text
+    splits: Annotated[tuple[Text, ...], Field(min_length=1)]
+    inputs: tuple[str, ...] = ()
+    folder: str | None = None
+    shard_size: Annotated[int, Field(ge=1)] = 1000
+    prompts: str | None = None
+    reader: Text
+    layout: Mapping[str, Any] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _usable_in_paths(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("a name has letters, digits, `-`, `_` and `.` only: rename the file")
+        return value
+
+    @field_validator("inputs")
+    @classmethod
+    def _declared_inputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = artefacts()
+        for name in value:
+            if name not in known:
+                raise ValueError(f"there is no input {name}: choose from {', '.join(known)}")
+        return value
+
+    def open(self, folder: Path | None = None) -> DatasetReader:
+        """The reader of the data set's files, from the user's folder or from its own.
+
+        Raises:
+            DatasetError: if there is no folder to read, or the layout is not what the reader takes.
+        """
+        return self._reader_class()(self, folder or self._own_folder())
+
+    def _own_folder(self) -> Path:
+        if self.inputs:
+            return home() / "inputs" / (self.folder or "")
+        if self.folder is None:
+            raise DatasetError(
+                f"{self.name} cannot be fetched ({self.access}): name the folder that holds your "
+                "copy with --source"
+            )
+        folder = self.file.parent / Path(self.folder).expanduser()
+        if not folder.is_dir():
+            raise DatasetError(f"{self.file}: folder: there is no folder {folder}")
+        return folder
+
+    def _reader_class(self) -> Callable[[Declaration, Path], DatasetReader]:
+        module, colon, name = FAMILIES.get(self.reader, self.reader).partition(":")
+        try:
+            if colon:
+                found: Callable[[Declaration, Path], DatasetReader] = getattr(
+                    importlib.import_module(module), name
+                )
+                return found
+        except (ImportError, AttributeError) as error:
+            raise DatasetError(f"{self.file}: reader = {self.reader!r}: {error}") from error
+        raise DatasetError(
+            f"{self.file}: reader = {self.reader!r}: give {', '.join(FAMILIES)} or `module:Class`"
+        )
+
+
+def read_declaration(file: Path) -> Declaration:
+    """The declaration in a file.
+
+    Raises:
+        DatasetError: one sentence per fault, with the key that it is about.
+    """
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else str(error)
+        raise DatasetError(f"{file} is not YAML ({where})") from error
+    if not isinstance(raw, dict):
+        raise DatasetError(f"{file} must hold keys with values, such as `title: My archive`")
+    own = {"name": file.stem, "file": file.absolute()}
+    return checked(Declaration, raw | own, file)
+
+
+def checked(model: type[M], values: Any, file: Path, *above: str) -> M:
+    """Values of a declaration as a model; `above` are the keys that they stand below.
+
+    Raises:
+        DatasetError: one sentence per fault, with the key that it is about.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise DatasetError("; ".join(_sentences(error, model, file, above))) from error
+
+
+def _sentences(
+    error: ValidationError, model: type[BaseModel], file: Path, above: tuple[str, ...]
+) -> Iterator[str]:
+    for fault in error.errors():
+        key = ".".join(str(step) for step in (*above, *fault["loc"]))
+        said = _MESSAGES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+        message = said[0].lower() + said[1:]
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            near = get_close_matches(str(fault["loc"][0]), model.model_fields, 1)
+            message += "".join(f", perhaps `{name}` was meant" for name in near)
+        yield f"{file}: {key}: {message}" if key else f"{file}: {message}"

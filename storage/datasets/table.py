@@ -1,0 +1,271 @@
+"""The family `table`: one table of studies and their images, the images beside it.
+
+A row is a study, or an image of one: rows with the same study id are one study, and must agree on
+everything but the image. `layout` in the declaration says which column holds what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from storage.datasets.declaration import Declaration, checked
+from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
+from storage.datasets.rows import Row, read_rows
+from storage.images.loading import describe_image
+from storage.images.types import ImageError
+from storage.images.vocabulary import NOT_STATED, view_position
+from storage.rejects import Reject
+
+LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": None}
+"""What a label's cell may hold: present, absent, uncertain, or that nothing is known."""
+
+
+class Columns(BaseModel):
+    """The column that holds each thing; the text columns hold one section each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    study_id: str
+    findings: str | None = None
+    impression: str | None = None
+    patient_id: str | None = None
+    split: str | None = None
+    view: str | None = None
+    image_id: str | None = None
+    labels: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """All columns that are named."""
+        single = [getattr(self, name) for name in type(self).model_fields if name != "labels"]
+        return [name for name in (*single, *self.labels) if name]
+
+
+class Layout(BaseModel):
+    """Where the table is and how it is read.
+
+    table: a CSV, TSV, JSON lines or Parquet file below the data set's folder.
+    image: an image's path below the folder, `{column}` standing for a cell of the row and
+        `{column:.3}` for its first three characters; a row of which one such cell is empty has
+        no image.
+    views, splits: what the table calls a DICOM view position or a split, to what it is.
+    modality: of images whose file does not say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: Annotated[str, Field(min_length=1)]
+    columns: Columns
+    image: str | None = None
+    modality: str | None = None
+    views: Mapping[str, str] = {}
+    splits: Mapping[str, str] = {}
+
+    @field_validator("image")
+    @classmethod
+    def _fields_are_columns(cls, value: str | None) -> str | None:
+        for name in _fields(value):
+            if not name or set(name) & set(".["):
+                raise ValueError("write a column's name between the braces, as in {image_id}.png")
+        if value is not None:
+            value.format_map(dict.fromkeys(_fields(value), "1"))  # a format that text cannot have
+        return value
+
+
+class _RowError(Exception):
+    """Rows that are no study: a reason code and a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class TableReader:
+    """Reads the table as a stream: no more of it is in memory than the rows of a shard."""
+
+    def __init__(self, declaration: Declaration, source: Path) -> None:
+        self._declaration = declaration
+        self._layout = checked(Layout, declaration.layout, declaration.file, "layout")
+        self._table = source / self._layout.table
+        self._source = source
+        if self._layout.columns.split is None and len(declaration.splits) > 1:
+            raise DatasetError(
+                f"{declaration.file}: layout.columns.split: is missing, and there are "
+                f"{len(declaration.splits)} splits: name the column that tells them apart"
+            )
+
+    def records(self) -> list[SourceRecord]:
+        """A record per study id in the order of first mention, and one per row without an id."""
+        return [SourceRecord(split, key) for key, (split, _) in self._index.items()]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the declaration, of the table's size and time, and of its images' too."""
+        digest = hashlib.sha256(self._declaration.file.read_bytes())
+        images = (self._image_path(row) for row in read_rows(self._table))
+        paths = dict.fromkeys([self._table, *filter(None, images)])
+        for path in paths:
+            digest.update(f"{path} {_size_and_time(path)}\n".encode())
+        return digest.hexdigest()
+
+    def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
+        """The study of each record; rows that are faulty or disagree are set aside."""
+        rows: dict[str, list[Row]] = {record.key: [] for record in records}
+        last = max((self._index[key][1] for key in rows), default=0)
+        for row in islice(read_rows(self._table), last):
+            if (key := self._key(row)) in rows:
+                rows[key].append(row)
+        for record in records:
+            try:
+                yield self._study(record, rows[record.key])
+            except _RowError as error:
+                numbers = ", ".join(str(row.number) for row in rows[record.key])
+                where = f"{self._layout.table} row {numbers}"
+                yield Reject(record.key, where, error.reason, f"{where}: {error}")
+
+    @cached_property
+    def _index(self) -> dict[str, tuple[str, int]]:
+        """The split of each record's first row, and the number of its last one."""
+        found: dict[str, tuple[str, int]] = {}
+        columns: dict[str, None] = {}
+        for row in read_rows(self._table):
+            columns |= dict.fromkeys(row.cells)
+            key = self._key(row)
+            split = found[key][0] if key in found else self._split(row)
+            found[key] = (split, row.number)
+        if not found:
+            raise DatasetError(f"{self._table} holds no rows")
+        self._require(list(columns))
+        return found
+
+    def _key(self, row: Row) -> str:
+        """The study id; for a row that has none, or cannot be used, its number."""
+        return (not row.fault and row.cells.get(self._layout.columns.study_id)) or (
+            f"row {row.number}"
+        )
+
+    def _split(self, row: Row) -> str:
+        """The split that a row's record is counted in: the first one where it says none of ours."""
+        said = self._stated_split(row)
+        return said if said in self._declaration.splits else self._declaration.splits[0]
+
+    def _stated_split(self, row: Row) -> str:
+        column = self._layout.columns.split
+        if column is None:
+            return self._declaration.splits[0]
+        said = row.cells.get(column, "")
+        return self._layout.splits.get(said, said)
+
+    def _require(self, columns: list[str]) -> None:
+        """Raise if the table lacks a column that the layout names."""
+        for name in (*self._layout.columns.names(), *_fields(self._layout.image)):
+            if name not in columns:
+                near = get_close_matches(name, columns, 1)
+                meant = "".join(f", perhaps `{other}` was meant" for other in near)
+                raise DatasetError(
+                    f"{self._table} has no column `{name}`{meant}; it has {', '.join(columns)}"
+                )
+
+    def _study(self, record: SourceRecord, rows: list[Row]) -> Study:
+        first, columns = rows[0], self._layout.columns
+        if first.fault:
+            raise _RowError("row_malformed", first.fault)
+        if not first.cells.get(columns.study_id):
+            raise _RowError("study_id_missing", f"{columns.study_id} is empty")
+        split = self._stated_split(first)
+        if split not in self._declaration.splits:
+            known = ", ".join(self._declaration.splits)
+            raise _RowError("split_unknown", f"the split is {split!r}, not one of {known}")
+        of_study = (columns.findings, columns.impression, columns.patient_id, columns.split)
+        values = {name: self._shared(rows, name) for name in (*of_study, *columns.labels) if name}
+        return Study(
+            study_id=record.key,
+            findings=values.get(columns.findings or "") or None,
+            impression=values.get(columns.impression or "") or None,
+            source=self._declaration.source,
+            patient_id=values.get(columns.patient_id or "") or None,
+            images=self._images(rows),
+            labels=dict(_labels(values, columns.labels)),
+        )
+
+    def _shared(self, rows: list[Row], column: str) -> str:
+        """What the rows of a study say in a column, where any does."""
+        said = sorted({row.cells.get(column, "").strip() for row in rows} - {""})
+        if len(said) > 1:
+            raise _RowError("rows_disagree", f"rows of one study differ in {column}")
+        return said[0] if said else ""
+
+    def _images(self, rows: list[Row]) -> tuple[StudyImage, ...]:
+        """The images of a study; the same one in two rows is one."""
+        found: dict[Path, StudyImage] = {}
+        for row in rows:
+            path = self._image_path(row)
+            if path is not None and path not in found:
+                found[path] = self._image(row, path)
+        names = [image.image_id for image in found.values()]
+        if len(set(names)) < len(names):
+            raise _RowError(
+                "image_id_ambiguous",
+                "two images have one id: name a column that tells them apart as columns.image_id",
+            )
+        return tuple(found.values())
+
+    def _image_path(self, row: Row) -> Path | None:
+        pattern = self._layout.image
+        if pattern is None or row.fault or not all(row.cells.get(n) for n in _fields(pattern)):
+            return None
+        return self._source / pattern.format_map(row.cells)
+
+    def _image(self, row: Row, path: Path) -> StudyImage:
+        """An image as its file and the table describe it; where both do, the table counts."""
+        columns = self._layout.columns
+        try:
+            file = describe_image(path)
+        except ImageError:
+            file = None  # the stage that opens it sets it aside with its reason
+        stated = row.cells.get(columns.view or "", "")
+        stated_view = view_position(self._layout.views.get(stated, stated))
+        of_file = file.modality if file and file.modality != NOT_STATED else None
+        return StudyImage(
+            image_id=row.cells.get(columns.image_id or "") or _stem(path),
+            uri=str(path),
+            modality=of_file or self._layout.modality,
+            view=stated_view or (file.view if file else None),
+            shape=file.shape if file else None,
+            spacing_mm=file.spacing_mm if file else None,
+        )
+
+
+def _fields(pattern: str | None) -> list[str]:
+    """The columns that a pattern names."""
+    parsed = string.Formatter().parse(pattern or "")
+    return [name for _, name, _, _ in parsed if name is not None]
+
+
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # the file is not there, or its name is none
+    return status.st_size, status.st_mtime_ns
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+
+
+def _labels(values: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[str, int]]:
+    for name in names:
+        said = values[name]
+        if said not in LABELS:
+            raise _RowError("label_unreadable", f"{name} is {said!r}, not 1, 0, -1 or empty")
+        value = LABELS[said]
+        if value is not None:
+            yield name, value

@@ -1,0 +1,198 @@
+"""The family `table`, on real files of every kind it reads."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from storage.datasets.declaration import read_declaration
+from storage.datasets.reader import DatasetError, DatasetReader, SourceRecord, Study
+from storage.rejects import Reject
+from tests.storage.datasets.test_declarations import write
+
+COLUMNS = {
+    "study_id": "study",
+    "findings": "findings",
+    "impression": "impression",
+    "patient_id": "patient",
+    "split": "fold",
+    "view": "projection",
+    "labels": ["Edema", "Nodule"],
+}
+LAYOUT = {
+    "columns": COLUMNS,
+    "image": "files/p{patient:.2}/{image}.png",
+    "modality": "DX",
+    "views": {"Frontal": "PA"},
+    "splits": {"training": "train"},
+}
+HEADER = "study patient fold findings impression image projection Edema Nodule".split()
+ROWS = [
+    ["001", "p10", "training", "Left, upper\nnodule “x”.", "Nodule.", "a", "Frontal", "0", "1.0"],
+    ["002", "p11", "test", "Clear.", "", "", "", "", "-1"],
+    ["001", "p10", "training", "", "", "b", "Lateral", "", ""],
+]
+
+
+def table(folder: Path, rows: list[list[str]], name: str = "t.csv") -> Path:
+    separator = "\t" if ".tsv" in name else ","
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(folder / name, "wt", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, delimiter=separator).writerows([HEADER, *rows])
+    return folder / name
+
+
+def reader(folder: Path, name: str = "t.csv", **changed: Any) -> DatasetReader:
+    layout = LAYOUT | {"table": name} | changed
+    file = write(folder, layout=layout, splits=["train", "test"])
+    return read_declaration(file).open(folder)
+
+
+def read(source: DatasetReader) -> list[Study | Reject]:
+    return list(source.read(source.records()))
+
+
+def test_studies_with_sections_images_views_splits_and_labels(tmp_path: Path) -> None:
+    table(tmp_path, ROWS)
+    (tmp_path / "files" / "pp1").mkdir(parents=True)
+    Image.new("L", (30, 20)).save(tmp_path / "files" / "pp1" / "a.png")
+    source = reader(tmp_path)
+    assert source.records() == [SourceRecord("train", "001"), SourceRecord("test", "002")]
+    first, second = read(source)
+    assert isinstance(first, Study)
+    assert isinstance(second, Study)
+    assert (first.findings, first.impression) == ("Left, upper\nnodule “x”.", "Nodule.")
+    assert (first.patient_id, first.source) == ("p10", "archive")
+    assert first.labels == {"Edema": 0, "Nodule": 1}
+    assert second.labels == {"Nodule": -1}
+    seen, missing = first.images
+    assert (seen.image_id, seen.view, seen.modality, seen.shape) == ("a", "PA", "DX", (20, 30))
+    assert (missing.image_id, missing.view, missing.shape) == ("b", "LATERAL", None)
+    assert (second.images, second.impression) == ((), None)
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv.gz", "jsonl", "jsonl.gz", "parquet"])
+def test_every_kind_of_table_reads_the_same(tmp_path: Path, kind: str) -> None:
+    wanted = read(reader(tmp_path, table(tmp_path, ROWS).name))
+    name = f"t.{kind}"
+    cells = [dict(zip(HEADER, row, strict=True)) for row in ROWS]
+    if kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist(cells), tmp_path / name)
+    elif "jsonl" in kind:
+        opened = gzip.open if name.endswith(".gz") else open
+        with opened(tmp_path / name, "wt") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in cells)
+    else:
+        table(tmp_path, ROWS, name)
+    assert read(reader(tmp_path, name)) == wanted
+
+
+BAD = [
+    (["", "p12", "test", "Clear.", "Clear.", "", "", "", ""], "study_id_missing"),
+    (["003", "p12", "test"], "row_malformed"),
+    (["004", "p12", "fold 7", "Clear.", "Clear.", "", "", "", ""], "split_unknown"),
+    (["005", "p12", "test", "Clear.", "Clear.", "", "", "maybe", ""], "label_unreadable"),
+    (["002", "p11", "test", "Not clear.", "", "", "", "", ""], "rows_disagree"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason"), BAD)
+def test_a_bad_row_is_rejected_and_counted(tmp_path: Path, row: list[str], reason: str) -> None:
+    table(tmp_path, [*ROWS, row])
+    source = reader(tmp_path)
+    results = read(source)
+    assert len(results) == len(source.records())
+    [reject] = [r for r in results if isinstance(r, Reject)]
+    assert reject.reason == reason
+    assert "t.csv row" in reject.detail
+    assert "4" in reject.record
+    assert "\n" not in reject.detail
+
+
+def test_an_image_whose_name_no_file_can_have_is_one_that_is_not_there(tmp_path: Path) -> None:
+    table(tmp_path, [["001", "p10", "test", "Clear.", "Clear.", "x" * 300, "", "", ""]])
+    [study] = read(reader(tmp_path))
+    assert isinstance(study, Study)
+    assert study.images[0].shape is None
+    assert reader(tmp_path).fingerprint()
+
+
+def test_bytes_that_are_not_utf8_reject_their_row_only(tmp_path: Path) -> None:
+    file = table(tmp_path, ROWS)
+    file.write_bytes(file.read_bytes() + "009,p,test,Fièvre,,,,,\n".encode("latin-1"))
+    *studies, reject = read(reader(tmp_path))
+    assert len(studies) == 2
+    assert isinstance(reject, Reject)
+    assert (reject.reason, reject.detail) == (
+        "row_malformed",
+        "t.csv row 4: findings is not UTF-8 text",
+    )
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "7", '{"study": "\\ud83d"}', '{"study": "\\u0000"}'])
+def test_a_line_that_is_not_a_json_object(tmp_path: Path, line: str) -> None:
+    good = json.dumps(dict(zip(HEADER, ROWS[0], strict=True)))
+    (tmp_path / "t.jsonl").write_text(f"{good}\n{line}\n")
+    study, reject = read(reader(tmp_path, "t.jsonl"))
+    assert isinstance(study, Study)
+    assert isinstance(reject, Reject)
+    assert reject.reason == "row_malformed"
+
+
+def test_a_missing_column_is_named_with_the_near_one(tmp_path: Path) -> None:
+    table(tmp_path, ROWS)
+    source = reader(tmp_path, columns=COLUMNS | {"findings": "finding"})
+    with pytest.raises(DatasetError, match="no column `finding`, perhaps `findings` was meant; it"):
+        source.records()
+    with pytest.raises(DatasetError, match="no column `path`; it has study"):
+        reader(tmp_path, image="{path}").records()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", b"", "holds no rows"),
+        ("t.csv", b"study,study\n1,2\n", "has two columns study"),
+        ("t.csv", b'study\n"' + b"a" * 200_000, "line 2: field larger than field limit"),
+        ("t.csv.gz", b"study\n1\n", "cannot be read"),
+        ("t.parquet", b"study\n1\n", "is not a Parquet file"),
+        ("t.xlsx", b"", "a table is one of csv, tsv, jsonl, parquet, not .xlsx"),
+    ],
+)
+def test_a_table_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        reader(tmp_path, name).records()
+    assert words in str(caught.value)
+    with pytest.raises(DatasetError, match=r"none\.csv cannot be read: No such file"):
+        reader(tmp_path, "none.csv").records()
+
+
+def test_two_images_of_one_name_need_a_column_that_tells_them_apart(tmp_path: Path) -> None:
+    table(tmp_path, ROWS)
+    [reject, _] = read(reader(tmp_path, image="{projection}/same.png"))
+    assert isinstance(reject, Reject)
+    assert reject.reason == "image_id_ambiguous"
+    told = COLUMNS | {"image_id": "projection"}
+    [study, _] = read(reader(tmp_path, image="{projection}/same.png", columns=told))
+    assert isinstance(study, Study)
+    assert [image.image_id for image in study.images] == ["Frontal", "Lateral"]
+
+
+def test_the_fingerprint_follows_the_table_its_images_and_the_declaration(tmp_path: Path) -> None:
+    table(tmp_path, ROWS)
+    seen = {reader(tmp_path).fingerprint(), reader(tmp_path).fingerprint()}
+    assert len(seen) == 1
+    (tmp_path / "files" / "pp1").mkdir(parents=True)
+    Image.new("L", (3, 2)).save(tmp_path / "files" / "pp1" / "a.png")
+    seen.add(reader(tmp_path).fingerprint())
+    table(tmp_path, ROWS[:2])
+    seen.add(reader(tmp_path).fingerprint())
+    seen.add(reader(tmp_path, modality="CR").fingerprint())
+    assert len(seen) == 4

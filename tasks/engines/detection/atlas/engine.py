@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from storage.images.types import Radiograph
+from storage.images.vocabulary import projection
 from storage.records import Box, Site
 from tasks.engines.detection.atlas.errors import CannotPlaceError, NoLungFieldsError
 from tasks.engines.detection.atlas.lung_fields.search import find_lung_fields
@@ -15,11 +16,10 @@ from tasks.engines.detection.atlas.placement.table import TABLE, load_placement
 from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph
 from tasks.engines.detection.atlas.reference.build import Atlas, digest, load_atlas
 from tasks.engines.protocols import Fingerprint, Ungrounded
+from taxonomy.zones import zones_digest
 
 VERSION = "1"
 """Raised with every change of the boxes that is not a change of the atlas or the table."""
-
-FRONTAL_VIEWS = frozenset({"PA", "AP"})
 
 LEAST_IN_VIEW = 0.5
 """Share of a box that must lie inside the image; of less, too little is visible."""
@@ -41,12 +41,13 @@ class AtlasDetector:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Name, version, and digests of the atlas and the placement table."""
+        """Name, version, and digests of the atlas, the placement table and the zones."""
         return {
             "name": "atlas",
             "version": VERSION,
             "atlas": digest(),
             "placement": hashlib.sha256(TABLE.read_bytes()).hexdigest()[:16],
+            "zones": zones_digest("film", "side", "hilum")[:16],
         }
 
     def detect(self, image: Radiograph, sites: Sequence[Site]) -> list[list[Box] | Ungrounded]:
@@ -56,7 +57,7 @@ class AtlasDetector:
             storage.inputs.InputError: if the atlas's CT was never fetched.
         """
         # A header often lacks the view; the lung fields then tell what is no frontal radiograph.
-        if image.view is not None and image.view not in FRONTAL_VIEWS:
+        if image.view is not None and projection(image.view) != "frontal":
             reason = f"the view is {image.view}; the atlas knows frontal radiographs (PA, AP)"
             return [Ungrounded("view_not_supported", reason) for _ in sites]
         try:

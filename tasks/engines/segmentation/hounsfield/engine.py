@@ -15,6 +15,7 @@ from tasks.engines.protocols import Fingerprint, Segmentation, Ungrounded
 from tasks.engines.segmentation.hounsfield.chest import Chest
 from tasks.engines.segmentation.hounsfield.grid import Mask3D
 from tasks.engines.segmentation.hounsfield.nodules import at_site
+from taxonomy.zones import load_zones, zones_digest
 
 VERSION = "1"
 NODULES = "nodules"
@@ -41,9 +42,10 @@ class HounsfieldSegmenter:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Name, version and the digest of the targets it answers."""
+        """Name, version and the digests of the targets it answers and of the zones."""
         digest = hashlib.sha256(TARGETS.read_bytes()).hexdigest()
-        return {"name": "hounsfield", "version": VERSION, "targets": digest}
+        zones = zones_digest("volume", "side", "axis")
+        return {"name": "hounsfield", "version": VERSION, "targets": digest, "zones": zones}
 
     def segment(self, volume: Volume, sites: Sequence[Site]) -> list[Segmentation | Ungrounded]:
         """Answer each site, order kept; structures that several sites need are computed once."""
@@ -72,6 +74,8 @@ class HounsfieldSegmenter:
 
 def _nodules_at(chest: Chest, site: Site) -> Segmentation | Ungrounded:
     said = site.modifiers
+    if unknown := [zone for zone in said.zones if zone not in load_zones()]:
+        return Ungrounded("zone_not_supported", f"no zone is called {unknown[0]}")
     nodules = [n for n in chest.nodules if at_site(n, said.laterality, said.zones)]
     if not nodules:
         elsewhere = len(chest.nodules)

@@ -6,15 +6,15 @@ Elongated components are vessels, and so are those that enhance like blood.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from tasks.engines.segmentation.hounsfield.grid import Grid, Mask3D, components
+from tasks.engines.segmentation.hounsfield.grid import Grid, Mask3D, Window, components
 from tasks.engines.segmentation.hounsfield.lungs import Lungs
+from taxonomy.zones import VolumeRegion, Zone, load_zones
 
 SOLID_HU = -400
 """Halfway between lung and soft tissue: the border of a solid nodule."""
@@ -48,6 +48,8 @@ class Nodule:
 
     voxels: indices along x, y, z.
     height: 0 at the base of the lung, 1 at its top. depth: 0 at its back, 1 at its front.
+    width: 0 at its lateral wall, 1 at its medial edge.
+    radius: distance from the middle of the medial edge, in the axial slice; 1 at the chest wall.
     score: the smallest over the largest half-axis; 1 for a ball.
     """
 
@@ -55,6 +57,8 @@ class Nodule:
     side: str
     height: float
     depth: float
+    width: float
+    radius: float
     score: float
 
     def in_lower_lobe(self) -> bool:
@@ -64,19 +68,6 @@ class Nodule:
         voxels of the lower lobes from the others.
         """
         return self.height < FISSURE_HEIGHT - FISSURE_SLOPE * self.depth
-
-
-ZONES: dict[str, Callable[[Nodule], bool]] = {
-    "upper": lambda nodule: not nodule.in_lower_lobe() and nodule.height > 1 / 3,
-    "middle": lambda nodule: nodule.height < 2 / 3 and not nodule.height < 0.2,
-    "lower": lambda nodule: nodule.in_lower_lobe() or nodule.height < 1 / 3,
-    "apical": lambda nodule: nodule.height > 2 / 3,
-    "basal": lambda nodule: nodule.height < 1 / 3,
-    "lingular": lambda nodule: not nodule.in_lower_lobe() and nodule.height < 2 / 3,
-    "anterior": lambda nodule: nodule.depth > 1 / 2,
-    "posterior": lambda nodule: nodule.depth < 1 / 2,
-}
-"""Words of a report for a part of a lung; "lower" is a lower lobe or a lower zone alike."""
 
 
 def find_nodules(grid: Grid, lungs: Lungs) -> list[Nodule]:
@@ -99,11 +90,41 @@ def find_nodules(grid: Grid, lungs: Lungs) -> list[Nodule]:
 
 
 def at_site(nodule: Nodule, laterality: str | None, zones: tuple[str, ...]) -> bool:
-    """Whether a nodule is where a report says; zones without a rule here exclude nothing."""
+    """Whether a nodule is where a report says.
+
+    Zones of one axis are alternatives, those of several axes hold together (`taxonomy/zones.yaml`).
+
+    Raises:
+        KeyError: for a zone that is not one of the taxonomy's.
+    """
     if laterality in ("left", "right") and nodule.side != laterality:
         return False
-    tests = [ZONES[zone] for zone in zones if zone in ZONES]
-    return not tests or any(test(nodule) for test in tests)
+    by_axis: dict[str, list[Zone]] = {}
+    for name in zones:
+        zone = load_zones()[name]
+        by_axis.setdefault(zone.axis, []).append(zone)
+    return all(any(_is_in(nodule, zone) for zone in of_axis) for of_axis in by_axis.values())
+
+
+def _is_in(nodule: Nodule, zone: Zone) -> bool:
+    if zone.side not in (None, nodule.side):
+        return False
+    return any(_is_in_region(nodule, region) for region in zone.volume)
+
+
+def _is_in_region(nodule: Nodule, region: VolumeRegion) -> bool:
+    shares = {
+        "height": 1 - nodule.height,  # a zone's height counts from the apex
+        "width": nodule.width,
+        "depth": nodule.depth,
+        "radius": nodule.radius,
+    }
+    for name, value in shares.items():
+        within = getattr(region, name)
+        if within is not None and not within[0] <= value <= within[1]:
+            return False
+    side_of_fissure = "behind" if nodule.in_lower_lobe() else "before"
+    return region.fissure in (None, side_of_fissure)
 
 
 def _is_enhanced(grid: Grid, cores: Mask3D) -> bool:
@@ -130,15 +151,41 @@ def _roundness(grid: Grid, core: Mask3D) -> float:
 def _described(grid: Grid, core: Mask3D, solid: Mask3D, lungs: Lungs, roundness: float) -> Nodule:
     side = "left" if (lungs.left & core).sum() * 2 >= core.sum() else "right"
     lung = lungs.left if side == "left" else lungs.right
-    _, y, z = np.argwhere(core).mean(axis=0)
-    window = grid.window(lung, 0.0)
-    if window is None:
-        window = (slice(0, 1), slice(0, lung.shape[1]), slice(0, lung.shape[2]))
-    rows, levels = window[1], window[2]
+    x, y, z = np.argwhere(core).mean(axis=0)
+    columns, rows, levels = _window(grid, lung)
+    width = _share(x, columns)
     return Nodule(
         voxels=np.nonzero(core & solid),
         side=side,
-        height=float((z - levels.start) / max(1, levels.stop - levels.start - 1)),
-        depth=float((y - rows.start) / max(1, rows.stop - rows.start - 1)),
+        height=_share(z, levels),
+        depth=_share(y, rows),
+        width=width if side == "left" else 1 - width,
+        radius=_radius(grid, lung, (x, y, z), side),
         score=roundness,
     )
+
+
+def _radius(grid: Grid, lung: Mask3D, centre: tuple[float, float, float], side: str) -> float:
+    """How far out a point lies in its axial slice of the lung, taken as half an ellipse.
+
+    0 is the middle of the medial edge, where the hilum is; 1 is the arc, the chest wall.
+    """
+    x, y, z = centre
+    level = round(z)
+    slab = np.zeros_like(lung)
+    slab[:, :, level : level + 1] = lung[:, :, level : level + 1]
+    columns, rows, _ = _window(grid, slab if slab.any() else lung)
+    medial = _share(x, columns)
+    lateral = 1 - medial if side == "left" else medial
+    return min(1.0, float(np.hypot(lateral, 2 * _share(y, rows) - 1)))
+
+
+def _window(grid: Grid, mask: Mask3D) -> Window:
+    """The box of a mask along x, y, z; the whole grid's for an empty one."""
+    x, y, z = mask.shape
+    return grid.window(mask, 0.0) or (slice(0, x), slice(0, y), slice(0, z))
+
+
+def _share(at: float, extent: slice) -> float:
+    """Where an index lies in an extent: 0 at its start, 1 at its last."""
+    return float((at - extent.start) / max(1, extent.stop - extent.start - 1))

@@ -16,6 +16,7 @@ from storage.records import Laterality
 from taxonomy.matcher import PhraseTree
 from taxonomy.targets import Target, Taxonomy
 from taxonomy.words import WORD_RULES, load_yaml, ordinal, phrase_key
+from taxonomy.zones import load_zones, zones_digest
 
 _PACKAGED = Path(__file__).with_suffix(".yaml")
 
@@ -63,7 +64,7 @@ class GeneralWords(_Model):
 
 
 class Vocabulary(_Model):
-    """`vocabulary.yaml`, as written."""
+    """`vocabulary.yaml`, and the words of `taxonomy/zones.yaml`."""
 
     sides: dict[str, tuple[str, ...]]
     zones: dict[str, tuple[str, ...]]
@@ -100,12 +101,19 @@ class Vocabulary(_Model):
 @cache
 def load_vocabulary() -> Vocabulary:
     """The packaged vocabulary."""
-    return Vocabulary.model_validate(load_yaml(_PACKAGED))
+    zones = load_zones()
+    of_zones = {
+        "zones": {name: zone.words for name, zone in zones.items()},
+        "zone_nouns": {name: zone.nouns for name, zone in zones.items()},
+        "both_sides": {word for zone in zones.values() for word in zone.both_sides},
+    }
+    return Vocabulary.model_validate(load_yaml(_PACKAGED) | of_zones)
 
 
 def vocabulary_digest() -> str:
-    """SHA-256 of the vocabulary's and the word rules' content."""
-    content = json.dumps([load_yaml(_PACKAGED), load_yaml(WORD_RULES)], sort_keys=True)
+    """SHA-256 of the content of the vocabulary, the zones' words and the word rules."""
+    zones = zones_digest("words", "nouns", "both_sides")
+    content = json.dumps([load_yaml(_PACKAGED), zones, load_yaml(WORD_RULES)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

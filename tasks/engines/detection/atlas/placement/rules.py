@@ -20,6 +20,7 @@ from tasks.engines.detection.atlas.placement.table import (
 )
 from tasks.engines.detection.atlas.placement.zones import part_box, zone_boxes
 from tasks.engines.detection.atlas.radiograph import RegisteredRadiograph, side_of
+from taxonomy.zones import load_zones
 
 LARGE_HEART = 0.47
 """Cardiothoracic ratio from which a stated cardiomegaly is confirmed: 0.5 (Danzer 1919) less the
@@ -27,8 +28,6 @@ error of this measurement."""
 
 RETROCARDIAC_MARGIN = 0.2
 """Left out of the heart's width on each side: a hiatal hernia lies near the midline."""
-
-MEDIAL_ZONES = frozenset({"hilar", "perihilar", "suprahilar", "infrahilar", "central", "medial"})
 
 EVERY_SIDE: tuple[Side, ...] = SIDES
 
@@ -44,7 +43,13 @@ class PlacementRequest:
 
     @property
     def zones(self) -> tuple[str, ...]:
-        """The zones in the words that the table knows."""
+        """The zones in the words that a radiograph can show: all but those of depth.
+
+        Raises:
+            CannotPlaceError: for a word that is no zone of the taxonomy.
+        """
+        if unknown := [zone for zone in self.words.zones if zone not in load_zones()]:
+            raise CannotPlaceError("zone_not_supported", f"no zone is called {unknown[0]}")
         return tuple(zone for zone in self.words.zones if zone in self.table.zones)
 
     @property
@@ -127,7 +132,8 @@ def _place_denser(
     request: PlacementRequest, named: tuple[str, ...], sides: tuple[Side, ...] | None
 ) -> list[PlacedBox]:
     """The part that is denser than the contralateral one; else all of a stated side."""
-    heights = tuple(height for zone in named if (height := request.table.zones[zone].height))
+    regions = [request.table.zones[zone].film for zone in named]
+    heights = tuple(region.height for region in regions if region and region.height)
     found = denser_part(
         request.image.pixels, request.image.fields, heights or THIRDS, sides or EVERY_SIDE
     )
@@ -201,11 +207,19 @@ def place_effusion(request: PlacementRequest) -> list[PlacedBox]:
 
 
 def place_nodules(request: PlacementRequest) -> list[PlacedBox]:
-    """Round spots on the stated sides and zones: the salient ones, or as many as are stated."""
+    """Round spots on the stated sides and zones: the salient ones, or as many as are stated.
+
+    Where the words state depth alone, which a radiograph does not show, there is no box.
+    """
     sides = request.sides or EVERY_SIDE
     zones = request.zones
+    if request.words.zones and not zones:
+        raise CannotPlaceError(
+            "zone_not_supported",
+            f"a frontal film does not show which spot is {' or '.join(request.words.zones)}",
+        )
     spots = [spot for spot in request.image.spots if spot.side in sides]
-    if not MEDIAL_ZONES.intersection(zones):
+    if not any(request.table.zones[zone].hilum for zone in zones):
         spots = [spot for spot in spots if not spot.hilar]
     if zones:
         boxes = [b for s in sides for b in request.zone_boxes(s, zones)]

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.engines.detection.atlas.lung_fields.outlines import SIDES, Share, Side
+from taxonomy.zones import Zone, load_zones
 
 Evidence = Literal["measured", "outlined", "zone", "presumed"]
 """What a box rests on; the words are explained in `placement.yaml` under `certainty`."""
@@ -27,16 +28,6 @@ RuleName = Literal[
     "effusion",
     "nodules",
 ]
-
-
-class Zone(BaseModel):
-    """A part of a lung field, as shares of its height and width."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    height: Share | None = None
-    width: Share | None = None
-    side: Side | None = None
 
 
 class PlacementRule(BaseModel):
@@ -61,7 +52,10 @@ class PlacementRule(BaseModel):
 
 
 class Placement(BaseModel):
-    """The whole table."""
+    """The whole table.
+
+    zones: those that a frontal film can show.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,11 +69,12 @@ TABLE = Path(__file__).with_name("placement.yaml")
 
 @cache
 def load_placement() -> Placement:
-    """The table that comes with the package, `{side}` and `{n}` written out."""
+    """The packaged table, `{side}` and `{n}` written out, with the taxonomy's zones."""
     raw = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     entries = raw.pop("anatomy") | raw.pop("findings")
     rules = {name: rule for key, entry in entries.items() for name, rule in _expand(key, entry)}
-    return Placement.model_validate(raw | {"rules": rules})
+    zones = {name: zone for name, zone in load_zones().items() if zone.film is not None}
+    return Placement.model_validate(raw | {"rules": rules, "zones": zones})
 
 
 def _expand(key: str, entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -16,7 +16,7 @@ from tasks.engines.detection.atlas.lung_fields.outlines import (
     from_unit,
     to_unit,
 )
-from tasks.engines.detection.atlas.placement.table import Zone
+from taxonomy.zones import FilmRegion, Zone
 
 WHOLE: Share = (0.0, 1.0)
 """All of a lung field's height or width."""
@@ -30,17 +30,18 @@ def zone_boxes(
 ) -> list[BoxXYXY]:
     """One box per named zone of a side, in the order of the words.
 
-    Zones of height alone ("upper") are narrowed by zones of width alone ("lateral"); zones that
-    the table lacks are ignored. No zone gives the whole field.
+    Zones of height alone ("upper") are narrowed by zones of width alone ("lateral"). No zone of
+    this side, or none that a film can show, gives the whole field.
     """
-    known = [zones[name] for name in names if name in zones and zones[name].side in (None, side)]
-    across = [zone.width for zone in known if zone.height is None and zone.width is not None]
+    of_side = [zones[name] for name in names if name in zones]
+    known = [zone.film for zone in of_side if zone.film and zone.side in (None, side)]
+    across = [region.width for region in known if region.height is None and region.width]
     width = (max(w[0] for w in across), min(w[1] for w in across)) if across else None
     # A width alone ("lateral") narrows the heights, or the whole field where there are none.
-    placed = [zone for zone in known if zone.height is not None] or [Zone()]
+    placed = [region for region in known if region.height is not None] or [FilmRegion()]
     return [
-        part_box(fields, side, zone.height or WHOLE, _narrow(zone.width or WHOLE, width))
-        for zone in placed
+        part_box(fields, side, region.height or WHOLE, _narrow(region.width or WHOLE, width))
+        for region in placed
     ]
 
 

@@ -61,7 +61,7 @@ def test_zones_of_height_and_width_cut_each_other():
     assert (both[1], both[3]) == (upper[1], upper[3])
 
 
-def test_two_heights_are_two_boxes_and_unknown_zones_are_left_aside():
+def test_two_heights_are_two_boxes_and_depth_adds_none():
     assert len(zone_boxes(FIELDS, "left", ["upper", "lower", "anterior"], TABLE.zones)) == 2
 
 

@@ -1,9 +1,9 @@
 """What the client of the model servers costs: requests a second and memory, on one core.
 
 A local server answers every request at once from a core of its own, so that all the time is the
-client's. Measured are the engine by itself, and the whole way that a build goes: through the memory
-of answers, which writes each chunk to the store before it asks the next, in calls of as many
-requests as a shard makes. Beside them runs the usual recipe, one httpx client and `asyncio.gather`
+client's. Measured are the engine by itself, and the engine behind the response cache as in a build:
+it writes each chunk to the store before it sends the next, in calls of as many requests as a shard
+makes. Beside them runs the usual recipe, one httpx client and `asyncio.gather`
 under a semaphore, on the same requests in the same run; each in a new process.
 """
 
@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks.targets import judge
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
 from tasks.engines.llm.chat.openai_server import OpenAIServerEngine
 from tasks.engines.llm.chat.settings import ServerSettings
@@ -39,12 +39,12 @@ from tasks.engines.llm.chat.wire import chat_body
 from tasks.engines.protocols import Failure
 
 REQUESTS = 50_000
-REMEMBERED_REQUESTS = 10_000
+CACHED_REQUESTS = 10_000
 REQUESTS_PER_CALL = 250
 RECIPE_REQUESTS = 5_000
 """The recipe is slower; a tenth tells its speed."""
 CONCURRENCY = 256
-ENGINE, REMEMBERING = "openai engine", "with memory of answers"
+ENGINE, CACHED = "openai engine", "with response cache"
 
 INSTRUCTIONS = "Name the findings that the report states, each with its sentence. " * 45
 REPORT = "The heart size is normal. There is a small left pleural effusion. No pneumothorax. " * 7
@@ -86,7 +86,7 @@ def main() -> int:
     )
     runs: list[tuple[str, Callable[[str], Measured]]] = [
         (ENGINE, _engine),
-        (REMEMBERING, _remembering),
+        (CACHED, _cached),
         ("httpx, gather, semaphore", _recipe),
     ]
     table = Table(
@@ -102,7 +102,7 @@ def main() -> int:
             table.add_row(name, *measured[name].row())
     Console().print(table)
     figures: dict[str, float] = {}
-    for name in (ENGINE, REMEMBERING):
+    for name in (ENGINE, CACHED):
         cpu_seconds = measured[name].cpu_seconds
         figures[f"{name}, requests a CPU second"] = measured[name].requests / cpu_seconds
         figures[f"{name}, MB of growth"] = measured[name].growth_mb
@@ -137,7 +137,7 @@ class _Reports(Sequence[ChatRequest]):
 def _engine(base_url: str) -> Measured:
     _stay_on(0)
     engine = OpenAIServerEngine(_settings(base_url))
-    engine.complete([_Reports(1)[0]])  # the handshake
+    engine.complete([_Reports(1)[0]])  # the capability check
     reports = _Reports(REQUESTS)
     started, cpu_started = time.perf_counter(), time.process_time()
     answers = engine.complete(reports)
@@ -147,24 +147,24 @@ def _engine(base_url: str) -> Measured:
     return Measured(REQUESTS, seconds, cpu_seconds, peak_mb, sum(map(_size_mb, answers)))
 
 
-def _remembering(base_url: str) -> Measured:
+def _cached(base_url: str) -> Measured:
     _stay_on(0)
-    reports = _Reports(REMEMBERED_REQUESTS)
+    reports = _Reports(CACHED_REQUESTS)
     with tempfile.TemporaryDirectory() as folder:
-        memories = Memories(Store(folder))
+        caches = ResponseCaches(Store(folder))
         engine = MeteredEngine(OpenAIServerEngine(_settings(base_url)))
-        engine.complete([_Reports(1)[0]])  # the handshake
-        remembering = RememberingEngine(engine, memories)
+        engine.complete([_Reports(1)[0]])  # the capability check
+        cached = CachedEngine(engine, caches)
         started, cpu_started = time.perf_counter(), time.process_time()
         answered, answers_mb = 0, 0.0
-        for first in range(0, REMEMBERED_REQUESTS, REQUESTS_PER_CALL):
-            answers = remembering.complete(reports[first : first + REQUESTS_PER_CALL])
+        for first in range(0, CACHED_REQUESTS, REQUESTS_PER_CALL):
+            answers = cached.complete(reports[first : first + REQUESTS_PER_CALL])
             answered += sum(isinstance(answer, Completion) for answer in answers)
             answers_mb += sum(map(_size_mb, answers))
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    assert answered == REMEMBERED_REQUESTS
+    assert answered == CACHED_REQUESTS
     peak_mb = [*reports.peak_mb, _peak_mb()]
-    return Measured(REMEMBERED_REQUESTS, seconds, cpu_seconds, peak_mb, answers_mb)
+    return Measured(CACHED_REQUESTS, seconds, cpu_seconds, peak_mb, answers_mb)
 
 
 def _recipe(base_url: str) -> Measured:
@@ -231,7 +231,7 @@ class _InstantAnswers(asyncio.Protocol):
 def _answer(head: bytes, body: bytes) -> bytes:
     if head.startswith(b"get"):
         content = b'{"data": []}'
-    elif len(body) < 1_000:  # the handshake's probe
+    elif len(body) < 1_000:  # the capability check's probe
         schema = json.loads(body)["response_format"]["json_schema"]["schema"]
         content = _completion(json.dumps({"answer": schema["properties"]["answer"]["enum"][0]}))
     else:

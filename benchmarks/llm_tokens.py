@@ -29,13 +29,13 @@ from storage.datasets.registry import find_declaration
 from storage.inputs import fetch, home, input_path
 from storage.records import Phrase
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
 from tasks.engines.llm.chat.tokens import TokenCounter, approximate_tokens, token_counter
 from tasks.engines.llm.protocols.by_name import text_engines
-from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.engines.llm.protocols.inline import with_tags
 from tasks.engines.llm.protocols.spans_filter import by_sentence, marked_unit
-from tasks.engines.llm.protocols.units import places_of
+from tasks.engines.llm.protocols.units import sentence_places
 from tasks.engines.llm.settings import ProtocolName
 from tasks.engines.metering import metered
 from tasks.engines.protocols import CleanedText, Failure
@@ -48,7 +48,7 @@ from taxonomy.targets import Taxonomy, load_taxonomy
 TOKENIZER = "llama-models==0.3.0"
 PROTOCOLS: tuple[ProtocolName, ...] = ("inline", "spans", "joint", "cascade")
 STEPS = ("clean", "extract", "filter")
-REHEARSAL = {"name": "rehearsal", "version": "1"}
+DRY_RUN = {"name": "dry-run", "version": "1"}
 
 
 @dataclass
@@ -87,8 +87,8 @@ def main() -> int:
         table.add_column(name, justify="right")
     for name in ("extract", "filter", "out: all", "of inline", "phrases", "as embedded"):
         table.add_column(name, justify="right")
-    _row(table, "inline, nothing remembered", baseline, baseline, reports)
-    _row(table, "spans, nothing remembered", forgetful, baseline, reports)
+    _row(table, "inline, nothing cached", baseline, baseline, reports)
+    _row(table, "spans, nothing cached", forgetful, baseline, reports)
     costs = {protocol: _replay(protocol, texts, taxonomy, count) for protocol in PROTOCOLS}
     for protocol, cost in costs.items():
         _row(table, protocol, cost, baseline, reports)
@@ -124,7 +124,7 @@ def _reports() -> tuple[int, list[str]]:
 
 
 def _print_sentences(texts: Sequence[str]) -> None:
-    units = [place.unit for text in texts for place in places_of(text)]
+    units = [place.unit for text in texts for place in sentence_places(text)]
     alone = [unit for unit in units if not unit.before]
     print(
         f"{len(units)} sentences, {len(units) - len(alone)} of them not understood alone; asked "
@@ -137,9 +137,9 @@ def _asked_every_time(
     protocol: ProtocolName, texts: Sequence[str], taxonomy: Taxonomy, count: TokenCounter
 ) -> Cost:
     """A request per section and step, equal sentences and texts again and again."""
-    chat = RehearsalEngine(taxonomy, "openi", count, REHEARSAL)
-    memories = Memories(Store("."), writes=False)
-    engines = text_engines(protocol, chat, memories, taxonomy, "openi")
+    chat = DryRunEngine(taxonomy, "openi", count, DRY_RUN)
+    caches = ResponseCaches(Store("."), writes=False)
+    engines = text_engines(protocol, chat, caches, taxonomy, "openi")
     cleaned = [text.text for text in RulesCleaner().clean(texts) if text.text]
     found = LexiconExtractor(taxonomy).extract(cleaned)
     pairs = [(text, own) for text, own in zip(cleaned, found, strict=True) if own]
@@ -153,8 +153,8 @@ def _asked_every_time(
             for t, own in pairs
         ]
         units = (
-            [[place.unit for place in places_of(t)] for t in texts],
-            [[place.unit for place in places_of(t)] for t in cleaned],
+            [[place.unit for place in sentence_places(t)] for t in texts],
+            [[place.unit for place in sentence_places(t)] for t in cleaned],
             marked,
         )
     cost = Cost()
@@ -172,10 +172,10 @@ def _replay(
     """The three steps, each fed with what the one before gave."""
     cost = Cost()
     with tempfile.TemporaryDirectory() as folder:
-        memories = Memories(Store(folder), writes=False)
-        rehearsal = RehearsalEngine(taxonomy, "openi", count, REHEARSAL)
-        chat = RememberingEngine(rehearsal, memories)
-        engines = text_engines(protocol, chat, memories, taxonomy, "openi")
+        caches = ResponseCaches(Store(folder), writes=False)
+        dry_run = DryRunEngine(taxonomy, "openi", count, DRY_RUN)
+        chat = CachedEngine(dry_run, caches)
+        engines = text_engines(protocol, chat, caches, taxonomy, "openi")
         _carry_out(engines, texts, taxonomy, cost, hedges=protocol != "inline")
     return cost
 

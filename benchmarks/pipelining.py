@@ -170,7 +170,7 @@ def _plan(
     reader = Studies(folder)
     parts = parts_of(settings.dataset, reader.records(), 1)
     run = RunContext(settings, reader, parts, engines, taxonomy)
-    stages = {entry.name: entry.of(run) for entry in STAGES}
+    stages = {entry.name: entry.bind(run) for entry in STAGES}
     return Pipeline(Store(settings.store), tuple(parts), stages)
 
 

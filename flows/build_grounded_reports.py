@@ -24,7 +24,7 @@ from flows.runtime.progress import RunProgress
 from storage.catalogue import CatalogueError, write_catalogue
 from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
-from tasks.engines.cancellation import waits_end_together
+from tasks.engines.cancellation import cancel_waits_on_error
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.settings import LlmSettings
 from tasks.pipeline.run_summary import DatasetSummary, summarize
@@ -88,11 +88,11 @@ class _Run:
     def stages(self, *names: str) -> None:
         """Run the named stages, or all that remain, on every part.
 
-        The first shard that fails ends the run: waits of the others for a model are called off.
+        The first shard that fails ends the run: the others stop waiting for a model.
         """
         plan = pipeline(self._settings)
         stages = [stage for stage in plan.stages.values() if not names or stage.name in names]
-        with waits_end_together():
+        with cancel_waits_on_error():
             for result in run_shards(stages, plan.parts, self._submit, cpu_shards(), self.results):
                 self.results.append(result)
                 self._progress.advance(result)

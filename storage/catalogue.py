@@ -120,11 +120,11 @@ def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
         raise StoreError(f"{root} does not hold {dataset}: run `vividmed build {dataset}` first")
     tables = ("studies", "clean_reports", "phrases", "positives")
     with connect(store) as connection, _readable(", ".join(tables)):
-        of_dataset = {
+        views = {
             table: connection.table(table).filter(f"dataset = '{_quote(dataset)}'")
             for table in tables
         }
-        return {table: rows.to_arrow_table() for table, rows in of_dataset.items()}
+        return {table: rows.to_arrow_table() for table, rows in views.items()}
 
 
 def write_catalogue(store: Store) -> Path | None:

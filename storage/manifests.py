@@ -22,7 +22,7 @@ from storage.store import Store
 
 @dataclass(frozen=True)
 class Manifest:
-    """The account of one stage on one part.
+    """What one stage did on one part.
 
     `rows_in == rows_out + sum(rejects.values())`, counted in `unit`; a stage that turns one
     report into many phrases still counts reports. `outputs` has the rows of every file,
@@ -108,9 +108,9 @@ def _parse(data: bytes, path: str) -> Manifest | None:
         manifest = _MANIFEST.validate_python(raw)
     except ValueError:
         return None
-    accounted = manifest.rows_in == manifest.rows_out + sum(manifest.rejects.values())
+    balanced = manifest.rows_in == manifest.rows_out + sum(manifest.rejects.values())
     in_place = manifest_path(manifest.stage, manifest.part) == path
-    return manifest if accounted and in_place and manifest.outputs else None
+    return manifest if balanced and in_place and manifest.outputs else None
 
 
 _MANIFEST = TypeAdapter(Manifest)

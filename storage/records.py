@@ -27,7 +27,7 @@ Category = Literal["anatomy", "abnormality"]
 Assertion = Literal["present", "absent", "uncertain"]
 """What a report states of a phrase's target."""
 
-Match = Literal["exact", "levelled", "fuzzy"]
+Match = Literal["exact", "normalized", "fuzzy"]
 """How a phrase was found in the text: word for word; but for case and white space; or by
 similarity, when a language model misspelled it."""
 

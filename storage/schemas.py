@@ -76,7 +76,11 @@ _PHRASE = [
     _field("target", pa.string(), "name of a target of the taxonomy"),
     _field("category", pa.string(), "anatomy or abnormality"),
     _field("modifiers", MODIFIERS, "what the words say of side, zone and number"),
-    _field("match", pa.string(), "exact; levelled (but for case and spaces) or fuzzy (similar)"),
+    _field(
+        "match",
+        pa.string(),
+        "exact, normalized (but for case and spaces) or fuzzy (similar)",
+    ),
 ]
 
 PHRASES = pa.schema([*_KEY, *_PHRASE])

@@ -20,7 +20,7 @@ ASSERTION_STYLES = {"present": "bold green", "absent": "red", "uncertain": "yell
 
 _MODEL_COUNTS = {
     "units": "sentences or texts",
-    "units_remembered": "distinct, in the cache",
+    "units_cached": "distinct, in the cache",
     "units_asked": "distinct, asked about",
     "requests": "requests",
     "cache_hits": "requests answered by the cache",

@@ -1,8 +1,8 @@
-"""What the threads of a run wait for, so that one of them can call off the waits of all.
+"""Cancels the waits of all threads of a run when the run ends with an error.
 
-A thread that waits for a model server cannot be ended from outside, and its answer may take ten
-minutes. Whoever starts threads wraps them in `waits_end_together`: when that block ends by an
-exception, be it a signal's or that of one shard, the others stop waiting at once.
+A thread that waits for a model server cannot be stopped from outside, and an answer may take ten
+minutes. The code that starts the threads does so inside `cancel_waits_on_error`: when that block
+ends with an exception, of a signal or of one shard, the other threads stop waiting at once.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class CalledOffError(Exception):
-    """What was waited for is not wanted any more: the run has ended for another reason."""
+class RunCancelledError(Exception):
+    """The wait was cancelled because the run has ended with an error elsewhere."""
 
 
 class _Waits:
+    """The futures that the threads of a run wait for."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._futures: set[Future[Any]] = set()
-        self._called_off = False
+        self._cancelled = False
 
     def result(self, future: Future[T]) -> T:
         with self._lock:
             self._futures.add(future)
-            if self._called_off:
+            if self._cancelled:
                 future.cancel()
         try:
             return future.result()
         except CancelledError:
-            raise CalledOffError("the run has ended") from None
+            raise RunCancelledError("the run has ended") from None
         except BaseException:
             future.cancel()
             raise
@@ -43,9 +45,9 @@ class _Waits:
             with self._lock:
                 self._futures.discard(future)
 
-    def call_off(self) -> None:
+    def cancel(self) -> None:
         with self._lock:
-            self._called_off = True
+            self._cancelled = True
             for future in self._futures:
                 future.cancel()
 
@@ -54,23 +56,23 @@ _WAITS: ContextVar[_Waits | None] = ContextVar("waits", default=None)
 
 
 @contextmanager
-def waits_end_together() -> Iterator[None]:
-    """Call off all waits in contexts started inside the block when it ends by an exception."""
+def cancel_waits_on_error() -> Iterator[None]:
+    """Cancel the waits of all contexts started inside the block if it ends with an exception."""
     waits = _Waits()
     token = _WAITS.set(waits)
     try:
         yield
     except BaseException:
-        waits.call_off()
+        waits.cancel()
         raise
     finally:
         _WAITS.reset(token)
 
 
-def result_of(future: Future[T]) -> T:
-    """Wait for a future; when the waits are called off or the wait is broken, it is cancelled.
+def cancellable_result(future: Future[T]) -> T:
+    """Wait for a future; it is cancelled with the run's waits, or when this wait is interrupted.
 
     Raises:
-        CalledOffError: if the surrounding run has ended.
+        RunCancelledError: if the run's waits were cancelled.
     """
     return (_WAITS.get() or _Waits()).result(future)

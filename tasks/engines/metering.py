@@ -1,9 +1,9 @@
-"""What engines consume while a shard is made: requests, tokens, time, answers remembered.
+"""What engines consume for a shard: requests, tokens, time, cached answers.
 
-A shard runs in a thread of its own and an engine serves many at a time, so the count belongs to the
-context that the shard runs in, not to the engine. All amounts are whole numbers that add up over
-shards and runs. That holds for latencies too: they are kept as a histogram, whose quantiles are
-those of all shards together, and beside it their sum.
+Each shard runs in its own thread and an engine serves many at once, so amounts are counted in the
+context of the shard, not in the engine. All amounts are integers that add up over shards and runs.
+Latencies are kept as a histogram and a sum for that reason: the quantiles of all shards follow from
+the summed histogram.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from contextvars import ContextVar
 _METER: ContextVar[Counter[str] | None] = ContextVar("usage", default=None)
 
 _BINS_PER_DECADE = 10
+"""Bins are a factor of 1.26 wide, so that a quantile is known within 12 %."""
+
 _FIRST_BIN = 10
-"""Answers within 10 ms, the first bin that ends at a whole number apart from its neighbours'."""
+"""Answers within 10 ms; below that, the edges of neighbouring bins round to the same whole ms."""
 
 _BIN = re.compile(r"latency_le_(\d+)_ms")
 
@@ -44,7 +46,7 @@ def consume(**amounts: int) -> None:
 
 
 def latencies(seconds: Iterable[float]) -> dict[str, int]:
-    """Amounts that tell how long answers took: `latency_ms`, their sum, and a histogram.
+    """Latencies as amounts: `latency_ms`, their sum, and a histogram.
 
     The histogram's bins are a tenth of a decade wide (ratio 1.26): `latency_le_2512_ms` counts the
     answers that took more than 1,995 and up to 2,512 ms.
@@ -69,7 +71,7 @@ def latency_s(usage: Mapping[str, int], quantile: float) -> float | None:
 
 
 def gpu_s(usage: Mapping[str, int]) -> float | None:
-    """Seconds for which a GPU, or group of GPUs that holds a model, was at work; None: unknown."""
+    """Busy seconds of a GPU, or of a group of GPUs that shares a model; None: unknown."""
     return usage["busy_us"] / 1e6 if "busy_us" in usage else None
 
 
@@ -79,10 +81,10 @@ def is_latency(name: str) -> bool:
 
 
 class BusyClock:
-    """Tells for how long a model was at work, however many callers it had at a time.
+    """Measures how long a model was busy, however many callers it had at once.
 
-    A second in which n calls are under way counts as 1/n of a second for each of them, so the
-    times of all calls add up to the time in which there was at least one.
+    A second with n calls in progress counts as 1/n of a second for each of them, so the times of
+    all calls add up to the time with at least one call.
     """
 
     def __init__(self) -> None:
@@ -101,7 +103,7 @@ class BusyClock:
             consume(busy_us=round(1e6 * models * (self._turn(-1) - before)))
 
     def _turn(self, calls: int) -> float:
-        """The share that a call under way from the beginning would have; then more or fewer."""
+        """Add or remove calls; returns the seconds of a call in progress since the beginning."""
         with self._lock:
             now = time.perf_counter()
             if self._calls:

@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from storage.reasons import may_succeed_later
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
 from tasks.engines.llm.chat.batch_file import BatchAnswers
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.chat_choice import answer_files, batch_answers
 from tasks.engines.llm.settings import LlmSettings
 from tasks.engines.protocols import Failure, Fingerprint
-from tasks.pipeline.engine_choice import text_engines_asking
+from tasks.pipeline.engine_choice import text_engines_for_chat
 from tasks.pipeline.request_plan import usage_of_steps
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Taxonomy, load_taxonomy
@@ -87,9 +87,9 @@ def _collect(
     taxonomy: Taxonomy,
 ) -> _Collector:
     collector = _Collector(answers)
-    memories = Memories(Store(settings.store))
-    chat = RememberingEngine(collector, memories)
-    engines = text_engines_asking(chat, memories, settings, llm, taxonomy)
+    caches = ResponseCaches(Store(settings.store))
+    chat = CachedEngine(collector, caches)
+    engines = text_engines_for_chat(chat, caches, settings, llm, taxonomy)
     # All shards at once: which sentences share a request must not depend on which shards had an
     # answer before, or every round would ask for other requests than the last one wrote.
     usage_of_steps([pa.concat_tables(shards)], engines, settings, taxonomy)

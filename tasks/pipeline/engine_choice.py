@@ -12,7 +12,7 @@ from tasks.pipeline.settings import BuildSettings, SettingsError
 from taxonomy.targets import Taxonomy
 
 if TYPE_CHECKING:
-    from tasks.engines.llm.cache.response_cache import Memories
+    from tasks.engines.llm.cache.response_cache import ResponseCaches
     from tasks.engines.llm.chat.engine import ChatEngine
     from tasks.engines.llm.settings import LlmSettings
 
@@ -56,33 +56,33 @@ def choose_engines(settings: BuildSettings, taxonomy: Taxonomy) -> Engines:
 def _text_engines(settings: BuildSettings, taxonomy: Taxonomy) -> TextEngines:
     if settings.llm is None:
         return _chosen_text_engines(settings, EngineContext(taxonomy, settings.dataset))
-    from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+    from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
     from tasks.engines.llm.chat_choice import metered_engine
 
-    memories = Memories(Store(settings.store))
-    chat = RememberingEngine(metered_engine(settings.llm), memories)
-    return text_engines_asking(chat, memories, settings, settings.llm, taxonomy)
+    caches = ResponseCaches(Store(settings.store))
+    chat = CachedEngine(metered_engine(settings.llm), caches)
+    return text_engines_for_chat(chat, caches, settings, settings.llm, taxonomy)
 
 
-def text_engines_asking(
+def text_engines_for_chat(
     chat: ChatEngine,
-    memories: Memories,
+    caches: ResponseCaches,
     settings: BuildSettings,
     llm: LlmSettings,
     taxonomy: Taxonomy,
 ) -> TextEngines:
-    """The text engines of a run whose steps with the engine `llm` ask `chat`.
+    """The text engines of a run; its steps with the engine `llm` send their requests to `chat`.
 
     Args:
         chat: the model, or what stands in for it.
-        memories: what has been answered before.
-        settings: which steps ask a model; the others keep the engine that they name.
-        llm: by which protocol.
+        caches: the response caches of the store.
+        settings: which steps use a model; the others keep the engine that they name.
+        llm: which protocol.
         taxonomy: the targets that may be named.
     """
     from tasks.engines.llm.protocols.by_name import text_engines
 
-    by_model = text_engines(llm.protocol, chat, memories, taxonomy, settings.prompt_set())
+    by_model = text_engines(llm.protocol, chat, caches, taxonomy, settings.prompt_set())
     return _chosen_text_engines(settings, EngineContext(taxonomy, settings.dataset, by_model))
 
 

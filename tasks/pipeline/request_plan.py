@@ -1,9 +1,9 @@
-"""What a run will ask of a model, before anything is asked.
+"""The requests and tokens that a run will take, before any request is sent.
 
-The plan is a rehearsal of the text steps over all shards: the embedded engines answer in the
-model's place, the memory of answers is read but not written. The requests and the tokens going in
-are therefore those of the run, as far as the model cleans and finds as the embedded engines do; the
-tokens coming out are what the same answers would cost.
+The plan is a dry run of the text steps over all shards: the embedded engines answer in the model's
+place, and the response cache is read but not written. Requests and input tokens are those of the
+run, as far as the model cleans and extracts like the embedded engines; output tokens are those of
+the embedded engines' answers.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import pyarrow as pa
 
 from storage.store import Store
 from tasks.annotate import STEPS, annotate
-from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
 from tasks.engines.llm.chat.tokens import TokenCounter
 from tasks.engines.llm.chat_choice import chat_fingerprint
-from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.engines.llm.settings import LlmSettings
 from tasks.engines.registry import TextEngines
-from tasks.pipeline.engine_choice import text_engines_asking
+from tasks.pipeline.engine_choice import text_engines_for_chat
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Taxonomy
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Tokens that one GPU reads and writes a second, with many requests at a time."""
+    """Tokens that one GPU reads and writes a second, with many requests at once."""
 
     tokens_in_per_second: float
     tokens_out_per_second: float
 
     def seconds(self, usage: Counter[str]) -> float:
-        """Estimated seconds of one GPU (or group of GPUs that holds the model), prefixes cached."""
+        """Estimated seconds of one GPU (or group that shares the model) with prefix caching."""
         reading = (usage["tokens_in"] - usage["tokens_shared"]) / self.tokens_in_per_second
         return reading + usage["tokens_out"] / self.tokens_out_per_second
 
@@ -47,12 +47,12 @@ def plan_run(
     taxonomy: Taxonomy,
     count: TokenCounter,
 ) -> dict[str, Counter[str]]:
-    """What each text step of a run will take of the model, in the words of its manifests.
+    """What each text step of a run will take, under the names of `usage` in manifests.
 
-    units: sentences, or texts where the protocol asks about texts; of the distinct ones,
-    units_remembered have an answer in the memory and units_asked have none; cache_hits: requests
-    whose very words were asked before; tokens_shared: the part of tokens_in that every request
-    of its kind begins with, computed once where prefixes are cached.
+    units: sentences, or texts where the protocol works on texts; of the distinct ones,
+    units_cached are in the response cache and units_asked are not; cache_hits: requests that were
+    sent before in the same words; tokens_shared: the part of tokens_in in the prefix that all
+    requests of a step share, computed once with prefix caching.
 
     Args:
         shards: the `studies` tables of the run's parts.
@@ -61,18 +61,18 @@ def plan_run(
         taxonomy: the targets that may be named.
         count: tokens of a text.
     """
-    memories = Memories(Store(settings.store), writes=False)
+    caches = ResponseCaches(Store(settings.store), writes=False)
     model = chat_fingerprint(llm)
-    rehearsal = RehearsalEngine(taxonomy, settings.prompt_set(), count, model)
-    chat = RememberingEngine(rehearsal, memories)
-    engines = text_engines_asking(chat, memories, settings, llm, taxonomy)
+    dry_run = DryRunEngine(taxonomy, settings.prompt_set(), count, model)
+    chat = CachedEngine(dry_run, caches)
+    engines = text_engines_for_chat(chat, caches, settings, llm, taxonomy)
     return usage_of_steps(shards, engines, settings, taxonomy)
 
 
 def usage_of_steps(
     shards: Sequence[pa.Table], engines: TextEngines, settings: BuildSettings, taxonomy: Taxonomy
 ) -> dict[str, Counter[str]]:
-    """Run the text steps as a build does, for what the engines are asked on the way."""
+    """Run the text steps as a build does; returns the usage of their engines."""
     usage = {step: Counter[str]() for step in STEPS}
     for studies in shards:
         found = annotate(
@@ -82,6 +82,6 @@ def usage_of_steps(
             require=settings.require_sections,
             positive=settings.positive,
         )
-        for step, of_shard in found.usage.items():
-            usage[step].update(of_shard)
+        for step, step_usage in found.usage.items():
+            usage[step].update(step_usage)
     return usage

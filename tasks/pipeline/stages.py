@@ -79,7 +79,7 @@ class StageEntry:
     external: Callable[[RunContext, Part], Mapping[str, str]] = lambda _, __: {}
     version: int = 1
 
-    def of(self, run: RunContext) -> Stage:
+    def bind(self, run: RunContext) -> Stage:
         """The stage in a run."""
         engine = self.engine(run.engines) if self.engine else None
         made_by = {"engine": engine.fingerprint} if engine else {}
@@ -211,7 +211,7 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     parts = parts_of(settings.dataset, records, settings.shard_size or declaration.shard_size)
     _refuse_stale_parts(store, settings.dataset, parts)
     run = RunContext(settings, reader, parts, choose_engines(settings, taxonomy), taxonomy)
-    return Pipeline(store, tuple(parts), {entry.name: entry.of(run) for entry in STAGES})
+    return Pipeline(store, tuple(parts), {entry.name: entry.bind(run) for entry in STAGES})
 
 
 def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part, Records]:
@@ -220,9 +220,9 @@ def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part,
     for record in records:
         by_split.setdefault(record.split, []).append(record)
     return {
-        Part(dataset, split, start // size): tuple(of_split[start : start + size])
-        for split, of_split in by_split.items()
-        for start in range(0, len(of_split), size)
+        Part(dataset, split, start // size): tuple(split_records[start : start + size])
+        for split, split_records in by_split.items()
+        for start in range(0, len(split_records), size)
     }
 
 

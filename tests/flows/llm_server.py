@@ -1,7 +1,7 @@
 """A local OpenAI-compatible server that answers reports as the embedded engines would.
 
-It constrains nothing by itself: a handshake's probe gets the one word that its schema allows, all
-else what `Answers` writes. A test can change what the server does while it runs.
+It constrains nothing by itself: a capability check's probe gets the one word that its schema
+allows, all else what `Answers` writes. A test can change what the server does while it runs.
 """
 
 import json
@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
 from tasks.engines.llm.chat.tokens import approximate_tokens
-from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from taxonomy.targets import load_taxonomy
 
-MODEL = "rehearsal"
+MODEL = "dry-run"
 
 
 class LlmServer:
@@ -35,7 +35,7 @@ class LlmServer:
         self.asked: list[str] = []
         self.lost = 0
         self._go = threading.Event()
-        self._rehearsal = RehearsalEngine(
+        self._rehearsal = DryRunEngine(
             load_taxonomy(), "openi", approximate_tokens, {"name": MODEL, "version": "1"}
         )
         self._one_at_a_time = threading.Lock()

@@ -133,7 +133,7 @@ def test_a_run_outlives_its_client_and_its_server(
         usage = _check_questions(rows)
         accepted = _accepted(rows)
     assert all(path.read_bytes() == content for path, content in done.items())
-    kept = done or usage["clean"]["units_remembered"] > 0
+    kept = done or usage["clean"]["units_cached"] > 0
     assert kept, "what was answered before the client was killed was asked again"
     with capsys.disabled():
         sys.stdout.write(f"\njoint: {accepted}\n")
@@ -190,7 +190,7 @@ def _check_questions(rows: duckdb.DuckDBPyConnection) -> dict[str, Counter[str]]
     for stage, of_step in usage.items():
         failed = sum(n for name, n in of_step.items() if name.startswith("units_failed_"))
         outcomes = of_step["units_answered"] + failed
-        assert outcomes == of_step["units_asked"] + of_step["units_remembered"], (stage, of_step)
+        assert outcomes == of_step["units_asked"] + of_step["units_cached"], (stage, of_step)
         timed = sum(n for name, n in of_step.items() if name.startswith("latency_le_"))
         assert timed == of_step["requests"], (stage, of_step)
         assert (gpu_s(of_step) or 0) * 1000 >= of_step["latency_ms"] * 0.9, (stage, of_step)

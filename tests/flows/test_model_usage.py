@@ -16,7 +16,7 @@ from storage.store import Store
 from tasks.engines.llm.chat.engine import ChatRequest, Message
 from tasks.engines.llm.chat.tokens import approximate_tokens
 from tasks.engines.llm.chat_choice import chat_engine, chat_fingerprint
-from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.ingest import ingest_studies
 from tasks.pipeline.request_plan import plan_run
 from tasks.pipeline.run_summary import stored_summaries
@@ -27,16 +27,16 @@ from taxonomy.targets import load_taxonomy
 
 TAXONOMY = load_taxonomy()
 DELAY_S = 0.05
-_PLANNED = "units units_asked units_remembered requests cache_hits tokens_in tokens_out".split()
+_PLANNED = "units units_asked units_cached requests cache_hits tokens_in tokens_out".split()
 REPORTS = 20
 
 
-class RehearsingServer(ThreadingHTTPServer):
+class DryRunServer(ThreadingHTTPServer):
     """An OpenAI-compatible server that answers as the embedded engines would, each after 50 ms."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.rehearsal = RehearsalEngine(TAXONOMY, "openi", approximate_tokens, {"name": "m"})
+        self.dry_run = DryRunEngine(TAXONOMY, "openi", approximate_tokens, {"name": "m"})
         self.answered: Counter[str] = Counter()
 
     @property
@@ -46,7 +46,7 @@ class RehearsingServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: RehearsingServer
+    server: DryRunServer
 
     def do_GET(self) -> None:
         self._reply({"data": [{"id": "m"}]})
@@ -54,14 +54,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         schema = body["response_format"]["json_schema"]["schema"]
-        if "answer" in schema["properties"]:  # the handshake's probe
+        if "answer" in schema["properties"]:  # the capability check's probe
             self._reply(
                 _completion(json.dumps({"answer": schema["properties"]["answer"]["enum"][0]}))
             )
             return
         time.sleep(DELAY_S)
         messages = tuple(Message(m["role"], m["content"]) for m in body["messages"])
-        [answer] = self.server.rehearsal.complete([ChatRequest(messages, body["max_tokens"])])
+        [answer] = self.server.dry_run.complete([ChatRequest(messages, body["max_tokens"])])
         self.server.answered.update(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
         self.server.answered["requests"] += 1
         self._reply(_completion(answer.text, answer.tokens_in, answer.tokens_out))
@@ -85,7 +85,7 @@ def _completion(text: str, tokens_in: int = 1, tokens_out: int = 1) -> dict[str,
 
 @pytest.fixture
 def server():
-    with RehearsingServer() as running:
+    with DryRunServer() as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
         yield running
@@ -139,7 +139,7 @@ def test_the_summary_of_a_run_has_the_figures_of_the_plan(
     [summary] = stored_summaries(Store(str(tmp_path)), "openi")
     measured = {stage.stage: stage.usage for stage in summary.stages}
     for step, usage in planned.items():
-        distinct = measured[step]["units_asked"] + measured[step]["units_remembered"]
+        distinct = measured[step]["units_asked"] + measured[step]["units_cached"]
         assert measured[step]["units_answered"] == distinct
         for name in _PLANNED:
             assert usage[name] == measured[step][name], (step, name)
@@ -163,7 +163,7 @@ def test_latency_and_gpu_time_are_measured_and_shown(server, tmp_path, openi_rea
     assert duration(seen["gpu_s"]) in shown
     assert "latency_le" not in shown
 
-    # What is remembered takes no time of the model.
+    # What is cached takes no time of the model.
     before = server.answered["requests"]
     _build(_settings(server.url, str(tmp_path), positive=("present", "uncertain")))
     assert server.answered["requests"] == before

@@ -13,7 +13,7 @@ from storage.shards import Part
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("dashboard", "flows", "model", "storage", "tasks")
-CONSTRUCTORS = {"CannotPlaceError", "Failure", "ImageError", "Setback", "Ungrounded"}
+CONSTRUCTORS = {"CannotPlaceError", "Failure", "ImageError", "TransientFailure", "Ungrounded"}
 """What takes a reason code as its first argument."""
 STAGES = {"ingest", "clean", "extract", "filter", "detect", "segment", "assemble", "gallery"}
 COMPOSED = {"no_findings", "no_impression", "findings_emptied", "impression_emptied"}

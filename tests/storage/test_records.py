@@ -34,7 +34,7 @@ phrases = st.builds(
     st.integers(9, 20),
     words,
     st.builds(Modifiers, sides, zones, st.none() | st.integers(1, 9)),
-    st.sampled_from(["exact", "levelled", "fuzzy"]),
+    st.sampled_from(["exact", "normalized", "fuzzy"]),
 )
 
 

@@ -1,1 +1,1 @@
-"""The three text steps done by a large language model, at a fraction of the paper's tokens."""
+"""The three text steps by a large language model, with far fewer tokens than in the paper."""

@@ -1,4 +1,4 @@
-"""The chat engine that the section `llm` describes; its library is imported when it is chosen."""
+"""The chat engine that the section `llm` describes; its library is imported when needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.engines.protocols import Fingerprint
 
 @cache
 def metered_engine(settings: LlmSettings) -> ChatEngine:
-    """The chat engine with a clock, one per process; batch files take no time that we see."""
+    """The chat engine with its busy time counted, one per process; batch files give no times."""
     from tasks.engines.llm.chat.timed import MeteredEngine
 
     if settings.batch is not None:
@@ -25,7 +25,7 @@ def metered_engine(settings: LlmSettings) -> ChatEngine:
 
 @cache
 def chat_engine(settings: LlmSettings) -> ChatEngine:
-    """The engine that holds the model, one per process: it is shared by all shards and runs."""
+    """The engine that runs the model, one per process, shared by all shards and runs."""
     if settings.vllm is not None:
         from tasks.engines.llm.chat.vllm_engine import VllmEngine
 
@@ -36,11 +36,11 @@ def chat_engine(settings: LlmSettings) -> ChatEngine:
         return OpenAIServerEngine(settings.server)
     if settings.batch is not None:
         return batch_answers(settings.batch)
-    raise ValueError("settings that were checked name a place where the model runs")
+    raise ValueError("validated settings have one of `server`, `vllm` and `batch`")
 
 
 def chat_fingerprint(settings: LlmSettings) -> Fingerprint:
-    """That of `chat_engine`, without an engine: no address is looked up and no key is read."""
+    """The fingerprint of `chat_engine`, without resolving an address or reading an API key."""
     from tasks.engines.llm.chat import openai_server, vllm_engine
 
     if settings.vllm is not None:
@@ -50,11 +50,11 @@ def chat_fingerprint(settings: LlmSettings) -> Fingerprint:
         return {"name": "openai", "version": openai_server.VERSION, **identity}
     if settings.batch is not None:
         return BatchAnswers([], settings.batch).fingerprint
-    raise ValueError("settings that were checked name a place where the model runs")
+    raise ValueError("validated settings have one of `server`, `vllm` and `batch`")
 
 
 def batch_answers(settings: BatchSettings) -> BatchAnswers:
-    """The answers that there are; none before the first round.
+    """The answers of the files that exist; none before the first round.
 
     Raises:
         EngineError: if a file cannot be read.

@@ -1,4 +1,4 @@
-"""The section `llm` of a configuration: where the language model runs and how it is asked."""
+"""The section `llm` of a configuration: where the model runs, and by which protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ProtocolName = Literal["spans", "joint", "inline", "cascade"]
 
 
 class LlmSettings(BaseModel):
-    """A language model for the text steps: where it runs and by which protocol it is asked."""
+    """A language model for the text steps: where it runs, and its protocol."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +24,7 @@ class LlmSettings(BaseModel):
     batch: BatchSettings | None = Field(default=None, description="batch files of vLLM")
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.server, self.vllm, self.batch)) != 1:
+    def _one_backend(self) -> Self:
+        if sum(backend is not None for backend in (self.server, self.vllm, self.batch)) != 1:
             raise ValueError("give one of `server`, `vllm` and `batch`: where the model runs")
         return self

@@ -9,14 +9,14 @@ import pytest
 
 from storage.shards import table_from_rows
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.batch_file import custom_id, write_requests
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.chat.tokens import approximate_tokens
 from tasks.engines.llm.chat_choice import answer_files, batch_answers
 from tasks.engines.llm.protocols.by_name import text_engines
-from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.engines.llm.settings import LlmSettings, ProtocolName
 from tasks.engines.protocols import CleanedText
 from tasks.pipeline.batch_rounds import (
@@ -63,10 +63,10 @@ def _answer(path: Path, requests: Sequence[ChatRequest], settings: BatchSettings
     inputs = path.with_name(path.name.replace("answers", "requests"))
     write_requests(inputs, requests, settings)
     ids = [json.loads(line)["custom_id"] for line in inputs.read_text().splitlines()]
-    rehearsal = RehearsalEngine(TAXONOMY, "openi", approximate_tokens, {"name": "m", "version": ""})
+    dry_run = DryRunEngine(TAXONOMY, "openi", approximate_tokens, {"name": "m", "version": ""})
     unique = list({json.dumps(str(request)): request for request in requests}.values())
     lines = []
-    for key, completion in zip(ids, rehearsal.complete(unique), strict=True):
+    for key, completion in zip(ids, dry_run.complete(unique), strict=True):
         assert isinstance(completion, Completion)
         choice = {"message": {"role": "assistant", "content": completion.text}}
         body = {
@@ -95,7 +95,7 @@ def test_rounds_end_and_the_answers_serve_the_build(
 
     # A build packs by shard: other sentences share a request, and other texts are not there.
     chat = batch_answers(settings)
-    engines = text_engines(protocol, chat, Memories(store), TAXONOMY, "openi")
+    engines = text_engines(protocol, chat, ResponseCaches(store), TAXONOMY, "openi")
     cleaned = [text for one in reversed(TEXTS) for text in engines.cleaner.clean([one])][::-1]
     assert all(isinstance(text, CleanedText) for text in cleaned)
     texts = [text.text for text in cleaned if isinstance(text, CleanedText)]
@@ -104,7 +104,7 @@ def test_rounds_end_and_the_answers_serve_the_build(
     assert targets >= {"cardiomegaly", "pleural effusion", "pneumothorax", "atelectasis"}
 
 
-def test_a_damaged_answer_file_only_means_asking_again(tmp_path: Path) -> None:
+def test_a_damaged_answer_file_only_means_another_round(tmp_path: Path) -> None:
     settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
     store = Store(str(tmp_path / "store"))
     first = _missing("joint", settings, store)
@@ -150,8 +150,8 @@ def test_what_vllm_failed_at_is_asked_again_and_holds_no_build_up(tmp_path: Path
     settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
     store = Store(str(tmp_path / "store"))
     (request,) = _missing("joint", settings, store)
-    refusal = {"error": {"message": "out of memory", "type": "InternalServerError"}}
-    line = {"custom_id": custom_id(request, settings), "error": refusal}
+    error = {"error": {"message": "out of memory", "type": "InternalServerError"}}
+    line = {"custom_id": custom_id(request, settings), "error": error}
     failed = line | {"response": {"status_code": 500, "body": None}}
     (tmp_path / "answers-1.jsonl").write_text(json.dumps(failed) + "\n")
     assert request in _missing("joint", settings, store)

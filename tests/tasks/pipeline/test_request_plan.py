@@ -9,16 +9,16 @@ import pytest
 
 from storage.shards import table_from_rows
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
 from tasks.engines.llm.chat.engine import EngineError
 from tasks.engines.llm.chat.tokens import approximate_tokens, request_tokens, token_counter
 from tasks.engines.llm.chat_choice import chat_fingerprint
 from tasks.engines.llm.protocols.by_name import text_engines
-from tasks.pipeline.engine_choice import text_engines_asking
+from tasks.pipeline.engine_choice import text_engines_for_chat
 from tasks.pipeline.request_plan import Throughput, plan_run, usage_of_steps
 from tasks.pipeline.settings import BuildSettings, make_settings
 from taxonomy.targets import load_taxonomy
-from tests.tasks.engines.llm.scripted import rehearsing
+from tests.tasks.engines.llm.scripted import dry_run_engine
 
 TAXONOMY = load_taxonomy()
 
@@ -41,11 +41,11 @@ def test_a_plan_tells_what_the_run_then_does(tmp_path, even_studies, protocol: s
     assert not list(tmp_path.iterdir())
     assert planned["clean"]["requests"] > 0
 
-    memories = Memories(Store(str(tmp_path)))
-    chat = rehearsing()
+    caches = ResponseCaches(Store(str(tmp_path)))
+    chat = dry_run_engine()
     chat.fingerprint = chat_fingerprint(run.llm)
-    remembering = RememberingEngine(chat, memories)
-    engines = text_engines_asking(remembering, memories, run, run.llm, TAXONOMY)
+    cached = CachedEngine(chat, caches)
+    engines = text_engines_for_chat(cached, caches, run, run.llm, TAXONOMY)
     assert usage_of_steps(shards, engines, run, TAXONOMY) == planned
     assert len(chat.asked) == sum(step["requests"] for step in planned.values())
 
@@ -67,8 +67,10 @@ def test_a_plan_follows_the_sections_that_a_report_must_have(tmp_path, even_stud
 
 
 def test_the_shared_beginning_of_a_request_is_all_but_its_last_message() -> None:
-    chat = rehearsing()
-    engines = text_engines("spans", chat, Memories(Store("/nowhere"), writes=False), TAXONOMY, "x")
+    chat = dry_run_engine()
+    engines = text_engines(
+        "spans", chat, ResponseCaches(Store("/nowhere"), writes=False), TAXONOMY, "x"
+    )
     request = engines.extractor.step.request([])
     total, shared = request_tokens(request, approximate_tokens)
     assert total - shared == 2 * 5 + approximate_tokens(request.messages[-1].content)

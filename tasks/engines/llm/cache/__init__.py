@@ -1,1 +1,1 @@
-"""The response cache: what a model has answered is not asked again."""
+"""The response cache: a request that a model has answered is not sent again."""

@@ -1,9 +1,9 @@
-"""The memory of answers: what a model has said once is not asked again.
+"""The response cache: a request that a model has answered is not sent again.
 
-Answers are kept in the store, below `answers/<owner>/`, in segments that several processes may add
-to at once (`segments`). What identifies an answer is a digest of everything that decides it, so it
-serves every dataset, run and restart. Each chunk of questions is written before the next one is
-asked, so that a process that is killed loses the chunk it was at.
+Answers are stored below `answers/<owner>/`, in segments that several processes may add to at once
+(`segments`). An answer is identified by a digest of everything that decides it, so it serves every
+data set, run and restart. Each chunk of requests is written before the next one is sent, so a
+process that is killed loses one chunk.
 """
 
 from __future__ import annotations
@@ -24,24 +24,31 @@ from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
 
-Ask = Callable[[Sequence[str]], Mapping[str, str]]
-"""Answers the questions behind some keys; a key left out could not be answered."""
+RequestAnswers = Callable[[Sequence[str]], Mapping[str, str]]
+"""Requests the answers of some keys; a key that is missing from the result has none."""
+
+_FOLDER = "answers"
+"""The cache's folder in the store; renaming it would lose the answers of existing stores."""
 
 _FIRST_CHUNK = 16
-_BRISK_SECONDS = 30.0
-_SLOW_SECONDS = 120.0
-"""A chunk twice as large follows one that was brisk: a busy 70B model takes 20 s for 16 requests
-as for 256, and what is killed loses one chunk."""
+"""Requests; small, so that a run that is killed early loses little."""
+
+_FAST_CHUNK_S = 30.0
+"""Seconds; the chunk after a faster one is twice as large. A 70B model under load takes about 20 s
+for 16 requests and about the same for 256, so small chunks would waste its capacity."""
+
+_SLOW_CHUNK_S = 120.0
+"""Seconds; the chunk after a slower one is half as large, since a killed run loses a chunk."""
 
 
 def digest(*values: Any) -> str:
-    """A short name for JSON values: equal values, equal name; 128 bits of BLAKE2."""
+    """A 128-bit BLAKE2 digest of JSON values, in hexadecimal: equal values have equal digests."""
     content = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def is_json(answer: str) -> bool:
-    """Whether an answer is JSON, as all that is kept is written."""
+    """Whether an answer is JSON, as every cached answer is."""
     try:
         json.loads(answer)
     except (ValueError, RecursionError):
@@ -49,36 +56,36 @@ def is_json(answer: str) -> bool:
     return True
 
 
-class AnswerMemory:
-    """Answers of one owner by key, each JSON; safe between threads and between processes."""
+class ResponseCache:
+    """Answers of one owner by key, each JSON; safe for concurrent threads and processes."""
 
     def __init__(self, store: Store, owner: Fingerprint, *, writes: bool = True) -> None:
-        """A memory that does not write forgets at its end what it has been told."""
-        self._segments = Segments(store, f"answers/{digest(dict(owner))}")
+        """Without `writes`, new answers are kept in this process only."""
+        self._segments = Segments(store, f"{_FOLDER}/{digest(dict(owner))}")
         self._writes = writes
         self._lock = threading.Lock()
         self._found: dict[str, tuple[pa.ChunkedArray, int]] = {}
-        self._forgotten: set[str] = set()
-        self._asked: dict[str, threading.Event] = {}
+        self._discarded: set[str] = set()
+        self._pending: dict[str, threading.Event] = {}
         self._size = 0
 
-    def get(self, key: str, is_sound: Callable[[str], bool] = is_json) -> str | None:
+    def get(self, key: str, is_valid: Callable[[str], bool] = is_json) -> str | None:
         """The answer under a key, as far as `refresh` has seen.
 
-        One that is not sound is forgotten, and counted as `memory_damaged`.
+        An invalid one is discarded, and counted as `cache_damaged`.
         """
         if (found := self._found.get(key)) is None:
             return None
         answers, row = found
         answer = str(answers[row].as_py())
-        if is_sound(answer):
+        if is_valid(answer):
             return answer
         self._found.pop(key, None)
-        consume(memory_damaged=1)
+        consume(cache_damaged=1)
         return None
 
     def put(self, answers: Mapping[str, str]) -> None:
-        """Keep answers as one segment; where a key has an answer, the first one stays.
+        """Store answers as one segment; a key that already has an answer keeps it.
 
         Raises:
             StoreError: if the store cannot be written.
@@ -87,11 +94,11 @@ class AnswerMemory:
             return
         if self._writes:
             self._segments.append(answers)
-        self._forgotten.difference_update(answers)
+        self._discarded.difference_update(answers)
         self._add(list(answers), pa.chunked_array([list(answers.values())], pa.large_string()))
 
-    def forget(self, keys: Collection[str]) -> None:
-        """Take answers back that turned out to be of no use; other processes follow.
+    def discard(self, keys: Collection[str]) -> None:
+        """Invalidate answers that turned out to be unusable, for other processes too.
 
         Raises:
             StoreError: if the store cannot be written.
@@ -102,47 +109,46 @@ class AnswerMemory:
             self._drop(keys)
 
     def refresh(self) -> None:
-        """Read the segments that have come since the last time, by whichever process.
+        """Read the segments added since the last call, by any process.
 
         Raises:
             StoreError: if the store cannot be listed, read or written.
         """
-        for table in self._segments.news():
+        for table in self._segments.new_tables():
             answers = table.column("answer")
             self._add(table.column("key").to_pylist(), answers)
         if self._writes:
             self._segments.merge()
 
-    def recall_or_ask(
+    def get_or_request(
         self,
         keys: Sequence[str],
-        ask: Ask,
+        request: RequestAnswers,
         first: int = _FIRST_CHUNK,
-        is_sound: Callable[[str], bool] = is_json,
+        is_valid: Callable[[str], bool] = is_json,
     ) -> dict[str, str]:
-        """The answers to some questions, the unknown ones asked in chunks and kept at once.
+        """The answers of some keys; those that are not cached are requested in chunks and stored.
 
-        A question that another thread is asking is waited for. Chunks grow from `first` as long
-        as they are answered briskly: a chunk is what a killed process loses. An answer from the
-        memory that is not sound is asked for again.
+        A key that another thread is requesting is waited for. Chunks grow from `first` keys while
+        they are answered fast. A cached answer that `is_valid` rejects is requested again.
         """
         self.refresh()
         waiting = dict.fromkeys(keys)
         while waiting:
-            mine, theirs = self._claim([key for key in waiting if self.get(key, is_sound) is None])
+            own, others = self._claim([key for key in waiting if self.get(key, is_valid) is None])
             try:
-                for chunk in self._paced(mine, first):
-                    self.put(ask(chunk))
+                for chunk in self._chunks(own, first):
+                    self.put(request(chunk))
             finally:
-                self._release(mine)
-            for event in theirs.values():
+                self._release(own)
+            for event in others.values():
                 event.wait()
-            # What another thread was asking in vain is claimed in the next turn.
-            waiting = {key: None for key in theirs if key not in self._found}
+            # A key that another thread got no answer for is requested here in the next turn.
+            waiting = {key: None for key in others if key not in self._found}
         return {key: answer for key in keys if (answer := self.get(key)) is not None}
 
-    def _paced(self, keys: list[str], smallest: int) -> Iterator[list[str]]:
-        """Chunks of keys, each sized by how long those before took, in earlier calls too."""
+    def _chunks(self, keys: list[str], smallest: int) -> Iterator[list[str]]:
+        """Chunks of keys, sized by how long the ones before took, also in earlier calls."""
         start = 0
         while start < len(keys):
             size = max(smallest, self._size)
@@ -150,92 +156,93 @@ class AnswerMemory:
             yield keys[start : start + size]
             seconds = time.monotonic() - began
             start += size
-            if seconds < _BRISK_SECONDS and size <= len(keys):
+            if seconds < _FAST_CHUNK_S and size <= len(keys):
                 self._size = 2 * size
-            elif seconds > _SLOW_SECONDS:
+            elif seconds > _SLOW_CHUNK_S:
                 self._size = size // 2
 
     def _claim(self, keys: list[str]) -> tuple[list[str], dict[str, threading.Event]]:
-        mine: list[str] = []
-        theirs: dict[str, threading.Event] = {}
+        """The keys that this thread is to request, and the events of those being requested."""
+        own: list[str] = []
+        others: dict[str, threading.Event] = {}
         with self._lock:
             for key in keys:
                 if key in self._found:
                     continue
-                if key in self._asked:
-                    theirs[key] = self._asked[key]
+                if key in self._pending:
+                    others[key] = self._pending[key]
                 else:
-                    self._asked[key] = threading.Event()
-                    mine.append(key)
-        return mine, theirs
+                    self._pending[key] = threading.Event()
+                    own.append(key)
+        return own, others
 
     def _release(self, keys: list[str]) -> None:
         with self._lock:
             for key in keys:
-                self._asked.pop(key).set()
+                self._pending.pop(key).set()
 
     def _add(self, keys: Iterable[str | None], answers: pa.ChunkedArray) -> None:
-        gone = {i for i, valid in enumerate(answers.is_valid().to_pylist()) if not valid}
-        forgotten: set[str] = set()
+        nulls = {i for i, valid in enumerate(answers.is_valid().to_pylist()) if not valid}
+        invalidated: set[str] = set()
         with self._lock:
             for row, key in enumerate(keys):
                 if key is None:
                     continue
-                if row in gone:
-                    forgotten.add(key)
-                elif key not in self._forgotten:
+                if row in nulls:
+                    invalidated.add(key)
+                elif key not in self._discarded:
                     self._found.setdefault(key, (answers, row))
-        self._drop(forgotten)
+        self._drop(invalidated)
 
     def _drop(self, keys: Iterable[str]) -> None:
         with self._lock:
             for key in keys:
-                self._forgotten.add(key)
+                self._discarded.add(key)
                 self._found.pop(key, None)
 
 
-class Memories:
-    """The memories of a store, one per owner, shared by all engines of a process."""
+class ResponseCaches:
+    """The response caches of a store, one per owner, shared by all engines of a process."""
 
     def __init__(self, store: Store, *, writes: bool = True) -> None:
         self._store = store
         self._writes = writes
         self._lock = threading.Lock()
-        self._of: dict[str, AnswerMemory] = {}
+        self._by_owner: dict[str, ResponseCache] = {}
 
-    def of(self, owner: Fingerprint) -> AnswerMemory:
-        """The memory of what an owner, named by its fingerprint, has answered."""
+    def for_owner(self, owner: Fingerprint) -> ResponseCache:
+        """The cache of the answers that a fingerprint decides."""
         with self._lock:
             name = digest(dict(owner))
-            if name not in self._of:
-                self._of[name] = AnswerMemory(self._store, owner, writes=self._writes)
-            return self._of[name]
+            if name not in self._by_owner:
+                self._by_owner[name] = ResponseCache(self._store, owner, writes=self._writes)
+            return self._by_owner[name]
 
 
-class RememberingEngine:
-    """A chat engine that asks another one only what nobody has asked it before.
+class CachedEngine:
+    """A chat engine that sends another engine only the requests that are not cached.
 
-    Failures are not remembered. Requests answered from memory are counted as `cache_hits`.
+    Failures are not cached. Requests answered from the cache are counted as `cache_hits`.
     """
 
-    def __init__(self, engine: ChatEngine, memories: Memories) -> None:
+    def __init__(self, engine: ChatEngine, caches: ResponseCaches) -> None:
         self._engine = engine
-        self._memory = memories.of(engine.fingerprint)
+        self._cache = caches.for_owner(engine.fingerprint)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the engine behind: remembering changes no answer."""
+        """The fingerprint of the wrapped engine: caching changes no answer."""
         return self._engine.fingerprint
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
-        """One answer per request, order kept; equal requests are asked once."""
+        """One answer per request, order kept; equal requests are sent once."""
         keys = [digest(asdict(request)) for request in requests]
         by_key = dict(zip(keys, requests, strict=True))
         failures: dict[str, Failure] = {}
-        asked: set[str] = set()
+        sent: set[str] = set()
 
-        def ask(chunk: Sequence[str]) -> dict[str, str]:
-            asked.update(chunk)
+        def send(chunk: Sequence[str]) -> dict[str, str]:
+            sent.update(chunk)
             answers: dict[str, str] = {}
             completions = self._engine.complete([by_key[key] for key in chunk])
             for key, completion in zip(chunk, completions, strict=True):
@@ -245,15 +252,15 @@ class RememberingEngine:
                     answers[key] = json.dumps(asdict(completion), ensure_ascii=False)
             return answers
 
-        known = self._memory.recall_or_ask(keys, ask, is_sound=_is_completion)
-        consume(cache_hits=len(keys) - len(asked))
+        known = self._cache.get_or_request(keys, send, is_valid=_is_completion)
+        consume(cache_hits=len(keys) - len(sent))
         return [
             Completion(**json.loads(known[key])) if key in known else failures[key] for key in keys
         ]
 
-    def forget(self, requests: Sequence[ChatRequest]) -> None:
-        """Answers that turned out to be of no use: asked again, they are put to the model anew."""
-        self._memory.forget({digest(asdict(request)) for request in requests})
+    def discard(self, requests: Sequence[ChatRequest]) -> None:
+        """Discard the cached answers of some requests, which turned out to be unusable."""
+        self._cache.discard({digest(asdict(request)) for request in requests})
 
 
 def _is_completion(answer: str) -> bool:

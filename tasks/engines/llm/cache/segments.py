@@ -1,8 +1,8 @@
-"""The files of a memory of answers: Parquet segments that never change and bear unique names.
+"""The files of a response cache: immutable Parquet segments with unique names.
 
-Several processes may add to a folder at once, and none ever writes to a segment of another. Small
-segments are put together as they become many: what was read is written again as one, and only then
-taken away, so whatever happens an answer is there once or twice, never not at all.
+Several processes may add segments to a folder at once; none writes to a segment of another. When
+small segments become many they are merged: the merged segment is written first and the small ones
+are deleted after, so a crash in between leaves an answer twice, but never loses one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from storage.store import Store
 from tasks.engines.metering import consume
 
 _SCHEMA = pa.schema([("key", pa.string()), ("answer", pa.large_string())])
-_SMALL_ROWS = 20_000
-_MANY = 64
+_SMALL_SEGMENT_ROWS = 20_000
+"""Answers; only segments with fewer are merged, so that a merge reads a bounded amount."""
+
+_SEGMENTS_BEFORE_MERGE = 64
+"""Small segments; a run appends one per chunk of requests, and each is a file to open at start."""
 
 
 class Segments:
@@ -34,7 +37,7 @@ class Segments:
         self._merging = threading.Lock()
 
     def append(self, answers: Mapping[str, str | None]) -> None:
-        """Write a segment that this process knows already.
+        """Write a segment; this process will not read it again. None invalidates an answer.
 
         Raises:
             StoreError: if the store cannot be written.
@@ -46,12 +49,12 @@ class Segments:
         self._store.write(path, sink.getvalue().to_pybytes())
         self._rows[path] = len(answers)
 
-    def news(self) -> Iterator[pa.Table]:
-        """The tables of segments that have come since the last time, by whichever process.
+    def new_tables(self) -> Iterator[pa.Table]:
+        """The tables of segments added since the last call, by any process.
 
-        A segment counts as read when its table was taken, that is when the next one is asked for;
-        threads that look at the same time may get the same one. Damaged segments are tried again
-        each time, and counted once, as `memory_damaged`.
+        A segment counts as read once the caller asks for the next one; threads that iterate at
+        the same time may get the same segment. Damaged segments are tried again on each call, and
+        counted once, as `cache_damaged`.
 
         Raises:
             StoreError: if the store cannot be listed or read.
@@ -63,24 +66,24 @@ class Segments:
                     continue
                 content = self._store.read(path)
                 if content is None:
-                    merged_meanwhile = True  # into one that this listing does not have
+                    merged_meanwhile = True  # into a segment that this listing lacks
                 elif (table := _read(content)) is not None:
                     yield table
                     self._rows[path] = table.num_rows
                 elif path not in self._damaged:
                     self._damaged.add(path)
-                    consume(memory_damaged=1)
+                    consume(cache_damaged=1)
             if not merged_meanwhile:
                 return
 
     def merge(self) -> None:
-        """Put small segments together, if they are many; what fails is left to the next time.
+        """Merge small segments if there are many of them.
 
         Raises:
             StoreError: if the store cannot be read or written.
         """
-        small = [path for path, rows in self._rows.copy().items() if rows < _SMALL_ROWS]
-        if len(small) < _MANY or not self._merging.acquire(blocking=False):
+        small = [path for path, rows in self._rows.copy().items() if rows < _SMALL_SEGMENT_ROWS]
+        if len(small) < _SEGMENTS_BEFORE_MERGE or not self._merging.acquire(blocking=False):
             return
         try:
             self._merge(small)
@@ -95,16 +98,16 @@ class Segments:
             if table is not None:
                 read.append(path)
                 for key, answer in _rows(table):
-                    if answer is None or key not in merged:  # None: asked to be forgotten
+                    if answer is None or key not in merged:  # None: invalidated
                         merged[key] = answer
         if merged:
             self.append(merged)
         filesystem, base = self._store.filesystem()
         for path in read:
-            with suppress(OSError):  # another process that merges may have been quicker
+            with suppress(OSError):  # another process may have merged it too
                 filesystem.delete_file(f"{base}/{path}")
         for path in paths:
-            self._rows[path] = _SMALL_ROWS  # never again part of a merge
+            self._rows[path] = _SMALL_SEGMENT_ROWS  # never merge it again
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[str, str | None]]:

@@ -1,1 +1,1 @@
-"""Chat engines: servers, vLLM in process, batch files."""
+"""Chat engines: OpenAI-compatible servers, vLLM in this process, batch files."""

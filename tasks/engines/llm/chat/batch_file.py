@@ -1,10 +1,10 @@
-"""vLLM's batch files, for clusters where no server is wanted.
+"""vLLM's batch files, for clusters on which no server can run.
 
     requests.jsonl  ->  vllm run-batch -i requests.jsonl -o answers.jsonl --model …  ->  answers
 
-`run-batch` truncates its output file and cannot resume, and where it was killed its last line may
-be torn. So a request is known by what it asks, not by its place: its `custom_id` is a digest of
-model, sampling and request. A later attempt asks only what no answer file holds yet.
+`run-batch` truncates its output file and cannot resume, and its last line may be incomplete if it
+was killed. So a request is identified by its content, not its line: its `custom_id` is a digest of
+model, sampling and request. A later round contains only the requests without an answer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.engines.llm.cache.response_cache import digest
-from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, account
-from tasks.engines.llm.chat.errors import read_refusal
+from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, count_usage
+from tasks.engines.llm.chat.errors import read_error
 from tasks.engines.llm.chat.settings import Sampling
 from tasks.engines.llm.chat.wire import BadAnswerError, chat_body, read_answer
 from tasks.engines.protocols import Failure, Fingerprint
@@ -33,10 +33,10 @@ class _Line(NamedTuple):
 
 
 def write_requests(path: Path, requests: Iterable[ChatRequest], sampling: Sampling) -> int:
-    """Write the input of `vllm run-batch`, equal requests once; only ids are kept in memory.
+    """Write the input of `vllm run-batch`, equal requests once; only their ids are held in memory.
 
     Args:
-        path: the file to write; it appears when it is complete, in a folder made for it if need be.
+        path: the file to write; it appears when it is complete, and its folder is created.
         requests: the conversations.
         sampling: model and sampling parameters; the model must be the one that vLLM serves.
 
@@ -66,7 +66,7 @@ def write_requests(path: Path, requests: Iterable[ChatRequest], sampling: Sampli
 
 
 def custom_id(request: ChatRequest, sampling: Sampling) -> str:
-    """What a request is called: the same for whoever asks the same of the same model."""
+    """The id of a request in a batch file, decided by model, sampling and request."""
     return digest(sampling.identity(), asdict(request))
 
 
@@ -75,12 +75,12 @@ class BatchAnswers:
 
     Where several lines answer one request, a completion is preferred to a failure, then the first.
 
-    usage: what all lines took: `requests`, `tokens_in`, `tokens_out`; and `damaged_lines`, which
+    usage: totals over all lines: `requests`, `tokens_in`, `tokens_out`; and `damaged_lines`, which
         could not be read, such as the last one of a run that was killed.
     """
 
     def __init__(self, paths: Sequence[Path], sampling: Sampling) -> None:
-        """Read through the files once; only ids and places are kept in memory.
+        """Index the files; only ids and offsets are held in memory.
 
         Raises:
             EngineError: if a file cannot be read.
@@ -105,10 +105,10 @@ class BatchAnswers:
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
         """One answer per request, order kept; `not_in_batch` where the files hold none.
 
-        Seconds are 0: a batch file does not tell them.
+        Seconds are 0: a batch file does not contain them.
         """
         answers = [self._look_up(custom_id(request, self._sampling)) for request in requests]
-        account(answers)
+        count_usage(answers)
         return answers
 
     def _add(self, path: Path) -> None:
@@ -121,15 +121,15 @@ class BatchAnswers:
             self.usage["requests"] += 1
             if isinstance(answer, Completion):
                 self.usage.update(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
-            place = _Line(path, offset, isinstance(answer, Completion))
+            entry = _Line(path, offset, isinstance(answer, Completion))
             earlier = self._index.get(key)
-            if earlier is None or (place.answered and not earlier.answered):
-                self._index[key] = place
+            if earlier is None or (entry.answered and not earlier.answered):
+                self._index[key] = entry
 
     def _look_up(self, key: str) -> Completion | Failure:
-        if place := self._index.get(key):
-            with place.path.open("rb") as file:
-                file.seek(place.offset)
+        if entry := self._index.get(key):
+            with entry.path.open("rb") as file:
+                file.seek(entry.offset)
                 if read := _read_line(file.readline()):
                     return read[1]
         return Failure(
@@ -163,8 +163,8 @@ def _read_line(line: bytes) -> tuple[str, Completion | Failure] | None:
         return None
     if body is None or record.get("error") is not None:
         said = json.dumps(record.get("error") or "no answer")
-        refusal = read_refusal(status if isinstance(status, int) else 500, said.encode())
-        return key, Failure(refusal.reason, f"vLLM answers {refusal.status} {refusal.message}.")
+        error = read_error(status if isinstance(status, int) else 500, said.encode())
+        return key, Failure(error.reason, f"vLLM answers {error.status} {error.message}.")
     try:
         return key, read_answer(body, seconds=0.0)
     except BadAnswerError as error:

@@ -1,8 +1,8 @@
-"""Before the first report: is the server up, does it serve the model, does it honour a schema?
+"""The capability check before the first report: server up, model served, JSON schema enforced.
 
-A server that does not know the field that carries the schema answers 200 all the same, with
-unconstrained text. The probe is a question whose every natural answer breaks the schema: the only
-one allowed is a nonsense word made up on the spot, which the prompt does not mention.
+A server that does not know the field that carries the schema still answers 200, with unconstrained
+text. So the check asks a question whose natural answers all violate the schema: the only value that
+the schema allows is a random word that the prompt does not mention.
 """
 
 from __future__ import annotations
@@ -15,27 +15,37 @@ import time
 
 import httpx
 
-from tasks.engines.llm.chat.endpoint import Endpoint, Setback
+from tasks.engines.llm.chat.endpoint import Endpoint, TransientFailure
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, Message
 from tasks.engines.llm.chat.settings import ServerSettings
 from tasks.engines.llm.chat.wire import SCHEMA_FIELDS, SchemaField
 from tasks.engines.protocols import Failure
 
 _POLL_S = 0.5
+"""Seconds between two looks at a server that is not up yet."""
+
 _BROKEN_AFTER_S = 60.0
-"""A server that is healthy by its own account and answers nothing but errors is not loading."""
+"""Seconds; a server that reports itself healthy but fails for so long is not loading weights."""
+
+_FIRST_RETRY_S = 0.1
+"""Seconds before the first retry of a probe; doubled for each further one."""
+
+_PROBE_MAX_TOKENS = 128
+"""Enough for the JSON object of the probe, and for a short unconstrained answer."""
 
 _NO_HEALTH_PAGE = {httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.UNAUTHORIZED}
 
 
-async def shake_hands(endpoint: Endpoint, settings: ServerSettings, constrained: bool) -> None:
-    """Wait until the server is up, then check its model and, if asked, its constraint.
+async def check_capabilities(
+    endpoint: Endpoint, settings: ServerSettings, constrained: bool
+) -> None:
+    """Wait until the server is up, then check its model and, if `constrained`, schema support.
 
-    Waits for as long as it takes; the caller sets the bound. What keeps the server from being
-    ready is left in `endpoint.trouble`.
+    Waits without limit; the caller sets one. Why the server is not ready yet is noted in
+    `endpoint.not_ready_reason`.
 
     Raises:
-        EngineError: if the server is up but cannot do the work.
+        EngineError: if the server is up but cannot be used.
     """
     errors_since: float | None = None
     while True:
@@ -45,10 +55,10 @@ async def shake_hands(endpoint: Endpoint, settings: ServerSettings, constrained:
         if not constrained:
             return
         found = await _find_schema_field(endpoint, settings.retries)
-        if not isinstance(found, Setback):
+        if not isinstance(found, TransientFailure):
             endpoint.schema_field = found
             return
-        endpoint.trouble = found.detail
+        endpoint.not_ready_reason = found.detail
         if found.reason != "server_error":
             errors_since = None
         elif errors_since is None:
@@ -61,38 +71,38 @@ async def shake_hands(endpoint: Endpoint, settings: ServerSettings, constrained:
         await asyncio.sleep(_POLL_S)
 
 
-async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField | Setback:
-    """The first way of carrying a schema that really constrains the answer.
+async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField | TransientFailure:
+    """The first schema field that constrains the answer.
 
-    A setback, if the server went down meanwhile or only says that it is busy: a full queue tells
-    nothing of schemas.
+    A transient failure if the server went down meanwhile, or was busy for every field: then it
+    is unknown which fields it supports.
 
     Raises:
-        EngineError: if none does.
+        EngineError: if no field does.
     """
     seen: list[str] = []
-    setbacks: list[Setback] = []
+    transient: list[TransientFailure] = []
     for field in SCHEMA_FIELDS:
         word = "".join(secrets.choice(string.ascii_lowercase) for _ in range(10))
-        outcome = await _ask_patiently(endpoint, _probe(word), field, retries)
+        outcome = await _ask_with_retries(endpoint, _probe(word), field, retries)
         if isinstance(outcome, Completion) and _follows(outcome.text, word):
             return field
-        if isinstance(outcome, Setback):
+        if isinstance(outcome, TransientFailure):
             if outcome.reason == "unreachable":
                 return outcome
-            setbacks.append(outcome)
+            transient.append(outcome)
         seen.append(f"{field}: {_shown(outcome)}")
-    if len(setbacks) == len(seen):
-        return setbacks[-1]
+    if len(transient) == len(seen):
+        return transient[-1]
     raise EngineError(
-        f"{endpoint.base_url} does not hold its answers to a JSON schema, whichever way it is "
-        f"sent ({'; '.join(seen)}): serve the model with vLLM, SGLang or llama.cpp, or choose "
+        f"{endpoint.base_url} does not constrain its answers to a JSON schema in any field "
+        f"tried ({'; '.join(seen)}): serve the model with vLLM, SGLang or llama.cpp, or choose "
         "the protocol `inline`, which needs no schema."
     )
 
 
 async def _is_healthy(endpoint: Endpoint) -> bool:
-    """`/health` tells whether weights are loaded; servers without it list their models."""
+    """`/health` succeeds once weights are loaded; servers without it list their models."""
     root = endpoint.base_url.removesuffix("/v1")
     try:
         response = await endpoint.get(f"{root}/health")
@@ -104,12 +114,12 @@ async def _is_healthy(endpoint: Endpoint) -> bool:
 
 
 async def _check_model(endpoint: Endpoint, model: str) -> None:
-    """llama.cpp answers with whatever it has loaded, under any name that it is asked for."""
+    """Compare the model's name: llama.cpp answers with whatever model it has loaded."""
     try:
         response = await endpoint.get(f"{endpoint.base_url}/models")
         served = [entry["id"] for entry in response.json()["data"]]
     except (httpx.RequestError, TimeoutError, ValueError, RecursionError, KeyError, TypeError):
-        return  # no list to check against: the first request tells
+        return  # no list: the first request shows whether the model is served
     if served and model not in served:
         raise EngineError(
             f"{endpoint.base_url} serves {', '.join(map(str, served))}, not {model}: "
@@ -125,17 +135,19 @@ def _probe(word: str) -> ChatRequest:
         "required": ["answer"],
         "additionalProperties": False,
     }
-    return ChatRequest((Message("user", question),), max_tokens=128, schema=schema)
+    return ChatRequest((Message("user", question),), max_tokens=_PROBE_MAX_TOKENS, schema=schema)
 
 
-async def _ask_patiently(
+async def _ask_with_retries(
     endpoint: Endpoint, request: ChatRequest, field: SchemaField, retries: int
-) -> Completion | Failure | Setback:
+) -> Completion | Failure | TransientFailure:
     outcome = await endpoint.ask(request, field)
     for attempt in range(retries):
-        if not isinstance(outcome, Setback):
+        if not isinstance(outcome, TransientFailure):
             break
-        await asyncio.sleep(outcome.wait_s if outcome.wait_s is not None else 0.1 * 2**attempt)
+        await asyncio.sleep(
+            outcome.wait_s if outcome.wait_s is not None else _FIRST_RETRY_S * 2**attempt
+        )
         outcome = await endpoint.ask(request, field)
     return outcome
 
@@ -147,5 +159,5 @@ def _follows(text: str, word: str) -> bool:
         return False
 
 
-def _shown(outcome: Completion | Failure | Setback) -> str:
+def _shown(outcome: Completion | Failure | TransientFailure) -> str:
     return f"it wrote {outcome.text[:40]!r}" if isinstance(outcome, Completion) else outcome.detail

@@ -1,4 +1,4 @@
-"""What a chat engine is: a batch of requests in, completions or failures out, order kept."""
+"""The protocol of chat engines: requests in, completions or failures out, in the same order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tasks.engines.protocols import Failure, Fingerprint
 
 
 class EngineError(Exception):
-    """No answer can be had from an engine at all; the message says why and what to do.
+    """An engine cannot answer any request; the message says why and what to do.
 
     Unlike a `Failure`, which is about one request, this ends the run: what was answered so far is
-    kept, and the same command goes on from there.
+    kept, and the same command continues from there.
     """
 
 
@@ -30,7 +30,7 @@ class ChatRequest:
     """A conversation to be continued.
 
     schema: JSON schema that the answer must follow; None for free text.
-    max_tokens: bound on the answer; every engine passes it on, whatever its own default.
+    max_tokens: upper bound on the answer's tokens; sent with every request.
     """
 
     messages: tuple[Message, ...]
@@ -40,10 +40,11 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer with what it cost.
+    """An answer, its tokens and its latency.
 
-    finish_reason: `stop` for a whole answer, `length` for one that was cut.
-    seconds: from sending to the last token, waiting in the engine's own queue included.
+    finish_reason: `stop` for a complete answer, `length` for one cut at `max_tokens`.
+    seconds: from sending the request to the last token, including the engine's own queue; 0 if
+        unknown.
     """
 
     text: str
@@ -62,17 +63,17 @@ class ChatEngine(Protocol):
         ...
 
     def complete(self, requests: Sequence[ChatRequest]) -> Sequence[Completion | Failure]:
-        """One answer per request, order kept; a failure never holds the others back.
+        """One answer per request, order kept; one failure does not stop the other requests.
 
         Requests and tokens are counted with `tasks.engines.metering.consume`.
         """
         ...
 
 
-def account(answers: Sequence[Completion | Failure], retries: int = 0) -> None:
-    """Count what a batch of answers took, for the shard that asked.
+def count_usage(answers: Sequence[Completion | Failure], retries: int = 0) -> None:
+    """Count the requests, tokens and latencies of a batch of answers for the current shard.
 
-    An answer that came in no time was not timed: batch files do not tell.
+    Answers of 0 seconds were not timed (batch files) and are left out of the latencies.
     """
     completions = [answer for answer in answers if isinstance(answer, Completion)]
     consume(

@@ -1,9 +1,9 @@
-"""What a server's refusal means: try again, give the request up, or end the run.
+"""What an error response of a server means: retry, fail the request, or stop the run.
 
 Servers shape their errors differently: OpenAI, vLLM and llama-server wrap an object in `error`
 (`code` is a string, a number or null), SGLang has the same fields flat, vLLM's key check gives a
-plain string, FastAPI a `detail` that is a string or a list. All come down to status, code, type and
-message; `server_errors.yaml` says what follows.
+plain string, FastAPI a `detail` that is a string or a list. All are reduced to status, code, type
+and message; the rules of `server_errors.yaml` decide what follows.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from tasks.engines.llm.chat.wire import storable
 
 _LONGEST_MESSAGE = 500
-"""Servers may quote a whole prompt back; a report has no place in a log."""
+"""Characters; servers may quote a whole prompt, and a report must not end up in a log."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer other than 200.
+class ErrorResponse:
+    """A response whose status is not 200.
 
-    reason: what to count it by; then: `retry`, `fail` or `stop`.
-    message: the server's own words, cut short.
-    say: for `stop`, what a person should know or do.
+    reason: its reason code; then: `retry`, `fail` or `stop`.
+    message: the server's message, truncated.
+    say: for `stop`, what the user should know or do.
     """
 
     status: int
@@ -43,7 +43,7 @@ class Refusal:
     say: str = ""
 
 
-class _Rule(BaseModel):
+class _ErrorRule(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str
@@ -59,8 +59,8 @@ class _Rule(BaseModel):
         ends = [str(value).split("-") for value in values]
         return [(int(end[0]), int(end[-1])) for end in ends]
 
-    def holds(self, status: int, codes: set[str], message: str) -> bool:
-        """Whether all the rule's conditions are met; `message` is in lower case."""
+    def matches(self, status: int, codes: set[str], message: str) -> bool:
+        """Whether the response meets all conditions of the rule; `message` is in lower case."""
         return (
             any(low <= status <= high for low, high in self.status)
             and (not self.code or not codes.isdisjoint(self.code))
@@ -68,16 +68,16 @@ class _Rule(BaseModel):
         )
 
 
-def read_refusal(status: int, content: bytes) -> Refusal:
-    """Judge an answer whose status is not 200 by its status and body, whatever shape that has."""
+def read_error(status: int, content: bytes) -> ErrorResponse:
+    """Read a response whose status is not 200, whatever the shape of its body."""
     fields = _fields(content)
     message = storable(" ".join(_words(fields, "message").split()))[:_LONGEST_MESSAGE]
     codes = {str(fields[key]) for key in ("code", "type") if fields.get(key)}
     lowered = message.lower()
     for rule in _rules():
-        if rule.holds(status, codes, lowered):
-            return Refusal(status, rule.reason, rule.then, message, rule.say)
-    return Refusal(status, "bad_answer", "retry", message)
+        if rule.matches(status, codes, lowered):
+            return ErrorResponse(status, rule.reason, rule.then, message, rule.say)
+    return ErrorResponse(status, "bad_answer", "retry", message)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -99,13 +99,13 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
 
 
 @cache
-def _rules() -> tuple[_Rule, ...]:
+def _rules() -> tuple[_ErrorRule, ...]:
     raw = yaml.safe_load(Path(__file__).with_name("server_errors.yaml").read_text())
-    return tuple(_Rule.model_validate(rule) for rule in raw["rules"])
+    return tuple(_ErrorRule.model_validate(rule) for rule in raw["rules"])
 
 
 def _fields(content: bytes) -> dict[str, Any]:
-    """The error's fields, out of whichever wrapping it came in."""
+    """The error's fields, whatever they are wrapped in."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

@@ -1,10 +1,10 @@
 """The engine for OpenAI-compatible servers: `vllm serve`, SGLang, llama.cpp.
 
-Reliability follows what such servers ask of a client (exponential back-off with full jitter, as in
-Brooker, "Exponential Backoff And Jitter", AWS 2015; `Retry-After`, RFC 9110). Trouble with one
-request ends as a `Failure` after a bounded number of attempts; trouble with the servers themselves
-ends the run with an `EngineError`, so that an outage never turns a data set into rejects
-(`tasks.engines.llm.chat.outage` tells the one from the other).
+Retries follow the usual practice for such servers (exponential back-off with full jitter, as in
+Brooker, "Exponential Backoff And Jitter", AWS 2015; `Retry-After`, RFC 9110). A request
+that keeps failing becomes a `Failure` after a bounded number of attempts; an outage of the servers
+ends the run with an `EngineError`, so that it does not turn a data set into rejects
+(`tasks.engines.llm.chat.outage` distinguishes the two).
 """
 
 from __future__ import annotations
@@ -17,27 +17,31 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import cast
 
-from tasks.engines.cancellation import result_of
-from tasks.engines.llm.chat.endpoint import Endpoint, Setback
-from tasks.engines.llm.chat.endpoint_pool import Fleet
-from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, account
-from tasks.engines.llm.chat.outage import Doubt
+from tasks.engines.cancellation import cancellable_result
+from tasks.engines.llm.chat.endpoint import Endpoint, TransientFailure
+from tasks.engines.llm.chat.endpoint_pool import EndpointPool
+from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, count_usage
+from tasks.engines.llm.chat.outage import OutageCheck
 from tasks.engines.llm.chat.settings import ServerSettings
 from tasks.engines.protocols import Failure, Fingerprint
 
 VERSION = "1"
 
 _FIRST_BACKOFF_S = 0.5
+"""Seconds; about the time in which a batching server finishes some of its requests."""
+
 _LONGEST_BACKOFF_S = 8.0
-_ONE_LOOP = threading.Lock()
+"""Seconds; with the default of 5 retries, a request is retried for up to 16 s in all."""
+
+_LOOP_LOCK = threading.Lock()
 
 
 class OpenAIServerEngine:
     """Completes chats at one or more servers of the same model.
 
-    Any number of threads may call `complete` at once, also one that runs an event loop of its own:
-    the connections live on a loop in a background thread, and `max_concurrency` holds for all
-    callers together.
+    Any number of threads may call `complete` at once, even from within an event loop: the
+    connections belong to a loop in a background thread, and `max_concurrency` bounds the requests
+    of all callers together.
 
     Raises:
         EngineError: if an address is remote and that is not allowed, or the API key is not set.
@@ -45,12 +49,12 @@ class OpenAIServerEngine:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._fleet = Fleet(settings, _api_key(settings.api_key_variable))
-        self._doubt = Doubt(self._answer_alone, settings.server_wait_s)
+        self._pool = EndpointPool(settings, _api_key(settings.api_key_variable))
+        self._outage_check = OutageCheck(self._answer_alone, settings.server_wait_s)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Model, revision and sampling; not the addresses, nor how a server takes a schema."""
+        """Model, revision and sampling; not the addresses, nor the field that carries a schema."""
         return {"name": "openai", "version": VERSION, **self._settings.identity()}
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
@@ -62,25 +66,25 @@ class OpenAIServerEngine:
 
         Raises:
             EngineError: if no request can be answered: servers down or failing at everything,
-                wrong key or model, schema not honoured.
-            CalledOffError: if the surrounding run has ended.
+                wrong key or model, schema not enforced.
+            RunCancelledError: if the run was cancelled.
         """
         future = asyncio.run_coroutine_threadsafe(self._complete(requests), _background_loop())
-        answers, retries = result_of(future)
-        account(answers, retries)
+        answers, retries = cancellable_result(future)
+        count_usage(answers, retries)
         return answers
 
     def close(self) -> None:
-        """Give the connections back; a later `complete` opens new ones."""
-        asyncio.run_coroutine_threadsafe(self._fleet.close(), _background_loop()).result()
+        """Close the connections; a later `complete` opens new ones."""
+        asyncio.run_coroutine_threadsafe(self._pool.close(), _background_loop()).result()
 
     async def _complete(
         self, requests: Sequence[ChatRequest]
     ) -> tuple[list[Completion | Failure], int]:
-        self._fleet.muster(any(request.schema is not None for request in requests))
+        self._pool.prepare(any(request.schema is not None for request in requests))
         answers: list[Completion | Failure | None] = [None] * len(requests)
         pending = iter(enumerate(requests))
-        width = min(len(requests), self._settings.max_concurrency * len(self._fleet.endpoints))
+        width = min(len(requests), self._settings.max_concurrency * len(self._pool.endpoints))
         try:
             async with asyncio.TaskGroup() as workers:
                 tasks = [workers.create_task(self._work(pending, answers)) for _ in range(width)]
@@ -94,16 +98,16 @@ class OpenAIServerEngine:
         pending: Iterator[tuple[int, ChatRequest]],
         answers: list[Completion | Failure | None],
     ) -> int:
-        """Answer requests until none are pending; the number of retries that it took.
+        """Answer requests until none are pending; returns the number of retries.
 
-        A fixed set of workers that share an iterator keeps memory flat however many requests there
-        are; a task for each would not.
+        A fixed number of workers share one iterator, so memory does not grow with the number of
+        requests, as it would with a task for each.
         """
         retries = 0
         for index, request in pending:
-            answered_before = self._doubt.answered
+            answered_before = self._outage_check.answered
             outcome, attempts = await self._answer(request)
-            await self._doubt.weigh(request, outcome, answered_before)
+            await self._outage_check.check(request, outcome, answered_before)
             answers[index] = outcome
             retries += attempts - 1
         return retries
@@ -112,14 +116,14 @@ class OpenAIServerEngine:
         return (await self._answer(request))[0]
 
     async def _answer(self, request: ChatRequest) -> tuple[Completion | Failure, int]:
-        """The answer, and after how many attempts it came."""
+        """The answer, and the number of attempts."""
         endpoint: Endpoint | None = None
         attempts = 0
         while True:
-            endpoint = await self._fleet.choose(avoided=endpoint)
+            endpoint = await self._pool.choose(avoided=endpoint)
             outcome = await endpoint.ask(request)
             attempts += 1
-            if not isinstance(outcome, Setback):
+            if not isinstance(outcome, TransientFailure):
                 return outcome, attempts
             if attempts > self._settings.retries:
                 detail = f"Given up after {attempts} attempts; the last one: {outcome.detail}."
@@ -127,13 +131,13 @@ class OpenAIServerEngine:
             await asyncio.sleep(_pause_s(outcome, attempts))
 
 
-def _pause_s(setback: Setback, attempts: int) -> float:
-    """What the server asks for, and full jitter on top so that clients do not return at once."""
-    if setback.reason == "unreachable":
-        return 0.0  # choosing a server waits until one is up
+def _pause_s(failure: TransientFailure, attempts: int) -> float:
+    """The wait that the server asks for plus full jitter, so that clients do not retry together."""
+    if failure.reason == "unreachable":
+        return 0.0  # `choose` waits until a server is up
     longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** (attempts - 1))
-    jitter = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
-    return (setback.wait_s or 0.0) + jitter
+    jitter = random.uniform(0, longest)  # noqa: S311 - not for security
+    return (failure.wait_s or 0.0) + jitter
 
 
 def _api_key(variable: str | None) -> str | None:
@@ -147,8 +151,8 @@ def _api_key(variable: str | None) -> str | None:
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:
-    """The loop of this process's connections, in a thread that ends with the process."""
-    with _ONE_LOOP:  # of two threads that ask first at the same time, each would get its own
+    """The event loop of this process's connections, in a daemon thread."""
+    with _LOOP_LOCK:  # else two first callers would each start a loop
         return _start_loop()
 
 

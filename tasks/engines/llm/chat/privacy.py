@@ -1,9 +1,9 @@
 """Which addresses health data may be sent to.
 
-Reports are bound to data-use agreements (MIMIC-CXR's forbids third parties and most hosted
+Reports are covered by data-use agreements (MIMIC-CXR's forbids third parties and most hosted
 models), so a server has to be this machine or one of a private network (RFC 1918, RFC 4193,
-link-local) unless the configuration says otherwise. This guards against accidents, such as a
-hosted service's address in a copied configuration, not against a hostile name server.
+link-local) unless the configuration says otherwise. This prevents accidents, such as a
+hosted service's address in a copied configuration; it is no defense against a hostile DNS server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tasks.engines.llm.chat.engine import EngineError
 
-_NEAR = [
+_PRIVATE_NETWORKS = [
     ipaddress.ip_network(block)
     for block in (
         "127.0.0.0/8 ::1/128 0.0.0.0/32 ::/128 "  # this machine
@@ -24,16 +24,16 @@ _NEAR = [
 ]
 
 
-def is_near(base_url: str) -> bool:
-    """Whether every address that the host name stands for is this machine's or private."""
+def is_private(base_url: str) -> bool:
+    """Whether the host name resolves to addresses of this machine or private networks only."""
     try:
-        return all(map(_is_near_address, _addresses(base_url)))
+        return all(map(_is_private_address, _addresses(base_url)))
     except (OSError, UnicodeError):
         return False
 
 
 def refuse_remote(base_url: str) -> None:
-    """Stop before anything is sent to an address that is not near.
+    """Refuse an address outside this machine and private networks.
 
     Raises:
         EngineError: if the address is remote or its name cannot be resolved.
@@ -44,7 +44,7 @@ def refuse_remote(base_url: str) -> None:
         raise EngineError(
             f"The host of {base_url} cannot be resolved ({error}): check `base_urls`."
         ) from error
-    if not all(map(_is_near_address, addresses)):
+    if not all(map(_is_private_address, addresses)):
         raise EngineError(
             f"{base_url} is not on this machine or a private network, and radiology reports are "
             "health data whose use agreements forbid passing them on: serve the model locally, "
@@ -58,8 +58,8 @@ def _addresses(base_url: str) -> list[str]:
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
-def _is_near_address(text: str) -> bool:
+def _is_private_address(text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
-    return any(address in network for network in _NEAR)
+    return any(address in network for network in _PRIVATE_NETWORKS)

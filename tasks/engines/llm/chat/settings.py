@@ -1,4 +1,4 @@
-"""What a person chooses of a chat engine: the model, how it samples, and where it runs."""
+"""The settings of a chat engine: model, sampling parameters, and where the model runs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class Sampling(BaseModel):
-    """The model and everything else that decides an answer; always sent, never left to a server.
+    """The model and the sampling parameters, all sent with every request.
 
-    vLLM takes what is missing from the model's own `generation_config.json`, llama.cpp from its
-    own defaults (temperature 0.8, random seed).
+    Servers fill in missing parameters differently: vLLM from the model's `generation_config.json`,
+    llama.cpp from its own defaults (temperature 0.8, random seed).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,13 +93,13 @@ class VllmSettings(Sampling):
     quantization: str | None = None
 
     def identity(self) -> dict[str, str]:
-        """What decides the answers: number formats too, since they change logits."""
+        """What decides the answers; number formats are part of it, since they change logits."""
         formats = {"dtype": self.dtype, "quantization": self.quantization or "none"}
         return super().identity() | formats
 
 
 class BatchSettings(Sampling):
-    """A model that is asked through the batch files of `vllm run-batch`."""
+    """A model that answers batch files with `vllm run-batch`."""
 
     answers: str = Field(
         min_length=1,

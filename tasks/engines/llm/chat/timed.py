@@ -1,4 +1,4 @@
-"""Counts the time that a model is at work, which the plan of a run estimates as GPU hours."""
+"""Counts the time during which a model is busy; the plan of a run estimates it as GPU hours."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tasks.engines.protocols import Failure, Fingerprint
 class MeteredEngine:
     """A chat engine whose calls are counted as `busy_us`, shared between callers.
 
-    Counted is the time from asking to the last answer, so retries, queues and servers that have
-    run out of work count too: it is the time for which the GPUs could do nothing else.
+    The time runs from a call to its last answer, so retries, queues and idle servers count too:
+    the GPUs are reserved for the run during that time.
     """
 
     def __init__(self, engine: ChatEngine, models: int = 1) -> None:
-        """Counts for each of `models` copies of the model that share the requests."""
+        """Count the time once for each of `models` copies of the model that share the requests."""
         self._engine = engine
         self._models = models
         self._clock = BusyClock()
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the engine behind: measuring changes no answer."""
+        """The fingerprint of the wrapped engine: timing changes no answer."""
         return self._engine.fingerprint
 
     def complete(self, requests: Sequence[ChatRequest]) -> Sequence[Completion | Failure]:

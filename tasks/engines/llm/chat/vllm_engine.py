@@ -1,9 +1,9 @@
 """The engine that runs vLLM in this process.
 
-`LLM.chat` answers a whole batch at once, but one prompt that is too long makes it abort all of
-them; so prompts are measured first, with the model's own tokenizer and chat template, and those
-that leave no room for their answer are set aside. Prefix caching makes the instructions, which all
-prompts of a step begin with, cost their prefill once.
+`LLM.chat` answers a whole batch at once, but one prompt that is too long makes it abort the batch.
+So prompts are measured first, with the model's own tokenizer and chat template, and those that
+leave no space for an answer fail. With prefix caching the instructions, which all prompts of a step
+share, are prefilled once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, account
+from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, count_usage
 from tasks.engines.llm.chat.outage import without_report
 from tasks.engines.llm.chat.settings import VllmSettings
 from tasks.engines.protocols import Failure, Fingerprint
@@ -22,7 +22,7 @@ VERSION = "1"
 
 Answer = Completion | Failure
 
-_ONE_BATCH_AT_A_TIME = threading.Lock()
+_MODEL_LOCK = threading.Lock()
 
 
 class VllmEngine:
@@ -40,25 +40,25 @@ class VllmEngine:
         """One answer per request, order kept; the first call loads the model.
 
         Failures are `prompt_too_long`, `request_refused` (a schema that vLLM cannot compile) and
-        `server_error` (vLLM broke the answer off).
+        `server_error` (vLLM aborted the answer).
 
         Raises:
-            EngineError: if vLLM is not installed, or takes no request of a kind whatever the
+            EngineError: if vLLM is not installed, or rejects the requests of a step whatever the
                 report.
         """
         if not requests:
             return []
-        with _ONE_BATCH_AT_A_TIME:
+        with _MODEL_LOCK:
             model = _load(self._settings)
             answers = complete_in_batches(
                 requests, model.prompt_tokens, model.max_tokens, model.chat
             )
-        account(answers)
+        count_usage(answers)
         return answers
 
 
 class RefusedBatchError(Exception):
-    """vLLM refuses a whole batch for what one of its requests asks."""
+    """vLLM refuses a whole batch because of one of its requests."""
 
 
 def complete_in_batches(
@@ -67,16 +67,16 @@ def complete_in_batches(
     max_tokens: int,
     chat: Callable[[Sequence[ChatRequest]], Sequence[Answer]],
 ) -> list[Answer]:
-    """Answer what fits the model in as few batches as possible; order kept.
+    """Answer the requests that fit the model, in as few batches as possible; order kept.
 
     Args:
         requests: the conversations.
         prompt_tokens: the length of a prompt as the model will see it.
-        max_tokens: what the model takes, prompt and answer together.
+        max_tokens: the model's context length, prompt and answer together.
         chat: answers a batch, or raises RefusedBatchError for the whole of it.
 
     Raises:
-        EngineError: if a request would be too long or refused without a report in it too.
+        EngineError: if a request would be too long or refused even without a report.
     """
     answers: dict[int, Answer] = {}
     for index, request in enumerate(requests):
@@ -103,7 +103,7 @@ def complete_in_batches(
 def _chat_around_refusals(
     requests: Sequence[ChatRequest], chat: Callable[[Sequence[ChatRequest]], Sequence[Answer]]
 ) -> Iterator[Answer]:
-    """Halve a refused batch until the requests at fault stand alone."""
+    """Halve a refused batch until each offending request is alone."""
     if not requests:
         return
     try:
@@ -194,7 +194,7 @@ def read_output(output: Any) -> Answer:
     """An answer out of a vLLM `RequestOutput`."""
     made = output.outputs[0]
     if made.finish_reason in {"abort", "error"}:
-        return Failure("server_error", f"vLLM broke the answer off ({made.finish_reason}).")
+        return Failure("server_error", f"vLLM aborted the answer ({made.finish_reason}).")
     times = output.metrics
     return Completion(
         text=made.text,

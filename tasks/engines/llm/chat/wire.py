@@ -1,8 +1,8 @@
-"""Chat completions on the wire: a request's JSON body, and the answer read back.
+"""The HTTP bodies of chat completions: a request written, an answer read.
 
 The OpenAI chat completions interface as vLLM, SGLang, llama.cpp and llama-cpp-python speak it.
 They differ in the field that takes a JSON schema; a server that does not know the field it gets
-ignores it and answers 200 with free text, so which one constrains is tried out, never assumed.
+ignores it and answers 200 with free text, so the capability check tries them out.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ SCHEMA_FIELDS: dict[SchemaField, Callable[[Schema], dict[str, Any]]] = {
     # llama-server's own
     "top_level": lambda schema: {"json_schema": schema},
 }
-"""How a body carries a schema, in the order in which servers are asked for it."""
+"""The fields that can carry a schema, in the order in which they are tried."""
 
 
 class BadAnswerError(ValueError):
-    """A body that is no chat completion; the message says what it lacks."""
+    """A body that is not a chat completion; the message says what is missing."""
 
 
 def chat_body(
     request: ChatRequest, sampling: Sampling, field: SchemaField | None
 ) -> dict[str, Any]:
-    """The JSON body of one request, every sampling parameter explicit.
+    """The JSON body of one request, with every sampling parameter.
 
     Args:
         request: the conversation.
         sampling: model and sampling parameters.
-        field: how this server takes a schema; needed only by a request that has one.
+        field: the field that carries a schema on this server; used if the request has one.
     """
     body: dict[str, Any] = {
         "model": sampling.model,
@@ -67,12 +67,12 @@ def chat_body(
 
 
 def read_answer(body: object, seconds: float) -> Completion | Failure:
-    """Read the body of a 200 answer; a refusal by the model or its guard is a failure.
+    """Read the body of a 200 answer; a refusal by the model or a content filter is a failure.
 
     Token counts are 0 when a server reports none.
 
     Raises:
-        BadAnswerError: if the body is no chat completion, or one that was broken off.
+        BadAnswerError: if the body is not a chat completion, or an aborted one.
     """
     choice = _only_choice(body)
     reason = choice.get("finish_reason")
@@ -80,7 +80,7 @@ def read_answer(body: object, seconds: float) -> Completion | Failure:
     if not isinstance(message, dict) or not isinstance(reason, str):
         raise BadAnswerError("the answer has no message or no finish_reason")
     if reason in {"abort", "error"}:
-        raise BadAnswerError(f"the server broke the answer off ({reason})")
+        raise BadAnswerError(f"the server aborted the answer ({reason})")
     if reason == "content_filter" or message.get("refusal"):
         why = storable(str(message.get("refusal") or reason))
         return Failure("refused", f"The model refused to answer: {why}")
@@ -91,7 +91,7 @@ def read_answer(body: object, seconds: float) -> Completion | Failure:
 
 
 def storable(text: str) -> str:
-    """The text with `?` for half a surrogate pair, which JSON may hold but UTF-8 cannot."""
+    """The text with `?` for unpaired surrogates, which JSON can hold but UTF-8 cannot."""
     return text.encode(errors="replace").decode()
 
 

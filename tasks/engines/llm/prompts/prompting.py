@@ -1,9 +1,9 @@
-"""Prompts: Markdown files that a reviewer can read, and the conversations made of them.
+"""Prompts: Markdown files that a reviewer can read, and the conversations built from them.
 
 `<protocol>/<step>.md` holds what is common, `<step>.<set>.md` what a prompt set adds: the set of
 the data set's own name, or the one that its declaration names. Rules come first, then examples:
-`## Example` with two fenced blocks, what is given and what is to be answered. A first block `---`
-may name words (`only_if`): a text with none of them needs nothing.
+`## Example` with two fenced blocks, what is given and the expected answer. A first block `---` may
+list words (`only_if`): a text without any of them needs no request.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 
 
 class Example(NamedTuple):
-    """What a user could send, and the answer that is wanted."""
+    """A user message and the expected answer."""
 
     given: str
     answer: str
@@ -43,9 +43,9 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """Rules, examples, and a digest of all of it.
+    """Rules, examples, and their digest.
 
-    only_if: lower-case words; a text that contains none of them need not be asked about.
+    only_if: lower-case words; a text that contains none of them needs no request.
     """
 
     rules: str
@@ -54,7 +54,7 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """Changes when any word of the prompt does."""
+        """Decided by every word of the prompt."""
         return digest(self.rules, self.examples, self.only_if)
 
     def messages(self, data: str, complaint: str = "") -> tuple[Message, ...]:
@@ -95,14 +95,14 @@ def protocol_fingerprint(
     name: str, version: str, prompt: Prompt, chat: ChatEngine, **more: str
 ) -> Fingerprint:
     """What decides the answers of a step: protocol, prompt, and everything of the chat engine."""
-    of_chat = {f"chat_{key}": value for key, value in chat.fingerprint.items()}
-    return {"name": name, "version": version, "prompt": prompt.digest, **more, **of_chat}
+    chat_fingerprint = {f"chat_{key}": value for key, value in chat.fingerprint.items()}
+    return {"name": name, "version": version, "prompt": prompt.digest, **more, **chat_fingerprint}
 
 
 def numbered(payloads: Sequence[Any]) -> str:
     """Payloads as data of a prompt: a JSON object with a line per number, from 1.
 
-    JSON is the fence: whatever a report says stays inside its quotation marks.
+    JSON separates data from instructions: a report's text stays inside its quotation marks.
     """
     lines = (
         f"{json.dumps(str(i))}: {json.dumps(payload, ensure_ascii=False)}"

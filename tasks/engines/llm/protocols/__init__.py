@@ -1,1 +1,1 @@
-"""How a model is asked to do the text steps, and how its answers are read."""
+"""The protocols of the text steps: the requests to a model, and how its answers are read."""

@@ -1,9 +1,8 @@
-"""Brings the words that a model proposes back to the sentence that they must come from.
+"""Aligns the words that a model proposes with the sentence that they must occur in.
 
-A proposal is accepted only where its words stand: as they are, apart from case and white space,
-or, marked as such, within a bounded edit distance that touches no side, level, negation or
-number. Where proposals overlap the longest one wins. Whatever is not accepted is a failure with
-its reason.
+A proposal is accepted where its words occur exactly, but for case and white space (`normalized`),
+or within a bounded edit distance (`fuzzy`) that changes no side, level, negation or number. Of
+overlapping proposals the longest is kept. A rejected proposal is a failure with its reason.
 """
 
 from __future__ import annotations
@@ -19,16 +18,23 @@ from tasks.engines.protocols import Failure
 
 _OCCURRENCE = re.compile(r"(.+)#(\d{1,2})")
 _WORD = re.compile(r"\w+(?:['/-]\w+)*")
-_DECISIVE = re.compile(r"\b(?:left|right|bilateral|both|upper|middle|lower|no|not|without)\b|\d+")
-"""Words that likeness may not pass over."""
+_PROTECTED_WORDS = re.compile(
+    r"\b(?:left|right|bilateral|both|upper|middle|lower|no|not|without)\b|\d+"
+)
+"""Words that a fuzzy match must have in common: they change what the phrase means."""
 
-_EDGES = " \t\n.,;:\"'"
-_LEAST_RATIO = 0.85
-_LEAST_LETTERS = 6
+_EDGE_CHARACTERS = " \t\n.,;:\"'"
+"""Not part of a phrase; models add or drop them at its ends."""
+
+_MIN_SIMILARITY = 0.85
+"""Ratio of `difflib`: about one changed letter in seven, so a typing error but no other word."""
+
+_MIN_FUZZY_CHARACTERS = 6
+"""Characters; in shorter words one letter makes another word, such as "hila" and "hilar"."""
 
 
 class Proposal(NamedTuple):
-    """Words that name a target; `words#2` are their second occurrence, `words` every one."""
+    """Words that name a target; `words#2` is their second occurrence, `words` all of them."""
 
     words: str
     target: str
@@ -36,7 +42,7 @@ class Proposal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """Where an accepted proposal stands: `sentence[start:end]`, code points, half-open."""
+    """Where an accepted proposal occurs: `sentence[start:end]`, code points, half-open."""
 
     start: int
     end: int
@@ -45,11 +51,11 @@ class Aligned:
 
 
 def occurrences(sentence: str, words: str) -> list[tuple[int, int]]:
-    """Where words stand in a sentence as whole words, case and white space aside.
+    """Where words occur in a sentence as whole words, ignoring case and white space.
 
-    From left to right, never overlapping: "left left" stands once in "left left left".
+    From left to right, never overlapping: "left left" occurs once in "left left left".
     """
-    pieces = words.strip(_EDGES).split()
+    pieces = words.strip(_EDGE_CHARACTERS).split()
     if not pieces:
         return []
     pattern = r"(?<!\w)" + r"\s+".join(map(re.escape, pieces)) + r"(?!\w)"
@@ -59,7 +65,7 @@ def occurrences(sentence: str, words: str) -> list[tuple[int, int]]:
 def align(
     sentence: str, proposals: Sequence[Proposal]
 ) -> tuple[list[Aligned], list[tuple[int, Failure]]]:
-    """Places of the accepted proposals in order of start, never overlapping, and the others.
+    """The accepted proposals in order of start, never overlapping, and the rejected ones.
 
     A failure comes with the number of its proposal. Codes: `not_in_sentence`,
     `overlaps_longer_phrase`.
@@ -82,7 +88,7 @@ def align(
             failures[i] = Failure("overlaps_longer_phrase", detail)
         for start, end in taken:
             free[start:end] = [False] * (end - start)
-            match: Match = "exact" if sentence[start:end] == bare_words(words) else "levelled"
+            match: Match = "exact" if sentence[start:end] == bare_words(words) else "normalized"
             aligned.append(Aligned(start, end, i, "fuzzy" if is_fuzzy else match))
     return sorted(aligned, key=lambda a: a.start), sorted(failures.items())
 
@@ -110,9 +116,9 @@ def _find(sentence: str, words: str) -> tuple[list[tuple[int, int]], bool]:
 
 
 def _nearest(sentence: str, words: str) -> tuple[int, int] | None:
-    """The run of words most like the proposed ones, if it is like enough and the only best."""
-    wanted = words.strip(_EDGES).lower()
-    if len(wanted) < _LEAST_LETTERS:
+    """The words most similar to the proposed ones, if similar enough and without a tie."""
+    wanted = words.strip(_EDGE_CHARACTERS).lower()
+    if len(wanted) < _MIN_FUZZY_CHARACTERS:
         return None
     matcher = SequenceMatcher(autojunk=False)
     matcher.set_seq2(wanted)
@@ -120,9 +126,9 @@ def _nearest(sentence: str, words: str) -> tuple[int, int] | None:
     for start, end in _windows(sentence, len(_WORD.findall(wanted))):
         candidate = sentence[start:end].lower()
         matcher.set_seq1(candidate)
-        if matcher.real_quick_ratio() < _LEAST_RATIO or matcher.ratio() < _LEAST_RATIO:
+        if matcher.real_quick_ratio() < _MIN_SIMILARITY or matcher.ratio() < _MIN_SIMILARITY:
             continue
-        if sorted(_DECISIVE.findall(candidate)) == sorted(_DECISIVE.findall(wanted)):
+        if sorted(_PROTECTED_WORDS.findall(candidate)) == sorted(_PROTECTED_WORDS.findall(wanted)):
             rated.append((matcher.ratio(), (start, end)))
     rated.sort(reverse=True)
     is_tie = len(rated) > 1 and rated[0][0] == rated[1][0]

@@ -1,8 +1,8 @@
-"""Asks a model about many things at once, and takes no for no answer only after some tries.
+"""Batched requests: several units share a request; invalid answers are retried one at a time.
 
-Several units share a request, which saves the prompt in front of them. What cannot be used of an
-answer is asked again unit by unit, the fault told to the model, a bounded number of times; then
-it is a failure with its reason: never dropped, never guessed.
+Sharing a request saves the prompt in front of each unit. A unit without a valid answer is retried
+alone, with the fault described to the model, a bounded number of times. After that it is a failure
+with its reason; it is never dropped or guessed.
 """
 
 from __future__ import annotations
@@ -11,16 +11,22 @@ import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from tasks.engines.llm.cache.response_cache import AnswerMemory, RememberingEngine, digest
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCache, digest
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure
 
 ATTEMPTS = 3
+"""Requests about a unit, the first included; a model that fails three times fails on."""
+
 UNITS_PER_REQUEST = 16
-"""What protocols that ask about sentences use: about three reports."""
+"""Sentences; those of about three reports. The prompt is then a small part of the tokens."""
 
 CHARACTERS_PER_REQUEST = 2000
+"""Of all units together; long sentences share a request with fewer others."""
+
+_REQUESTS_IN_FIRST_CHUNK = 16
+"""Requests that are stored together at first; see `ResponseCache.get_or_request`."""
 
 MALFORMED = "answer_malformed"
 
@@ -29,11 +35,11 @@ U_contra = TypeVar("U_contra", bound=Hashable, contravariant=True)
 
 
 class AnswerError(Exception):
-    """An answer that cannot be read at all; the message is told to the model."""
+    """An answer that cannot be read at all; the message is sent to the model."""
 
 
-class Step(Protocol[U_contra]):
-    """How to ask about units, and how to read what comes back."""
+class RequestStep(Protocol[U_contra]):
+    """How a step requests answers about its units, and how it reads them."""
 
     @property
     def units_per_request(self) -> int:
@@ -41,7 +47,7 @@ class Step(Protocol[U_contra]):
         ...
 
     def payload(self, unit: U_contra) -> Any:
-        """The unit as JSON value: what identifies it, and what the model is shown of it."""
+        """The unit as a JSON value: it identifies the unit, and is what the model sees of it."""
         ...
 
     def request(self, units: Sequence[U_contra], complaint: str = "") -> ChatRequest:
@@ -57,25 +63,25 @@ class Step(Protocol[U_contra]):
         ...
 
 
-def ask(
-    chat: ChatEngine, memory: AnswerMemory, step: Step[U], units: Sequence[U]
+def request_answers(
+    chat: ChatEngine, cache: ResponseCache, step: RequestStep[U], units: Sequence[U]
 ) -> list[Any | Failure]:
-    """One answer per unit, order kept; equal units are asked about once, in all runs.
+    """One answer per unit, order kept; equal units are requested once, over all runs.
 
-    Units are counted as `units`, distinct ones that the memory answered as `units_remembered`,
-    those that a model was asked about as `units_asked`.
+    Counted are all `units`, the distinct ones answered from the cache as `units_cached`, and those
+    that a model was asked about as `units_asked`.
     """
     keys = [digest(step.payload(unit)) for unit in units]
     by_key = dict(zip(keys, units, strict=True))
     failures: dict[str, Failure] = {}
-    asked: set[str] = set()
+    sent: set[str] = set()
 
-    def put(chunk: Sequence[str]) -> dict[str, str]:
+    def send(chunk: Sequence[str]) -> dict[str, str]:
         answers = _with_retries(chat, step, [by_key[key] for key in chunk])
         failures.update(
             (k, a) for k, a in zip(chunk, answers, strict=True) if isinstance(a, Failure)
         )
-        asked.update(chunk)
+        sent.update(chunk)
         consume(units_asked=len(chunk))
         return {
             key: json.dumps(answer, ensure_ascii=False)
@@ -83,81 +89,85 @@ def ask(
             if not isinstance(answer, Failure)
         }
 
-    known = memory.recall_or_ask(keys, put, first=16 * step.units_per_request)
-    consume(units=len(units), units_remembered=len(by_key) - len(asked))
+    known = cache.get_or_request(
+        keys, send, first=_REQUESTS_IN_FIRST_CHUNK * step.units_per_request
+    )
+    consume(units=len(units), units_cached=len(by_key) - len(sent))
     return [json.loads(known[key]) if key in known else failures[key] for key in keys]
 
 
-def _with_retries(chat: ChatEngine, step: Step[U], units: Sequence[U]) -> list[Any | Failure]:
-    """Ask until every answer is of use or was asked for often enough.
+def _with_retries(
+    chat: ChatEngine, step: RequestStep[U], units: Sequence[U]
+) -> list[Any | Failure]:
+    """Request answers until every unit has a valid one or the attempts are used up.
 
-    An answer of which a part was asked again has served its time: what it said of the other units
-    is remembered by itself, and remembered as a whole it would only keep its fault. It goes last,
-    so that a run killed on the way has paid for nothing twice.
+    A response with an invalid part is discarded from the response cache: its valid parts are
+    cached unit by unit, and the whole would only repeat its fault. It is discarded last, so that a
+    run that is killed in between does not pay for it twice.
     """
     outcomes: dict[int, Any | Failure] = {}
     complaints: dict[int, str] = {}
-    useless: list[ChatRequest] = []
+    invalid: list[ChatRequest] = []
     batches = list(_packed(step, units))
     for attempt in range(ATTEMPTS):
         if attempt:
-            consume(units_asked_again=len(batches))
-        again = _attempt(chat, step, units, batches, complaints, outcomes, useless)
+            consume(units_retried=len(batches))
+        again = _attempt(chat, step, units, batches, complaints, outcomes, invalid)
         if not again:
             break
         batches = [[i] for i in again]
         for i in again:
             if (fault := outcomes[i]).reason != "prompt_too_long":
-                # All faults so far: the words that were in vain before would be so again.
+                # All faults so far, so that the model does not return to an earlier one.
                 before = f"{complaints[i]}; then: " if i in complaints else ""
                 complaints[i] = before + fault.detail
-    if isinstance(chat, RememberingEngine):
-        chat.forget(useless)
+    if isinstance(chat, CachedEngine):
+        chat.discard(invalid)
     return [outcomes[i] for i in range(len(units))]
 
 
 def _attempt(
     chat: ChatEngine,
-    step: Step[U],
+    step: RequestStep[U],
     units: Sequence[U],
     batches: Sequence[Sequence[int]],
     complaints: Mapping[int, str],
     outcomes: dict[int, Any | Failure],
-    useless: list[ChatRequest],
+    invalid: list[ChatRequest],
 ) -> list[int]:
-    """Ask once, note what came of each unit and which requests failed at any, and give the rest.
+    """Send each batch once; fill `outcomes` and add the requests with invalid answers to `invalid`.
 
     Returns:
-        the numbers of the units to be asked about again.
+        the numbers of the units to retry.
     """
-    asked = [[units[i] for i in batch] for batch in batches]
+    batched = [[units[i] for i in batch] for batch in batches]
     requests = [
-        step.request(about, complaints.get(batch[0], ""))
-        for about, batch in zip(asked, batches, strict=True)
+        step.request(members, complaints.get(batch[0], ""))
+        for members, batch in zip(batched, batches, strict=True)
     ]
     again: list[int] = []
     completions = chat.complete(requests)
-    for batch, about, request, completion in zip(
-        batches, asked, requests, completions, strict=True
+    for batch, members, request, completion in zip(
+        batches, batched, requests, completions, strict=True
     ):
-        answers, is_final = _read(step, about, completion)
+        answers, is_final = _read(step, members, completion)
         outcomes.update(zip(batch, answers, strict=True))
         failed = [] if is_final else [i for i in batch if isinstance(outcomes[i], Failure)]
         again += failed
         if failed and isinstance(completion, Completion):
-            useless.append(request)
+            invalid.append(request)
     return again
 
 
 def _read(
-    step: Step[U], units: Sequence[U], completion: Completion | Failure
+    step: RequestStep[U], units: Sequence[U], completion: Completion | Failure
 ) -> tuple[Sequence[Any | Failure], bool]:
-    """What a completion says of each unit, and whether asking again is in vain."""
+    """What a completion says of each unit, and whether a retry would be pointless."""
     if isinstance(completion, Failure):
-        # The engine has done its own retries; only a request that was too long can be cut up.
+        # The engine has retried already; only a request that is too long can be split.
         return [completion] * len(units), completion.reason != "prompt_too_long" or len(units) == 1
     if completion.finish_reason == "length":
-        fault = Failure(MALFORMED, "the answer was cut: it was longer than it may be")
+        fault = Failure(MALFORMED, "the answer was cut off: it exceeded the allowed length")
         return [fault] * len(units), False
     try:
         return step.read(completion.text, units), False
@@ -165,7 +175,7 @@ def _read(
         return [Failure(MALFORMED, str(error))] * len(units), False
 
 
-def _packed(step: Step[U], units: Sequence[U]) -> Iterator[list[int]]:
+def _packed(step: RequestStep[U], units: Sequence[U]) -> Iterator[list[int]]:
     """Numbers of the units that share a request."""
     batch: list[int] = []
     characters = 0

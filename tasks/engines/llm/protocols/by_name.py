@@ -1,8 +1,8 @@
-"""The protocols by the names that the configuration uses: three engines each, one interface."""
+"""The protocols by the names that the configuration uses; each has three engines."""
 
 from __future__ import annotations
 
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine
 from tasks.engines.llm.protocols.cascade import CascadeFilter
 from tasks.engines.llm.protocols.inline import InlineCleaner, InlineExtractor, InlineFilter
@@ -17,34 +17,34 @@ from taxonomy.targets import Taxonomy
 def text_engines(
     protocol: ProtocolName,
     chat: ChatEngine,
-    memories: Memories,
+    caches: ResponseCaches,
     taxonomy: Taxonomy,
     dataset: str,
 ) -> TextEngines:
     """The engines of a protocol.
 
     Args:
-        protocol: how the model is asked.
+        protocol: which one.
         chat: the model.
-        memories: what has been answered before.
+        caches: the response caches of the store.
         taxonomy: the targets that may be named.
         dataset: whose prompts to use; the common ones where a dataset has none of its own.
     """
     if protocol == "joint":
         return TextEngines(
-            JointCleaner(chat, memories, taxonomy, dataset),
-            JointExtractor(chat, memories, taxonomy, dataset),
-            JointFilter(chat, memories, taxonomy, dataset),
+            JointCleaner(chat, caches, taxonomy, dataset),
+            JointExtractor(chat, caches, taxonomy, dataset),
+            JointFilter(chat, caches, taxonomy, dataset),
         )
     if protocol == "inline":
         return TextEngines(
-            InlineCleaner(chat, memories, taxonomy, dataset),
-            InlineExtractor(chat, memories, taxonomy, dataset),
-            InlineFilter(chat, memories, dataset),
+            InlineCleaner(chat, caches, taxonomy, dataset),
+            InlineExtractor(chat, caches, taxonomy, dataset),
+            InlineFilter(chat, caches, dataset),
         )
-    by_model = SpansFilter(chat, memories, dataset)
+    by_model = SpansFilter(chat, caches, dataset)
     return TextEngines(
-        SpansCleaner(chat, memories, taxonomy, dataset),
-        SpansExtractor(chat, memories, taxonomy, dataset),
+        SpansCleaner(chat, caches, taxonomy, dataset),
+        SpansExtractor(chat, caches, taxonomy, dataset),
         CascadeFilter(by_model, taxonomy) if protocol == "cascade" else by_model,
     )

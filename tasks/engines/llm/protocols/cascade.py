@@ -1,8 +1,8 @@
 """The `cascade` for filtering: rules decide the clear cases, the model the rest.
 
 A case is clear when its sentence holds no hedge at all ("may", "versus", "cannot be excluded"):
-then present or absent is a matter of negation and its reach, which the embedded classifier
-handles at no cost. What share went where is counted as `cascade_rules` and `cascade_llm`.
+then present or absent depends on negation and its scope alone, which the embedded classifier
+handles at no cost. The phrases decided by each are counted as `cascade_rules` and `cascade_llm`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ VERSION = "1"
 
 
 class CascadeFilter:
-    """Asks another classifier only about phrases in sentences that hedge."""
+    """Asks the model only about phrases in sentences with a hedge."""
 
     def __init__(self, model: AssertionClassifier, taxonomy: Taxonomy) -> None:
-        """The model decides what the rules leave open."""
+        """The model decides the phrases that are not clear to the rules."""
         self._rules = ContextClassifier(taxonomy)
         self._model = model
         self._cues = load_cues()

@@ -1,7 +1,7 @@
-"""A rehearsal: the embedded engines answer in the model's place, in the model's format.
+"""A dry run: the embedded engines answer in the model's place, in the model's format.
 
-It goes through the same prompts, parsers and alignment as a real run and costs nothing but a
-few seconds, so it tells what a run will ask and how long the answers will be.
+It uses the same prompts, parsers and alignment as a real run, but takes only seconds, so it shows
+the requests of a run and the lengths of their answers.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class _Stated(NamedTuple):
     assertion: str = ""
 
 
-class RehearsalEngine:
+class DryRunEngine:
     """Answers every prompt of every protocol as the embedded engines would."""
 
     def __init__(
         self, taxonomy: Taxonomy, dataset: str, count: TokenCounter, fingerprint: Fingerprint
     ) -> None:
-        """Passes for the engine whose fingerprint it is given, so that its memory is found.
+        """Has the fingerprint of the engine that it stands for, so that it finds that one's cache.
 
         Tokens are counted as `tokens_in` and `tokens_out`; `tokens_shared` are those of
-        `tokens_in` that every request of its kind begins with, which prefix caching saves.
+        `tokens_in` in the prefix that all requests of a step share, which prefix caching saves.
         """
         self.fingerprint = fingerprint
         self._count = count

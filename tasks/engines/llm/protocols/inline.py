@@ -1,6 +1,6 @@
-"""The `inline` protocol: the paper's procedure, the whole report written out at every step.
+"""The `inline` protocol: the paper's procedure, in which every step returns the whole report.
 
-Kept for comparison and for those who want the paper's exact way (VividMed, data synthesis): the
+Kept for comparison, and for reproducing the paper (VividMed, data synthesis): the
 cleaned text comes back whole, then with `[words](target)` tags, then with fewer tags. Unlike the
 paper's code, an answer counts only if it is the source again once its tags are stripped.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from storage.records import Assertion, Phrase
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import Prompt, load_prompt, protocol_fingerprint
 from tasks.engines.llm.protocols.batched_requests import MALFORMED
@@ -20,7 +20,7 @@ from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
 from tasks.engines.llm.protocols.rewriting import rewrite_fault
 from tasks.engines.llm.protocols.step_engine import StepEngine
-from tasks.engines.llm.protocols.units import level_spaces, places_of
+from tasks.engines.llm.protocols.units import normalize_spaces, sentence_places
 from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
 
@@ -29,6 +29,7 @@ NAME = "llm-inline"
 
 _TAG = re.compile(r"\[([^\[\]]+)\]\(([^()\[\]]+)\)")
 _SPARE_TOKENS = 64
+"""Tokens of an answer beyond its text, for the marks around it and a few tags."""
 
 
 class Tag(NamedTuple):
@@ -40,7 +41,7 @@ class Tag(NamedTuple):
 
 
 class _WholeText:
-    """Asks for a whole text back; a unit is a text."""
+    """Requests a whole text; a unit is a text."""
 
     units_per_request = 1
 
@@ -115,11 +116,11 @@ class InlineCleaner(StepEngine[str]):
     """Takes the cleaned text as the model writes it."""
 
     def __init__(
-        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
     ) -> None:
-        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
         step = InlineCleanStep(chat, dataset, TargetNames(taxonomy))
-        super().__init__(step, chat, memories)
+        super().__init__(step, chat, caches)
         self._triggers = step.prompt.only_if
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
@@ -134,12 +135,12 @@ class InlineExtractor(StepEngine[str]):
     """Takes phrases from the tags that the model writes into the text."""
 
     def __init__(
-        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
     ) -> None:
-        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
         self._names = TargetNames(taxonomy)
         step = InlineExtractStep(chat, dataset, self._names, taxonomy.digest("lexicon"))
-        super().__init__(step, chat, memories)
+        super().__init__(step, chat, caches)
         self._builder = PhraseBuilder(taxonomy)
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
@@ -157,7 +158,7 @@ class InlineExtractor(StepEngine[str]):
         if target is None:
             words = text[tag.start : tag.end]
             return Failure("unknown_target", f"“{tag.target}” of “{words}” is no target")
-        place = next(p for p in reversed(places_of(text)) if p.start <= tag.start)
+        place = next(p for p in reversed(sentence_places(text)) if p.start <= tag.start)
         sentence = text[place.start : place.end]
         said = self._builder.modifiers(
             sentence, tag.start - place.start, tag.end - place.start, target
@@ -168,9 +169,9 @@ class InlineExtractor(StepEngine[str]):
 class InlineFilter(StepEngine[str]):
     """Counts a phrase as present if its tag stays, as the paper does: a hedged one is absent."""
 
-    def __init__(self, chat: ChatEngine, memories: Memories, dataset: str) -> None:
-        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        super().__init__(InlineFilterStep(chat, dataset), chat, memories)
+    def __init__(self, chat: ChatEngine, caches: ResponseCaches, dataset: str) -> None:
+        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
+        super().__init__(InlineFilterStep(chat, dataset), chat, caches)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
@@ -256,10 +257,10 @@ def _mark(text: str) -> str:
 def _cleaned(source: str, answer: str | Failure) -> CleanedText | Failure:
     if isinstance(answer, Failure):
         return answer
-    kept = {place.unit.sentence for place in places_of(answer)}
+    kept = {place.unit.sentence for place in sentence_places(answer)}
     removed = tuple(
-        source[p.start : p.end] for p in places_of(source) if p.unit.sentence not in kept
+        source[p.start : p.end] for p in sentence_places(source) if p.unit.sentence not in kept
     )
     # Where nothing was removed, the source's own white space stays.
-    is_same = level_spaces(answer) == level_spaces(source)
+    is_same = normalize_spaces(answer) == normalize_spaces(source)
     return CleanedText(source if is_same else answer, removed)

@@ -1,8 +1,8 @@
-"""The `joint` protocol: cleaning, extraction and assertion asked in one request.
+"""The `joint` protocol: one request for cleaning, extraction and assertion.
 
-The steps stay three: the cleaner asks, and puts what it learnt of phrases into the memory under
-the cleaned text, where the extractor and the filter find it. If that memory is lost, or holds
-nothing of a phrase, they ask as the `spans` protocol does.
+There are still three steps: the cleaner sends the requests and caches the phrases of the answers
+under the cleaned text, where the extractor and the filter find them. If that cache is lost, or
+lacks a phrase, they fall back to the `spans` protocol.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pydantic import Field, TypeAdapter
 
 from storage.records import Assertion, Match, Phrase
-from tasks.engines.llm.cache.response_cache import AnswerMemory, Memories, digest
+from tasks.engines.llm.cache.response_cache import ResponseCache, ResponseCaches, digest
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.alignment import Proposal
@@ -38,7 +38,7 @@ from tasks.engines.llm.protocols.spans import (
 )
 from tasks.engines.llm.protocols.spans_filter import ASSERTIONS, SpansFilter
 from tasks.engines.llm.protocols.step_engine import StepEngine
-from tasks.engines.llm.protocols.units import Place, Unit, places_of, rejoin
+from tasks.engines.llm.protocols.units import SentencePlace, Unit, rejoin, sentence_places
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
 from taxonomy.targets import Taxonomy
 
@@ -55,14 +55,14 @@ class _Answer(Changes):
 _ANSWER = TypeAdapter(_Answer)
 
 
-class Annotation(NamedTuple):
+class SentenceAnnotation(NamedTuple):
     """What one answer says of a sentence: its new text as in `CleanStep`, and its phrases."""
 
     text: str | None
     phrases: Sequence[tuple[str, str, Assertion]]
 
 
-class _Said(NamedTuple):
+class _AssertedPhrase(NamedTuple):
     """A phrase of a cleaned text, code points, and what is said of it."""
 
     start: int
@@ -92,8 +92,8 @@ class JointStep(SentenceStep):
         )
         return ChatRequest(self.prompt.messages(data, complaint), 2 * answer_bound(data), schema)
 
-    def read(self, text: str, units: Sequence[Unit]) -> list[Annotation | Failure]:
-        """What is said of each sentence, proposals not yet held against it."""
+    def read(self, text: str, units: Sequence[Unit]) -> list[SentenceAnnotation | Failure]:
+        """What is said of each sentence; the proposals are not yet aligned with it."""
         answer = read_json(_ANSWER, text)
         texts = read_changes(answer, units, self._names)
         phrases: list[list[tuple[str, str, Assertion]]] = [[] for _ in units]
@@ -110,34 +110,34 @@ class JointStep(SentenceStep):
 
 def _annotation(
     text: str | None, phrases: Sequence[tuple[str, str, Assertion]]
-) -> Annotation | Failure:
+) -> SentenceAnnotation | Failure:
     if text == "" and phrases:
         return Failure(MALFORMED, f"the sentence is dropped, yet it has “{phrases[0][0]}”")
-    return Annotation(text, phrases)
+    return SentenceAnnotation(text, phrases)
 
 
 class JointCleaner(StepEngine[Unit]):
-    """Cleans as the model says, and remembers what it says of phrases on the way."""
+    """Cleans as the model says, and caches the phrases of its answers."""
 
     def __init__(
-        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
     ) -> None:
-        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        super().__init__(JointStep(chat, dataset, taxonomy), chat, memories)
+        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
+        super().__init__(JointStep(chat, dataset, taxonomy), chat, caches)
         self._builder = PhraseBuilder(taxonomy)
-        self._learnt = _learnt(memories, self.fingerprint)
+        self._phrase_cache = _shared_phrase_cache(caches, self.fingerprint)
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
-        """Clean section texts; one with a sentence that could not be done fails whole."""
-        of_texts = [places_of(text) for text in texts]
-        answers = self.answers([place.unit for places in of_texts for place in places])
+        """Clean section texts; a text fails as a whole if one of its sentences does."""
+        text_places = [sentence_places(text) for text in texts]
+        answers = self.answers([place.unit for places in text_places for place in places])
         results: list[CleanedText | Failure] = []
-        learnt: dict[str, str] = {}
-        for text, places in zip(texts, of_texts, strict=True):
+        new_phrases: dict[str, str] = {}
+        for text, places in zip(texts, text_places, strict=True):
             said = [
                 answer
                 if isinstance(answer := answers[place.unit], Failure)
-                else Annotation(*answer)
+                else SentenceAnnotation(*answer)
                 for place in places
             ]
             cleaned = cleaned_text(
@@ -145,103 +145,105 @@ class JointCleaner(StepEngine[Unit]):
             )
             results.append(cleaned)
             if isinstance(cleaned, CleanedText):
-                annotations = [a for a in said if isinstance(a, Annotation)]
-                learnt[digest(cleaned.text)] = self._phrases(text, places, annotations)
-        self._learnt.put(learnt)
+                annotations = [a for a in said if isinstance(a, SentenceAnnotation)]
+                new_phrases[digest(cleaned.text)] = self._phrases(text, places, annotations)
+        self._phrase_cache.put(new_phrases)
         return results
 
     def _phrases(
-        self, text: str, places: Sequence[Place], annotations: Sequence[Annotation]
+        self, text: str, places: Sequence[SentencePlace], annotations: Sequence[SentenceAnnotation]
     ) -> str:
-        """The phrases of the cleaned text, as JSON for the memory."""
+        """The phrases of the cleaned text, as JSON for the cache."""
         new = [
             p.unit.sentence if a.text is None else a.text
             for p, a in zip(places, annotations, strict=True)
         ]
         cleaned, starts = rejoin(text, places, new)
-        found: list[_Said] = []
-        vain: list[tuple[str, str]] = []
+        found: list[_AssertedPhrase] = []
+        rejected: list[tuple[str, str]] = []
         for start, sentence, annotation in zip(starts, new, annotations, strict=True):
-            place = Place(start, start + len(sentence), Unit(sentence))
+            place = SentencePlace(start, start + len(sentence), Unit(sentence))
             proposals = [Proposal(words, target) for words, target, _ in annotation.phrases]
             for phrase, i in self._builder.build(cleaned, place, proposals):
                 if isinstance(phrase, Failure):
-                    vain.append((phrase.reason, phrase.detail))
+                    rejected.append((phrase.reason, phrase.detail))
                 else:
                     assertion = annotation.phrases[i][2]
                     found.append(
-                        _Said(phrase.start, phrase.end, phrase.target, assertion, phrase.match)
+                        _AssertedPhrase(
+                            phrase.start, phrase.end, phrase.target, assertion, phrase.match
+                        )
                     )
-        return json.dumps([found, vain], ensure_ascii=False)
+        return json.dumps([found, rejected], ensure_ascii=False)
 
 
 class JointExtractor:
-    """Gives the phrases that the joint cleaner learnt of; asks for them if that is lost."""
+    """Gives the phrases that the joint cleaner cached; requests those that are lost."""
 
     def __init__(
-        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
     ) -> None:
-        """Shares its memory with the `JointCleaner` of the same chat engine and dataset."""
+        """Shares its cache with the `JointCleaner` of the same chat engine and dataset."""
         self._fingerprint = JointStep(chat, dataset, taxonomy).fingerprint
-        self._otherwise = SpansExtractor(chat, memories, taxonomy, dataset)
+        self._fallback = SpansExtractor(chat, caches, taxonomy, dataset)
         self._builder = PhraseBuilder(taxonomy)
-        self._learnt = _learnt(memories, self._fingerprint)
+        self._phrase_cache = _shared_phrase_cache(caches, self._fingerprint)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the joint cleaner, and the prompt used if its memory is lost."""
-        return {**self._fingerprint, "otherwise": self._otherwise.fingerprint["prompt"]}
+        """That of the joint cleaner, and the prompt of the fallback."""
+        return {**self._fingerprint, "otherwise": self._fallback.fingerprint["prompt"]}
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
-        """Phrases of each cleaned text, and the proposals that were in vain."""
-        self._learnt.refresh()
-        known = {text: self._learnt.get(digest(text)) for text in texts}
+        """Phrases of each cleaned text, and the rejected proposals."""
+        self._phrase_cache.refresh()
+        known = {text: self._phrase_cache.get(digest(text)) for text in texts}
         lost = [text for text, answer in known.items() if answer is None]
-        asked = dict(zip(lost, self._otherwise.extract(lost), strict=True))
+        asked = dict(zip(lost, self._fallback.extract(lost), strict=True))
         return [
-            asked[text] if (answer := known[text]) is None else self._recalled(text, answer)
+            asked[text] if (answer := known[text]) is None else self._cached(text, answer)
             for text in texts
         ]
 
-    def _recalled(self, text: str, answer: str) -> list[Phrase | Failure]:
-        found, vain = json.loads(answer)
-        places = places_of(text)
+    def _cached(self, text: str, answer: str) -> list[Phrase | Failure]:
+        found, rejected = json.loads(answer)
+        places = sentence_places(text)
         phrases: list[Phrase | Failure] = []
         for start, end, target, _, match in found:
             place = next(p for p in reversed(places) if p.start <= start)
             sentence = text[place.start : place.end]
             said = self._builder.modifiers(sentence, start - place.start, end - place.start, target)
             phrases.append(Phrase(start, end, target, said, match))
-        return phrases + [Failure(*failure) for failure in vain]
+        return phrases + [Failure(*failure) for failure in rejected]
 
 
 class JointFilter:
-    """Gives the assertions that the joint cleaner learnt of; asks for them if they are lost."""
+    """Gives the assertions that the joint cleaner cached; requests those that are lost."""
 
     def __init__(
-        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
     ) -> None:
-        """Shares its memory with the `JointCleaner` of the same chat engine and dataset."""
+        """Shares its cache with the `JointCleaner` of the same chat engine and dataset."""
         self._fingerprint = JointStep(chat, dataset, taxonomy).fingerprint
-        self._otherwise = SpansFilter(chat, memories, dataset)
-        self._learnt = _learnt(memories, self._fingerprint)
+        self._fallback = SpansFilter(chat, caches, dataset)
+        self._phrase_cache = _shared_phrase_cache(caches, self._fingerprint)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the joint cleaner, and the prompt used if its memory is lost."""
-        return {**self._fingerprint, "otherwise": self._otherwise.fingerprint["prompt"]}
+        """That of the joint cleaner, and the prompt of the fallback."""
+        return {**self._fingerprint, "otherwise": self._fallback.fingerprint["prompt"]}
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
     ) -> list[list[Assertion | Failure]]:
         """One assertion per phrase, order kept."""
-        self._learnt.refresh()
-        said = [self._recalled(text) for text in texts]
+        self._phrase_cache.refresh()
+        said = [self._cached(text) for text in texts]
         lost = [
             [phrase for phrase in own if _key(phrase) not in known]
             for own, known in zip(phrases, said, strict=True)
         ]
-        asked = self._otherwise.classify(texts, lost)
+        asked = self._fallback.classify(texts, lost)
         for known, own, answers in zip(said, lost, asked, strict=True):
             known.update(zip(map(_key, own), answers, strict=True))
         return [
@@ -249,13 +251,14 @@ class JointFilter:
             for own, known in zip(phrases, said, strict=True)
         ]
 
-    def _recalled(self, text: str) -> dict[tuple[int, int, str], Assertion | Failure]:
-        found, _ = json.loads(self._learnt.get(digest(text)) or "[[], []]")
+    def _cached(self, text: str) -> dict[tuple[int, int, str], Assertion | Failure]:
+        found, _ = json.loads(self._phrase_cache.get(digest(text)) or "[[], []]")
         return {(start, end, target): assertion for start, end, target, assertion, _ in found}
 
 
-def _learnt(memories: Memories, owner: Fingerprint) -> AnswerMemory:
-    return memories.of({**owner, "holds": "phrases of cleaned texts"})
+def _shared_phrase_cache(caches: ResponseCaches, owner: Fingerprint) -> ResponseCache:
+    # `holds` is part of the owner's digest: another value would lose the answers of old stores.
+    return caches.for_owner({**owner, "holds": "phrases of cleaned texts"})
 
 
 def _key(phrase: Phrase) -> tuple[int, int, str]:

@@ -14,13 +14,14 @@ T = TypeVar("T")
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 _SPARE_TOKENS = 64
+"""Tokens of an answer without its text: the JSON object and its keys."""
 
 
 def read_json(shape: TypeAdapter[T], text: str) -> T:
-    """The value of an answer; a code fence around it is forgiven, anything else is not.
+    """The value of an answer; a code fence around it is allowed, anything else is not.
 
     Raises:
-        AnswerError: if it is no JSON or has another shape.
+        AnswerError: if it is not JSON or has another shape.
     """
     fenced = _FENCED.fullmatch(text)
     try:
@@ -32,7 +33,7 @@ def read_json(shape: TypeAdapter[T], text: str) -> T:
 
 
 def require_numbers(answered: Mapping[str, Any], count: int) -> None:
-    """Check that an answer speaks of sentences 1 to `count` alone.
+    """Check that an answer names only sentences 1 to `count`.
 
     Raises:
         AnswerError: if it does not.
@@ -43,9 +44,9 @@ def require_numbers(answered: Mapping[str, Any], count: int) -> None:
 
 
 def answer_bound(data: str) -> int:
-    """Tokens that an answer about some data may have: twice what its text itself has, and some.
+    """Upper bound of the tokens of an answer about some data: twice those of its text, and a few.
 
-    English report text has about four characters a token.
+    English report text has about four characters per token.
     """
     return _SPARE_TOKENS + len(data) // 2
 

@@ -1,4 +1,4 @@
-"""The names of targets as a model sees them, and what it may mean by a name of its own."""
+"""The names of targets in prompts, and the targets that a model's own names stand for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from taxonomy.targets import Taxonomy
 from taxonomy.words import phrase_key
 
 _UNLISTED = frozenset({"Head", "Muscles of back and hip"})
-"""Groups that reports of the chest and abdomen do not name: accepted, but not listed in prompts."""
+"""Groups that reports of chest and abdomen rarely name: accepted, but not listed in prompts."""
 
 _SIDE = re.compile(r"^(left|right) (.+)$")
 _NUMBERED = re.compile(r"^(.*?)(\d+)(\D*)$")
 
-
 SAME = "="
-"""Stands in an answer for a target whose name the words are, plural and capitals aside."""
+"""In an answer: the target is named by the words themselves, ignoring plural and capitals."""
 
 
 class TargetNames:
@@ -29,7 +28,7 @@ class TargetNames:
         self.all = tuple(sorted(taxonomy.targets))
 
     def resolve(self, name: str) -> str | None:
-        """The target of a name or synonym; a name with anything more or less is nobody's."""
+        """The target of a whole name or synonym; None if the name is longer or shorter."""
         if name in self._taxonomy:
             return name
         matches = self._matcher.find(name)
@@ -41,15 +40,15 @@ class TargetNames:
         return self.resolve(words if name == SAME else name)
 
     def short(self, words: str, target: str) -> str:
-        """How a model answers a target at some words, in as few tokens as may be."""
+        """The target of some words as a model writes it, in the fewest tokens."""
         return SAME if phrase_key(words) == phrase_key(target) else target
 
     def found_in(self, text: str) -> dict[str, str]:
-        """The names and synonyms that stand in a text, with their targets."""
+        """The names and synonyms that occur in a text, with their targets."""
         return {text[m.start : m.end]: m.target for m in self._matcher.find(text)}
 
     def listing(self) -> str:
-        """The names for a prompt: a line per group, sides and numbers drawn together."""
+        """The names for a prompt: a line per group, sides and numbers combined."""
         groups: dict[str, list[str]] = {}
         for target in self._taxonomy.targets.values():
             if target.group not in _UNLISTED:

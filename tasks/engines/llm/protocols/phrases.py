@@ -1,4 +1,4 @@
-"""Makes phrases of what a model proposes for a sentence."""
+"""Turns the proposals of a model for a sentence into phrases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from storage.records import Modifiers, Phrase
 from tasks.engines.llm.protocols.alignment import Aligned, Proposal, align, bare_words
 from tasks.engines.llm.protocols.names import TargetNames
-from tasks.engines.llm.protocols.units import Place
+from tasks.engines.llm.protocols.units import SentencePlace
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure
 from tasks.engines.text.lexicon import LexiconExtractor
@@ -25,20 +25,21 @@ class Outcome(NamedTuple):
 class PhraseBuilder:
     """Aligns proposals, names their targets, and reads side, zone and number beside them.
 
-    Sides, zones and counts are those that the lexicon finds at the same words: they are grammar,
-    which a model need not be paid for.
+    Sides, zones and counts are those that the lexicon finds at the same words: grammar decides
+    them, so no tokens are spent on them.
     """
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         self._names = TargetNames(taxonomy)
         self._lexicon = LexiconExtractor(taxonomy)
 
-    def build(self, text: str, place: Place, proposals: Sequence[Proposal]) -> list[Outcome]:
+    def build(
+        self, text: str, place: SentencePlace, proposals: Sequence[Proposal]
+    ) -> list[Outcome]:
         """Phrases of one sentence in order of start, then the failures; offsets into the text.
 
         Codes of failures: `unknown_target`, and those of `alignment.align`. Counted are the
-        `proposals`, those that were `proposals_accepted`, and as `fuzzy_phrases` the words that
-        were found by likeness alone.
+        `proposals`, those that are `proposals_accepted`, and the `fuzzy_phrases` among them.
         """
         sentence = text[place.start : place.end]
         targets = [

@@ -1,7 +1,7 @@
-"""Checks a rewritten sentence against the report's own: it may say less, never more.
+"""Checks a rewritten sentence against its source: it may say less, never more.
 
-Cleaning takes out what an image cannot show. A number, a side, a negation or a target that was
-not there before is an invention, whatever the model meant by it.
+Cleaning removes what an image cannot show. A number, a side, a negation or a target that the source
+does not have is a hallucination.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from tasks.engines.protocols import Failure
 from taxonomy.words import load_yaml, tokenize
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_MOST_GROWTH = 1.1
-_FREE_CHARACTERS = 12
-"""A short sentence may grow by this much: "Effusion resolved." becomes "No effusion."."""
+_MAX_GROWTH = 1.1
+"""Length of the rewritten sentence over that of its source; cleaning shortens."""
+_GROWTH_ALLOWANCE = 12
+"""Characters that a short sentence may grow by: "Effusion resolved." becomes "No effusion."."""
 
 
 def rewrite_fault(source: str, rewritten: str, names: TargetNames) -> Failure | None:
@@ -34,7 +35,7 @@ def rewrite_fault(source: str, rewritten: str, names: TargetNames) -> Failure | 
 
     if patterns["refusals"].match(rewritten) and not patterns["refusals"].match(source):
         return fault("rewrite_is_no_report", "speaks to the reader")
-    if len(rewritten) > len(source) * _MOST_GROWTH + _FREE_CHARACTERS:
+    if len(rewritten) > len(source) * _MAX_GROWTH + _GROWTH_ALLOWANCE:
         return fault("rewrite_too_long", "is longer")
     if added := set(_NUMBER.findall(rewritten)) - set(_NUMBER.findall(source)):
         return fault("rewrite_adds_number", f"says {_listed(added)}")
@@ -47,14 +48,14 @@ def rewrite_fault(source: str, rewritten: str, names: TargetNames) -> Failure | 
     known = names.found_in(source)
     said = {form.word for form in tokenize(source).forms}
     for words, target in names.found_in(rewritten).items():
-        # Words that were there may stand together for the first time: "aortic ___ calcification".
+        # Words may become adjacent when others are removed: "aortic ___ calcification".
         if target not in known.values() and not {f.word for f in tokenize(words).forms} <= said:
             return fault("rewrite_adds_target", f"names “{words}”")
     return None
 
 
 def has_leftovers(sentence: str) -> bool:
-    """Whether a sentence still speaks of other images or of change."""
+    """Whether a sentence still refers to other images or to change over time."""
     return _patterns()["leftovers"].search(sentence) is not None
 
 

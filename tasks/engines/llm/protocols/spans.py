@@ -1,8 +1,8 @@
-"""The `spans` protocol: the model names what it sees instead of writing the report out again.
+"""The `spans` protocol: the model answers with changes and spans, not with the whole report.
 
-Sentences are numbered and the answer is JSON under a schema, with an entry only for sentences
-that need one: cleaning says which to drop and how to rewrite, extraction gives the words and their
-target. Sentences that mean the same wherever they stand are asked about once.
+Sentences are numbered and the answer is JSON under a schema, with entries only for sentences
+that need one: cleaning says which to drop and how to rewrite, extraction gives words and their
+targets. A sentence that can be understood by itself is requested once over all reports.
 `tasks.engines.llm.protocols.spans_filter` has the third step.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from storage.records import Phrase
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.alignment import Proposal
@@ -29,7 +29,13 @@ from tasks.engines.llm.protocols.names import SAME, TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
 from tasks.engines.llm.protocols.rewriting import has_leftovers, rewrite_fault
 from tasks.engines.llm.protocols.step_engine import StepEngine
-from tasks.engines.llm.protocols.units import Place, Unit, level_spaces, places_of, rejoin
+from tasks.engines.llm.protocols.units import (
+    SentencePlace,
+    Unit,
+    normalize_spaces,
+    rejoin,
+    sentence_places,
+)
 from tasks.engines.metering import consume
 from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
@@ -38,7 +44,7 @@ VERSION = "1"
 
 
 class Changes(BaseModel):
-    """What is to become of numbered sentences; the others stay as they are."""
+    """The sentences to drop or rewrite, by number; the others are unchanged."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,17 +57,17 @@ _PHRASES = TypeAdapter(dict[str, dict[str, str]])
 
 
 class SentenceStep:
-    """Asks about sentences, as many at a time as three reports have."""
+    """Requests answers about sentences, about three reports at a time."""
 
     units_per_request = UNITS_PER_REQUEST
 
     def payload(self, unit: Unit) -> str | dict[str, str]:
-        """The sentence, with what stands before it if it needs that."""
+        """The sentence, with the text before it if it refers to that."""
         return unit.payload()
 
 
 class CleanStep(SentenceStep):
-    """Asks which sentences to drop or rewrite; answers "" for drop, None for leave as it is."""
+    """Requests which sentences to drop or rewrite; "" means drop, None unchanged."""
 
     def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames) -> None:
         self.prompt = load_prompt("spans", "clean", dataset)
@@ -85,7 +91,7 @@ class CleanStep(SentenceStep):
 
 
 def changes_schema(count: int) -> dict[str, Any]:
-    """JSON schema of the changes to as many sentences."""
+    """JSON schema of the changes to `count` sentences."""
     numbers = list(range(1, count + 1))
     drop = {"type": "array", "items": {"enum": numbers}, "maxItems": count}
     return {"drop": drop, "rewrite": closed_object({str(i): {"type": "string"} for i in numbers})}
@@ -94,10 +100,10 @@ def changes_schema(count: int) -> dict[str, Any]:
 def read_changes(
     changes: Changes, units: Sequence[Unit], names: TargetNames
 ) -> list[str | Failure | None]:
-    """The new text of each sentence: "" for drop, None for leave as it is.
+    """The new text of each sentence; "" means drop, None unchanged.
 
     Raises:
-        AnswerError: if the changes speak of other sentences.
+        AnswerError: if the changes name other sentences.
     """
     require_numbers(dict.fromkeys(map(str, changes.drop)), len(units))
     require_numbers(changes.rewrite, len(units))
@@ -115,38 +121,38 @@ def _change(
         return "" if rewritten is None else both
     if rewritten is None or rewritten == unit.sentence:
         return None
-    return rewrite_fault(unit.sentence, rewritten, names) or level_spaces(rewritten).strip()
+    return rewrite_fault(unit.sentence, rewritten, names) or normalize_spaces(rewritten).strip()
 
 
 class SpansCleaner(StepEngine[Unit]):
-    """Drops or rewrites sentences as the model says; the others keep their own words."""
+    """Drops or rewrites sentences as the model says; the others are unchanged."""
 
     def __init__(
-        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
     ) -> None:
-        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
         step = CleanStep(chat, dataset, TargetNames(taxonomy))
-        super().__init__(step, chat, memories)
+        super().__init__(step, chat, caches)
         self._needs_asking = step.needs_asking
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
-        """Clean section texts; one with a sentence that could not be done fails whole.
+        """Clean section texts; a text fails as a whole if one of its sentences does.
 
         Rewritten sentences that still compare with other images are counted as `leftovers`.
         """
-        of_texts = [places_of(text) for text in texts]
-        units = [place.unit for places in of_texts for place in places]
+        text_places = [sentence_places(text) for text in texts]
+        units = [place.unit for places in text_places for place in places]
         answers = self.answers([unit for unit in units if self._needs_asking(unit)])
         return [
             cleaned_text(text, places, [answers.get(place.unit) for place in places])
-            for text, places in zip(texts, of_texts, strict=True)
+            for text, places in zip(texts, text_places, strict=True)
         ]
 
 
 def cleaned_text(
-    text: str, places: Sequence[Place], answers: Sequence[str | Failure | None]
+    text: str, places: Sequence[SentencePlace], answers: Sequence[str | Failure | None]
 ) -> CleanedText | Failure:
-    """A text after cleaning, from what is to become of its sentences; None leaves one as it is."""
+    """A text after cleaning, from the new text of its sentences; None means unchanged."""
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     if failures:
         return failures[0]
@@ -162,7 +168,7 @@ def cleaned_text(
 
 
 class ExtractStep(SentenceStep):
-    """Asks for the words that name a target; answers pairs of words and target."""
+    """Requests the words that name a target, as pairs of words and target."""
 
     def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames, taxonomy: str) -> None:
         self.prompt = load_prompt("spans", "extract", dataset, {"targets": names.listing()})
@@ -181,7 +187,7 @@ class ExtractStep(SentenceStep):
         return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data), schema)
 
     def read(self, text: str, units: Sequence[Unit]) -> list[list[list[str]] | Failure]:
-        """The proposals about each sentence, not yet held against it."""
+        """The proposals for each sentence, not yet aligned with it."""
         phrases = read_json(_PHRASES, text)
         require_numbers(phrases, len(units))
         return [
@@ -191,28 +197,28 @@ class ExtractStep(SentenceStep):
 
 
 class SpansExtractor(StepEngine[Unit]):
-    """Finds phrases as the model names them, each held against its sentence."""
+    """Finds phrases as the model names them, each aligned with its sentence."""
 
     def __init__(
-        self, chat: ChatEngine, memories: Memories, taxonomy: Taxonomy, dataset: str
+        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
     ) -> None:
-        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
+        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
         names = TargetNames(taxonomy)
         step = ExtractStep(chat, dataset, names, taxonomy.digest("lexicon"))
-        super().__init__(step, chat, memories)
+        super().__init__(step, chat, caches)
         self._builder = PhraseBuilder(taxonomy)
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
-        """Phrases of each text; one with a sentence that could not be done fails whole."""
-        of_texts = [places_of(text) for text in texts]
-        answers = self.answers([place.unit for places in of_texts for place in places])
+        """Phrases of each text; a text fails as a whole if one of its sentences does."""
+        text_places = [sentence_places(text) for text in texts]
+        answers = self.answers([place.unit for places in text_places for place in places])
         return [
             self._phrases(text, places, [answers[place.unit] for place in places])
-            for text, places in zip(texts, of_texts, strict=True)
+            for text, places in zip(texts, text_places, strict=True)
         ]
 
     def _phrases(
-        self, text: str, places: Sequence[Place], answers: Iterable[Any | Failure]
+        self, text: str, places: Sequence[SentencePlace], answers: Iterable[Any | Failure]
     ) -> list[Phrase | Failure] | Failure:
         found: list[Phrase | Failure] = []
         for place, answer in zip(places, answers, strict=True):

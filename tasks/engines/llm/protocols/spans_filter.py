@@ -1,4 +1,4 @@
-"""The filter step of the `spans` protocol: numbers of phrases, sorted by what is said of them."""
+"""The filter step of the `spans` protocol: the phrases' numbers, listed by assertion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from storage.records import Assertion, Phrase
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.batched_requests import MALFORMED, UNITS_PER_REQUEST
@@ -22,7 +22,7 @@ from tasks.engines.llm.protocols.json_answers import (
 )
 from tasks.engines.llm.protocols.spans import VERSION
 from tasks.engines.llm.protocols.step_engine import StepEngine
-from tasks.engines.llm.protocols.units import Place, level_spaces, places_of
+from tasks.engines.llm.protocols.units import SentencePlace, normalize_spaces, sentence_places
 from tasks.engines.protocols import Failure
 
 ASSERTIONS: tuple[Assertion, ...] = ("present", "absent", "uncertain")
@@ -41,7 +41,7 @@ _SORTED = TypeAdapter(_Sorted)
 
 @dataclass(frozen=True, slots=True)
 class MarkedUnit:
-    """A sentence cut up at its phrases: text, words, text, words, …, text.
+    """A sentence split at its phrases: text, words, text, words, …, text.
 
     targets: those of the words, in order; before: the text before the sentence if it needs it.
     """
@@ -61,7 +61,7 @@ class MarkedUnit:
 
 
 class FilterStep:
-    """Asks what the report says of each phrase; answers one assertion per phrase."""
+    """Requests one assertion per phrase."""
 
     units_per_request = UNITS_PER_REQUEST
 
@@ -70,7 +70,7 @@ class FilterStep:
         self.fingerprint = protocol_fingerprint("llm-spans", VERSION, self.prompt, chat)
 
     def payload(self, unit: MarkedUnit) -> str | dict[str, str]:
-        """The sentence with its phrases marked, with what stands before it if it needs that."""
+        """The sentence with its phrases marked, with the text before it if it refers to that."""
         return _shown(unit, unit.marked())
 
     def request(self, units: Sequence[MarkedUnit], complaint: str = "") -> ChatRequest:
@@ -110,24 +110,24 @@ class FilterStep:
 class SpansFilter(StepEngine[MarkedUnit]):
     """Tells present, absent and uncertain apart as the model says."""
 
-    def __init__(self, chat: ChatEngine, memories: Memories, dataset: str) -> None:
-        """Asks through `chat` what the memories do not hold, with the prompts of a dataset."""
-        super().__init__(FilterStep(chat, dataset), chat, memories)
+    def __init__(self, chat: ChatEngine, caches: ResponseCaches, dataset: str) -> None:
+        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
+        super().__init__(FilterStep(chat, dataset), chat, caches)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
     ) -> list[list[Assertion | Failure]]:
-        """One assertion per phrase, order kept; a sentence in vain fails with its phrases."""
-        of_texts = [
+        """One assertion per phrase, order kept; if a sentence fails, its phrases do."""
+        text_units = [
             [
                 (marked_unit(text, place, [in_text[i] for i in members]), members)
                 for place, members in by_sentence(text, in_text)
             ]
             for text, in_text in zip(texts, phrases, strict=True)
         ]
-        answers = self.answers([unit for marked in of_texts for unit, _ in marked])
+        answers = self.answers([unit for marked in text_units for unit, _ in marked])
         results: list[list[Assertion | Failure]] = []
-        for in_text, marked in zip(phrases, of_texts, strict=True):
+        for in_text, marked in zip(phrases, text_units, strict=True):
             by_phrase: dict[int, Assertion | Failure] = {}
             for unit, members in marked:
                 answer = answers[unit]
@@ -137,9 +137,9 @@ class SpansFilter(StepEngine[MarkedUnit]):
         return results
 
 
-def by_sentence(text: str, phrases: Sequence[Phrase]) -> list[tuple[Place, list[int]]]:
+def by_sentence(text: str, phrases: Sequence[Phrase]) -> list[tuple[SentencePlace, list[int]]]:
     """The sentences that hold phrases, each with the numbers of its own."""
-    places = places_of(text)
+    places = sentence_places(text)
     starts = [place.start for place in places]
     members: dict[int, list[int]] = {}
     for i, phrase in sorted(enumerate(phrases), key=lambda item: item[1].start):
@@ -147,11 +147,11 @@ def by_sentence(text: str, phrases: Sequence[Phrase]) -> list[tuple[Place, list[
     return [(places[number], own) for number, own in sorted(members.items())]
 
 
-def marked_unit(text: str, place: Place, phrases: Sequence[Phrase]) -> MarkedUnit:
+def marked_unit(text: str, place: SentencePlace, phrases: Sequence[Phrase]) -> MarkedUnit:
     """What is asked about a sentence and its phrases, which are in order and do not overlap."""
     edges = [place.start, *(edge for p in phrases for edge in (p.start, p.end))]
     edges.append(max(place.end, edges[-1]))
-    pieces = tuple(level_spaces(text[start:end]) for start, end in pairwise(edges))
+    pieces = tuple(normalize_spaces(text[start:end]) for start, end in pairwise(edges))
     return MarkedUnit(pieces, tuple(p.target for p in phrases), place.unit.before)
 
 

@@ -1,4 +1,4 @@
-"""What the text engines of all protocols have in common: a step, a model, and its memory."""
+"""The common part of the text engines of all protocols: a step, a model, a response cache."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine
-from tasks.engines.llm.protocols.batched_requests import Step, ask
+from tasks.engines.llm.protocols.batched_requests import RequestStep, request_answers
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
 
@@ -16,7 +16,7 @@ U = TypeVar("U", bound=Hashable)
 U_contra = TypeVar("U_contra", bound=Hashable, contravariant=True)
 
 
-class EngineStep(Step[U_contra], Protocol[U_contra]):
+class EngineStep(RequestStep[U_contra], Protocol[U_contra]):
     """A step that says what decides its answers."""
 
     @property
@@ -26,25 +26,27 @@ class EngineStep(Step[U_contra], Protocol[U_contra]):
 
 
 class StepEngine(Generic[U]):
-    """Asks a model about the units of one step what its memory does not hold."""
+    """Requests the answers about the units of one step that are not cached."""
 
-    def __init__(self, step: EngineStep[U], chat: ChatEngine, memories: Memories) -> None:
+    def __init__(self, step: EngineStep[U], chat: ChatEngine, caches: ResponseCaches) -> None:
         self.step = step
         self._chat = chat
-        self._memory = memories.of(step.fingerprint)
+        self._cache = caches.for_owner(step.fingerprint)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the step: protocol, version, prompt digest, and the chat engine's own."""
+        """Protocol, version and prompt digest of the step, and the chat engine's fingerprint."""
         return self.step.fingerprint
 
     def answers(self, units: Sequence[U]) -> dict[U, Any | Failure]:
-        """The answer about each unit; one that occurs again is asked about once.
+        """The answer about each unit; equal units are requested once.
 
-        Distinct units are counted by what came of them: `units_answered`, or `units_failed_` with
-        the reason. Together they are those that were remembered and those that were asked about.
+        Distinct units are counted by outcome: `units_answered`, or `units_failed_` with the reason.
+        Their sum is `units_cached` + `units_asked`.
         """
-        found = dict(zip(units, ask(self._chat, self._memory, self.step, units), strict=True))
+        found = dict(
+            zip(units, request_answers(self._chat, self._cache, self.step, units), strict=True)
+        )
         failed = Counter(a.reason for a in found.values() if isinstance(a, Failure))
         consume(
             units_answered=len(found) - failed.total(),

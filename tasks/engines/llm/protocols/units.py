@@ -1,8 +1,8 @@
-"""What is asked about: sentences, each with as much of its surroundings as it needs.
+"""The units of requests: sentences, with the text before them where they refer to it.
 
-A sentence that can be understood by itself is asked about once, however many reports contain
-it. One that points back ("this", "it", "the former") or goes on with what was said before takes
-the sentences before it along. The words that tell are data, in `context_words.yaml`.
+A sentence that can be understood by itself is requested once, however many reports contain it. One
+that refers back ("this", "it", "the former") or continues a statement is sent with the sentences
+before it. The words that decide this are in `context_words.yaml`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks.engines.text.sentences import split_sentences
 from taxonomy.words import load_yaml
 
 _LOOK_BACK = 2
-"""Sentences taken along: what "it" stands for is nearly always in the last one or two."""
+"""Sentences; the antecedent of "it" is nearly always in the last one or two."""
 
 _SPACES = re.compile(r"\s+")
 _WORD = re.compile(r"[a-z']+")
@@ -27,18 +27,18 @@ _LIST_MARKER = re.compile(r"\s*(?:\(?\d{1,2}[.)]|[-*•·–])\s*")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A sentence, white space levelled, and the text before it if it cannot stand alone."""
+    """A sentence, white space normalized, and the text before it if it refers to that."""
 
     sentence: str
     before: str = ""
 
     def payload(self) -> str | dict[str, str]:
-        """The unit as it stands in a prompt."""
+        """The unit as it is written in a prompt."""
         return {"before": self.before, "sentence": self.sentence} if self.before else self.sentence
 
 
-class Place(NamedTuple):
-    """A sentence of a text, `text[start:end]`, with what is asked about it."""
+class SentencePlace(NamedTuple):
+    """A sentence of a text, `text[start:end]`, with its unit."""
 
     start: int
     end: int
@@ -52,19 +52,21 @@ class _ContextWords:
     answering: frozenset[str]
 
 
-def places_of(text: str) -> list[Place]:
+def sentence_places(text: str) -> list[SentencePlace]:
     """The sentences of a text, in order."""
     spans = split_sentences(text)
     return [
-        Place(start, end, Unit(level_spaces(text[start:end]), _needed(text, spans, i)))
+        SentencePlace(start, end, Unit(normalize_spaces(text[start:end]), _needed(text, spans, i)))
         for i, (start, end) in enumerate(spans)
     ]
 
 
-def rejoin(text: str, places: Sequence[Place], sentences: Sequence[str]) -> tuple[str, list[int]]:
+def rejoin(
+    text: str, places: Sequence[SentencePlace], sentences: Sequence[str]
+) -> tuple[str, list[int]]:
     """The text with its sentences replaced, and where each now starts.
 
-    An empty sentence goes, with the gap before it; the gaps that stay are one space or line end.
+    An empty sentence is removed with the gap before it; other gaps become one space or line end.
     """
     joined = ""
     starts: list[int] = []
@@ -79,17 +81,17 @@ def rejoin(text: str, places: Sequence[Place], sentences: Sequence[str]) -> tupl
     return joined, starts
 
 
-def level_spaces(sentence: str) -> str:
+def normalize_spaces(sentence: str) -> str:
     """The sentence with one space for every run of white space."""
     return _SPACES.sub(" ", sentence)
 
 
 def is_context_free(sentence: str, previous: str = "") -> bool:
-    """Whether a sentence means the same wherever it stands.
+    """Whether a sentence means the same in any report.
 
-    It does not when it begins in the middle of a statement (small letter, conjunction), when it
-    holds a word that points to another sentence, when it is nothing but a word like "none" or
-    "normal", or when the sentence before it announces it with a colon.
+    It does not if it begins in the middle of a statement (small letter, conjunction), contains a
+    word that refers to another sentence, consists only of words like "none" or "normal", or
+    follows a sentence that ends with a colon.
     """
     words = _context_words()
     bare = _LIST_MARKER.sub("", sentence, count=1)
@@ -108,7 +110,7 @@ def _needed(text: str, spans: Sequence[tuple[int, int]], i: int) -> str:
     previous = text[slice(*spans[i - 1])] if i else ""
     if i == 0 or is_context_free(text[start:end], previous):
         return ""
-    return level_spaces(text[spans[max(i - _LOOK_BACK, 0)][0] : spans[i - 1][1]])
+    return normalize_spaces(text[spans[max(i - _LOOK_BACK, 0)][0] : spans[i - 1][1]])
 
 
 @cache

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.chat.tokens import approximate_tokens
-from tasks.engines.llm.protocols.dry_run import RehearsalEngine
+from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.engines.protocols import Failure
 from taxonomy.targets import load_taxonomy
 
@@ -49,7 +49,7 @@ class SpyEngine:
         return answers
 
 
-def rehearsing(dataset: str = "openi") -> SpyEngine:
+def dry_run_engine(dataset: str = "openi") -> SpyEngine:
     """An engine that answers as the embedded engines would."""
-    rehearsal = RehearsalEngine(load_taxonomy(), dataset, approximate_tokens, NAME)
-    return SpyEngine(rehearsal.complete)
+    dry_run = DryRunEngine(load_taxonomy(), dataset, approximate_tokens, NAME)
+    return SpyEngine(dry_run.complete)

@@ -1,4 +1,4 @@
-"""The memory of answers: nothing asked twice, whatever happens to the process."""
+"""The response cache: no request is sent twice, whatever happens to the process."""
 
 import os
 import signal
@@ -18,7 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.store import Store, StoreError
-from tasks.engines.llm.cache.response_cache import AnswerMemory, Memories, RememberingEngine, digest
+from tasks.engines.llm.cache.response_cache import (
+    CachedEngine,
+    ResponseCache,
+    ResponseCaches,
+    digest,
+)
 from tasks.engines.llm.cache.segments import Segments
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
 from tasks.engines.metering import metered
@@ -43,22 +48,22 @@ def test_an_answer_outlives_the_engine_that_asked(store: Store) -> None:
     first, later = SpyEngine(echo), SpyEngine(echo)
     requests = [request("a"), request("b"), request("a")]
     with metered() as usage:
-        answers = RememberingEngine(first, Memories(store)).complete(requests)
+        answers = CachedEngine(first, ResponseCaches(store)).complete(requests)
     assert [a.text for a in answers] == ["A", "B", "A"]
     assert len(first.asked) == 2
     assert usage["cache_hits"] == 1
 
     with metered() as usage:
-        again = RememberingEngine(later, Memories(store)).complete([*requests, request("c")])
+        again = CachedEngine(later, ResponseCaches(store)).complete([*requests, request("c")])
     assert again[:3] == answers
     assert [r.messages[0].content for r in later.asked] == ["c"]
     assert usage["cache_hits"] == 3
 
 
-def test_a_bucket_remembers_as_a_disk_does(bucket: Store) -> None:
-    RememberingEngine(SpyEngine(echo), Memories(bucket)).complete([request("a")])
+def test_a_bucket_caches_as_a_disk_does(bucket: Store) -> None:
+    CachedEngine(SpyEngine(echo), ResponseCaches(bucket)).complete([request("a")])
     later = SpyEngine(echo)
-    answers = RememberingEngine(later, Memories(bucket)).complete([request("a")])
+    answers = CachedEngine(later, ResponseCaches(bucket)).complete([request("a")])
     assert answers[0].text == "A"
     assert later.asked == []
 
@@ -75,38 +80,38 @@ def test_whatever_decides_an_answer_decides_its_name() -> None:
     assert len(names) == 5
 
 
-def test_another_model_has_another_memory(store: Store) -> None:
-    memories = Memories(store)
-    memories.of(NAME).put({"k": "1"})
-    assert memories.of(NAME | {"version": "2"}).get("k") is None
-    assert memories.of(dict(NAME)).get("k") == "1"
+def test_another_model_has_another_cache(store: Store) -> None:
+    caches = ResponseCaches(store)
+    caches.for_owner(NAME).put({"k": "1"})
+    assert caches.for_owner(NAME | {"version": "2"}).get("k") is None
+    assert caches.for_owner(dict(NAME)).get("k") == "1"
 
 
-def test_failures_are_not_remembered(store: Store) -> None:
+def test_failures_are_not_cached(store: Store) -> None:
     engine = ScriptedEngine(Failure("timeout", "too slow"), "fine")
-    remembering = RememberingEngine(engine, Memories(store))
-    assert remembering.complete([request("a")]) == [Failure("timeout", "too slow")]
-    assert remembering.complete([request("a")])[0].text == "fine"
+    cached = CachedEngine(engine, ResponseCaches(store))
+    assert cached.complete([request("a")]) == [Failure("timeout", "too slow")]
+    assert cached.complete([request("a")])[0].text == "fine"
 
 
 def test_the_first_answer_stays(store: Store) -> None:
-    memory = AnswerMemory(store, NAME)
-    memory.put({"k": "1"})
-    memory.put({"k": "2"})
-    assert memory.get("k") == "1"
+    cache = ResponseCache(store, NAME)
+    cache.put({"k": "1"})
+    cache.put({"k": "2"})
+    assert cache.get("k") == "1"
 
 
-def test_a_memory_that_does_not_write_leaves_no_trace(store: Store) -> None:
-    memory = AnswerMemory(store, NAME, writes=False)
-    memory.put({"k": "1"})
-    assert memory.get("k") == "1"
+def test_a_cache_that_does_not_write_leaves_no_files(store: Store) -> None:
+    cache = ResponseCache(store, NAME, writes=False)
+    cache.put({"k": "1"})
+    assert cache.get("k") == "1"
     assert store.list("answers") == []
 
 
 @pytest.mark.parametrize("damage", ["torn", "garbage", "empty", "other columns"])
 def test_a_damaged_segment_is_counted_and_asked_again(store: Store, damage: str) -> None:
-    AnswerMemory(store, NAME).put({"good": "1"})
-    AnswerMemory(store, NAME).put({"bad": "2"})
+    ResponseCache(store, NAME).put({"good": "1"})
+    ResponseCache(store, NAME).put({"bad": "2"})
     path = next(
         path
         for path in store.list("answers")
@@ -123,12 +128,12 @@ def test_a_damaged_segment_is_counted_and_asked_again(store: Store, damage: str)
     }[damage]
     store.write(path, replacement)
 
-    memory = AnswerMemory(store, NAME)
+    cache = ResponseCache(store, NAME)
     with metered() as usage:
-        answers = memory.recall_or_ask(["good", "bad"], lambda keys: dict.fromkeys(keys, "3"))
-        memory.refresh()
+        answers = cache.get_or_request(["good", "bad"], lambda keys: dict.fromkeys(keys, "3"))
+        cache.refresh()
     assert answers == {"good": "1", "bad": "3"}
-    assert usage["memory_damaged"] == 1
+    assert usage["cache_damaged"] == 1
 
 
 @pytest.mark.parametrize("answer", [None, "", "{", "nonsense", "\ud7ff", "[" * 100_000])
@@ -136,11 +141,11 @@ def test_an_answer_that_is_not_json_is_counted_and_asked_again(
     store: Store, answer: str | None
 ) -> None:
     Segments(store, f"answers/{digest(NAME)}").append({"a": answer, "b": "2"})
-    memory = AnswerMemory(store, NAME)
+    cache = ResponseCache(store, NAME)
     with metered() as usage:
-        found = memory.recall_or_ask(["a", "b"], lambda keys: dict.fromkeys(keys, "1"))
+        found = cache.get_or_request(["a", "b"], lambda keys: dict.fromkeys(keys, "1"))
     assert found == {"a": "1", "b": "2"}
-    assert usage["memory_damaged"] == (answer is not None)
+    assert usage["cache_damaged"] == (answer is not None)
 
 
 @pytest.mark.parametrize("answer", [None, "null", "{", "[]", "7", '{"text": null}', '{"a": 1}'])
@@ -148,43 +153,43 @@ def test_what_is_no_completion_is_asked_again(store: Store, answer: str | None) 
     engine = SpyEngine(echo)
     key = digest(asdict(request("a")))
     Segments(store, f"answers/{digest(NAME)}").append({key: answer})
-    assert RememberingEngine(engine, Memories(store)).complete([request("a")])[0].text == "A"
+    assert CachedEngine(engine, ResponseCaches(store)).complete([request("a")])[0].text == "A"
     assert len(engine.asked) == 1
 
 
 def test_a_segment_without_a_key_does_no_harm(store: Store) -> None:
     Segments(store, f"answers/{digest(NAME)}").append({None: "1", "b": "2"})  # type: ignore[dict-item]
-    memory = AnswerMemory(store, NAME)
-    memory.refresh()
-    assert memory.get("b") == "2"
+    cache = ResponseCache(store, NAME)
+    cache.refresh()
+    assert cache.get("b") == "2"
 
 
 def test_a_segment_counts_as_read_once_it_was(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    AnswerMemory(store, NAME).put({"a": "1"})
-    memory = AnswerMemory(store, NAME)
+    ResponseCache(store, NAME).put({"a": "1"})
+    cache = ResponseCache(store, NAME)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "read", _out_of_reach)
         with pytest.raises(StoreError):
-            memory.refresh()
-    memory.refresh()
-    assert memory.get("a") == "1"
+            cache.refresh()
+    cache.refresh()
+    assert cache.get("a") == "1"
 
 
 def _out_of_reach(_: Store, path: str) -> bytes:
     raise StoreError(f"cannot read {path}", transient=True)
 
 
-def test_what_is_forgotten_is_asked_anew(store: Store) -> None:
+def test_what_is_discarded_is_asked_anew(store: Store) -> None:
     engine = SpyEngine(echo)
-    remembering = RememberingEngine(engine, Memories(store))
+    cached = CachedEngine(engine, ResponseCaches(store))
     for _ in range(2):
-        remembering.complete([request("a"), request("b")])
+        cached.complete([request("a"), request("b")])
     assert len(engine.asked) == 2
-    remembering.forget([request("a")])
+    cached.discard([request("a")])
     later = SpyEngine(echo)
-    for one in (remembering, RememberingEngine(later, Memories(store))):
+    for one in (cached, CachedEngine(later, ResponseCaches(store))):
         assert [a.text for a in one.complete([request("a"), request("b")])] == ["A", "B"]
     assert len(engine.asked) == 3
     assert [r.messages[0].content for r in later.asked] == ["a"]
@@ -193,35 +198,35 @@ def test_what_is_forgotten_is_asked_anew(store: Store) -> None:
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from("pqf"), st.sampled_from("abc")), max_size=40))
 def test_merging_changes_no_answer(steps: list[tuple[str, str]]) -> None:
-    """Whatever two processes put (p, q) and forget (f), with and without merging."""
+    """Whatever two processes put (p, q) and discard (f), with and without merging."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.engines.llm.cache.segments._MANY", 3)
+        patch.setattr("tasks.engines.llm.cache.segments._SEGMENTS_BEFORE_MERGE", 3)
         store = Store(folder)
-        memories = {name: AnswerMemory(store, NAME) for name in "pq"}
-        forgotten: set[str] = set()
+        caches = {name: ResponseCache(store, NAME) for name in "pq"}
+        discarded: set[str] = set()
         for i, (what, key) in enumerate(steps):
             if what == "f":
-                memories["p"].forget([key])
-                forgotten.add(key)
+                caches["p"].discard([key])
+                discarded.add(key)
             else:
-                memories[what].refresh()
-                memories[what].put({key: str(i)})
-        for memory in memories.values():
-            memory.refresh()
-        late = AnswerMemory(store, NAME)
+                caches[what].refresh()
+                caches[what].put({key: str(i)})
+        for cache in caches.values():
+            cache.refresh()
+        late = ResponseCache(store, NAME)
         with metered() as usage:
             late.refresh()
         known = {key for what, key in steps if what != "f"}
         assert not usage
-        assert {key for key in "abc" if late.get(key)} == known - forgotten
+        assert {key for key in "abc" if late.get(key)} == known - discarded
         assert len(store.list("answers", ".parquet")) <= 3 + len(steps) // 3
 
 
 def test_a_reader_finds_what_is_merged_under_its_eyes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.engines.llm.cache.segments._MANY", 2)
-    writer = AnswerMemory(store, NAME)
+    monkeypatch.setattr("tasks.engines.llm.cache.segments._SEGMENTS_BEFORE_MERGE", 2)
+    writer = ResponseCache(store, NAME)
     writer.put({"a": "1"})
     writer.put({"b": "2"})
     read = Store.read
@@ -232,7 +237,7 @@ def test_a_reader_finds_what_is_merged_under_its_eyes(
         return read(self, path)
 
     monkeypatch.setattr(Store, "read", late)
-    reader = AnswerMemory(store, NAME)
+    reader = ResponseCache(store, NAME)
     with metered() as usage:
         reader.refresh()
     assert len(store.list("answers", ".parquet")) == 1
@@ -240,20 +245,20 @@ def test_a_reader_finds_what_is_merged_under_its_eyes(
 
 
 def test_a_bucket_merges_as_a_disk_does(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.engines.llm.cache.segments._MANY", 3)
+    monkeypatch.setattr("tasks.engines.llm.cache.segments._SEGMENTS_BEFORE_MERGE", 3)
     owner = {"name": "merged", "version": "1"}
-    memory = AnswerMemory(bucket, owner)
+    cache = ResponseCache(bucket, owner)
     for i in range(3):
-        memory.put({str(i): str(i)})
-    memory.refresh()
+        cache.put({str(i): str(i)})
+    cache.refresh()
     assert len(bucket.list(f"answers/{digest(owner)}", ".parquet")) == 1
-    later = AnswerMemory(bucket, owner)
+    later = ResponseCache(bucket, owner)
     later.refresh()
     assert [later.get(str(i)) for i in range(3)] == ["0", "1", "2"]
 
 
 def test_a_question_in_flight_is_not_asked_again(store: Store) -> None:
-    memory = AnswerMemory(store, NAME)
+    cache = ResponseCache(store, NAME)
     asked: list[str] = []
     started = threading.Event()
 
@@ -264,17 +269,17 @@ def test_a_question_in_flight_is_not_asked_again(store: Store) -> None:
         return dict.fromkeys(keys, "1")
 
     results: list[dict[str, str]] = []
-    one = threading.Thread(target=lambda: results.append(memory.recall_or_ask(["a", "b"], ask)))
+    one = threading.Thread(target=lambda: results.append(cache.get_or_request(["a", "b"], ask)))
     one.start()
     started.wait()
-    results.append(memory.recall_or_ask(["b", "c", "a"], ask))
+    results.append(cache.get_or_request(["b", "c", "a"], ask))
     one.join()
     assert sorted(asked) == ["a", "b", "c"]
     assert {key for found in results for key in found} == {"a", "b", "c"}
 
 
 def test_what_another_thread_asked_in_vain_is_asked_here(store: Store) -> None:
-    memory = AnswerMemory(store, NAME)
+    cache = ResponseCache(store, NAME)
     started = threading.Event()
 
     def fail(_: Sequence[str]) -> dict[str, str]:
@@ -284,24 +289,24 @@ def test_what_another_thread_asked_in_vain_is_asked_here(store: Store) -> None:
 
     def doomed() -> None:
         with pytest.raises(TimeoutError):
-            memory.recall_or_ask(["a"], fail)
+            cache.get_or_request(["a"], fail)
 
     one = threading.Thread(target=doomed)
     one.start()
     started.wait()
-    assert memory.recall_or_ask(["a"], lambda keys: dict.fromkeys(keys, "1")) == {"a": "1"}
+    assert cache.get_or_request(["a"], lambda keys: dict.fromkeys(keys, "1")) == {"a": "1"}
     one.join()
 
 
 WRITER = """
 import sys
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import AnswerMemory
+from tasks.engines.llm.cache.response_cache import ResponseCache
 store, name = sys.argv[1:]
-memory = AnswerMemory(Store(store), {"name": "shared", "version": "1"})
+cache = ResponseCache(Store(store), {"name": "shared", "version": "1"})
 for i in range(40):
-    memory.put({f"{name}-{i}": f'"{name}"', f"common-{i}": f'"{name}"'})
-    memory.refresh()
+    cache.put({f"{name}-{i}": f'"{name}"', f"common-{i}": f'"{name}"'})
+    cache.refresh()
 """
 
 
@@ -309,20 +314,20 @@ def test_several_processes_write_at_once(store: Store) -> None:
     command = [sys.executable, "-c", WRITER, store.root]
     writers = [subprocess.Popen([*command, name]) for name in ("x", "y", "z")]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
-    memory = AnswerMemory(store, {"name": "shared", "version": "1"})
+    cache = ResponseCache(store, {"name": "shared", "version": "1"})
     with metered() as usage:
-        memory.refresh()
+        cache.refresh()
     assert not usage
     assert len(store.list("answers", ".parquet")) < 120  # put together on the way
-    assert all(memory.get(f"{name}-{i}") == f'"{name}"' for name in "xyz" for i in range(40))
-    assert all(memory.get(f"common-{i}") in {'"x"', '"y"', '"z"'} for i in range(40))
+    assert all(cache.get(f"{name}-{i}") == f'"{name}"' for name in "xyz" for i in range(40))
+    assert all(cache.get(f"common-{i}") in {'"x"', '"y"', '"z"'} for i in range(40))
 
 
 CLIENT = """
 import sys, time
 from pathlib import Path
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.cache.response_cache import ResponseCaches, CachedEngine
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
 
 class Engine:
@@ -334,7 +339,7 @@ class Engine:
         return [Completion(r.messages[0].content, "stop", 1, 1, 0.0) for r in requests]
 
 requests = [ChatRequest((Message("user", str(i)),), 8) for i in range(400)]
-answers = RememberingEngine(Engine(), Memories(Store(sys.argv[1]))).complete(requests)
+answers = CachedEngine(Engine(), ResponseCaches(Store(sys.argv[1]))).complete(requests)
 assert [a.text for a in answers] == [str(i) for i in range(400)]
 """
 

@@ -11,7 +11,7 @@ from itertools import takewhile
 
 import pytest
 
-from tasks.engines.cancellation import CalledOffError, waits_end_together
+from tasks.engines.cancellation import RunCancelledError, cancel_waits_on_error
 from tasks.engines.llm.chat import openai_server
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, Message
 from tasks.engines.llm.chat.wire import SCHEMA_FIELDS
@@ -64,8 +64,8 @@ def test_ten_thousand_requests_to_a_misbehaving_server(server, engine, monkeypat
     expected = Counter()
     for n, (script, answer) in enumerate(zip(scripts, answers, strict=True)):
         behaviours = [*script.split(), "ok"]
-        setbacks = list(takewhile(lambda behaviour: behaviour not in FINAL, behaviours))
-        attempts = min(len(setbacks), retries) + 1
+        transient = list(takewhile(lambda behaviour: behaviour not in FINAL, behaviours))
+        attempts = min(len(transient), retries) + 1
         last = behaviours[attempts - 1]
         expected_attempts += attempts
         expected[REASONS.get(last, "answered")] += 1
@@ -92,9 +92,9 @@ def test_ten_thousand_requests_to_a_misbehaving_server(server, engine, monkeypat
 @pytest.mark.parametrize("behaviour", sorted(set(REASONS) - FINAL))
 def test_gives_up_after_the_bounded_number_of_attempts(behaviour, server, engine, no_backoff):
     misbehaving = server()
-    patience_s = 0.3 if behaviour == "hang" else 10
+    recovery_s = 0.3 if behaviour == "hang" else 10
     question = f"a: {behaviour} {behaviour} {behaviour}"
-    (answer,) = engine(misbehaving, answer_timeout_s=patience_s).complete(ask(question))
+    (answer,) = engine(misbehaving, answer_timeout_s=recovery_s).complete(ask(question))
     assert isinstance(answer, Failure)
     assert answer.reason == REASONS[behaviour]
     assert "3 attempts" in answer.detail
@@ -194,14 +194,14 @@ def test_waits_are_called_off_together(server, engine):
     ended = []
 
     def wait(context, content):
-        with pytest.raises(CalledOffError):
+        with pytest.raises(RunCancelledError):
             context.run(client.complete, ask(content))
         ended.append(content)
 
     threads = []
 
     def interrupted():
-        with waits_end_together():
+        with cancel_waits_on_error():
             for content in "ab":
                 threads.append(threading.Thread(target=wait, args=(copy_context(), content)))
                 threads[-1].start()
@@ -340,7 +340,7 @@ def test_the_least_busy_server_gets_the_request(server, engine):
     slow, fast = server(always="slow", slow_s=0.3), server(always="slow", slow_s=0.01)
     client = engine(slow, fast, max_concurrency=4)
     client.complete(ask("a"))
-    time.sleep(0.1)  # both have shaken hands
+    time.sleep(0.1)  # both have passed the capability check
     client.complete(ask(*map(str, range(200))))
     assert 0 < slow.answered.total() < fast.answered.total() / 3
 
@@ -379,9 +379,7 @@ def test_shakes_hands_anew_with_a_server_that_comes_back_as_another(server, engi
     assert answer.text == '{"finding": "nodule"}'
 
 
-def test_a_server_that_answers_its_handshake_with_errors_only_ends_the_run(
-    server, engine, monkeypatch
-):
+def test_a_server_that_answers_its_check_with_errors_only_ends_the_run(server, engine, monkeypatch):
     monkeypatch.setattr("tasks.engines.llm.chat.capabilities._BROKEN_AFTER_S", 0.0)
     monkeypatch.setattr("tasks.engines.llm.chat.capabilities._POLL_S", 0.01)
     broken = server(at_schema="500")
@@ -409,14 +407,14 @@ def test_waits_while_weights_are_loaded(server, engine):
     assert time.monotonic() - started > 0.6
 
 
-def test_a_server_that_is_busy_at_the_handshake_is_waited_for(server, engine):
+def test_a_server_that_is_busy_at_the_check_is_waited_for(server, engine):
     busy = server(at_schema="500")
     threading.Timer(1.0, lambda: setattr(busy, "at_schema", None)).start()
     (answer,) = engine(busy, retries=1).complete(ask("a", schema=SCHEMA))
     assert isinstance(answer, Completion)
 
 
-def test_a_server_that_is_not_fit_leaves_the_work_to_the_others(server, engine):
+def test_an_unusable_server_leaves_the_work_to_the_others(server, engine):
     deaf, good = server(honours=()), server()
     answers = engine(deaf, good).complete(ask(*map(str, range(20)), schema=SCHEMA))
     assert all(isinstance(answer, Completion) for answer in answers)
@@ -460,7 +458,7 @@ def test_answers_that_hold_for_every_request_end_the_run(status, says, server, e
     assert misbehaving.attempts.total() == 1
 
 
-# Handshake
+# Capability check
 
 
 @pytest.mark.parametrize("refuses", [True, False])
@@ -477,7 +475,7 @@ def test_a_server_that_ignores_every_schema_is_noticed_before_the_first_report(s
     deaf = server(honours=())
     client = engine(deaf)
     assert client.complete(ask("free text"))[0].text == "answer to free text"
-    with pytest.raises(EngineError, match=r"does not hold its answers to a JSON schema"):
+    with pytest.raises(EngineError, match=r"does not constrain its answers to a JSON schema"):
         client.complete(ask(*map(str, range(1000)), schema=SCHEMA))
     assert len(deaf.fields) == len(SCHEMA_FIELDS)
 

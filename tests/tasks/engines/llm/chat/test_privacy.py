@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from tasks.engines.llm.chat.engine import EngineError
-from tasks.engines.llm.chat.privacy import is_near
+from tasks.engines.llm.chat.privacy import is_private
 
 NEAR = (
     "http://127.0.0.1:8000/v1 http://localhost:8000/v1 http://[::1]:8000/v1 http://10.1.2.3/v1 "
@@ -20,7 +20,7 @@ REMOTE = (
 
 @pytest.mark.parametrize("url", NEAR.split())
 def test_this_machine_and_private_networks_are_near(url):
-    assert is_near(url)
+    assert is_private(url)
 
 
 @pytest.mark.parametrize("url", REMOTE.split())

@@ -1,4 +1,4 @@
-"""Refusals in every server's shape, and waits in both of HTTP's notations."""
+"""Error responses in every server's shape, and waits in both of HTTP's notations."""
 
 import json
 from datetime import UTC, datetime
@@ -9,22 +9,22 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.engines.llm.chat.errors import read_refusal, retry_after_s
+from tasks.engines.llm.chat.errors import read_error, retry_after_s
 
 SHAPES = yaml.safe_load(Path(__file__).with_name("error_shapes.yaml").read_text())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape["server"])
-def test_each_servers_refusals_are_understood(shape):
-    refusal = read_refusal(shape["status"], shape["body"].encode())
-    assert [refusal.then, refusal.reason] == shape["expect"]
-    assert refusal.message or not shape["body"]
-    assert bool(refusal.say) == (refusal.then == "stop")
+def test_each_servers_errors_are_understood(shape):
+    error = read_error(shape["status"], shape["body"].encode())
+    assert [error.then, error.reason] == shape["expect"]
+    assert error.message or not shape["body"]
+    assert bool(error.say) == (error.then == "stop")
 
 
 @given(st.integers(100, 599), st.one_of(st.binary(), st.text().map(str.encode)))
-def test_any_refusal_is_judged(status, content):
-    assert read_refusal(status, content).then in {"retry", "fail", "stop"}
+def test_any_error_is_judged(status, content):
+    assert read_error(status, content).then in {"retry", "fail", "stop"}
 
 
 json_values = st.recursive(
@@ -39,11 +39,11 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_is_judged(value):
-    assert read_refusal(400, json.dumps(value).encode()).then in {"retry", "fail", "stop"}
+    assert read_error(400, json.dumps(value).encode()).then in {"retry", "fail", "stop"}
 
 
 def test_a_prompt_quoted_back_is_cut_short():
-    assert len(read_refusal(400, b"word " * 10_000).message) <= 500
+    assert len(read_error(400, b"word " * 10_000).message) <= 500
 
 
 @pytest.mark.parametrize(

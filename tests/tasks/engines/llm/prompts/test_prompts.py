@@ -15,7 +15,7 @@ from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
 from tasks.engines.llm.protocols.spans import CleanStep, ExtractStep
 from tasks.engines.llm.protocols.spans_filter import FilterStep, MarkedUnit
-from tasks.engines.llm.protocols.units import Place, Unit
+from tasks.engines.llm.protocols.units import SentencePlace, Unit
 from tasks.engines.protocols import Failure
 from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import ScriptedEngine
@@ -83,7 +83,7 @@ def test_the_phrases_of_every_example_are_in_their_sentence_and_have_a_target(da
                 if name == "joint/annotate":
                     sentence = unit.sentence if outcome.text is None else outcome.text
                     proposals = [(words, target) for words, target, _ in outcome.phrases]
-                place = Place(0, len(sentence), Unit(sentence))
+                place = SentencePlace(0, len(sentence), Unit(sentence))
                 made = BUILDER.build(sentence, place, [Proposal(*p) for p in proposals])
                 assert not [o.phrase for o in made if isinstance(o.phrase, Failure)]
 

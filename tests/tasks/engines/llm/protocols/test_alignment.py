@@ -23,9 +23,9 @@ def reasons(sentence: str, *words: str) -> list[str]:
     ("sentence", "words", "match"),
     [
         ("No pleural effusion.", "pleural effusion", "exact"),
-        ("No pleural effusion.", "Pleural Effusion", "levelled"),
-        ("No pleural\n effusion.", "pleural effusion", "levelled"),
-        ("No pleural effusion.", "effusion.", "levelled"),
+        ("No pleural effusion.", "Pleural Effusion", "normalized"),
+        ("No pleural\n effusion.", "pleural effusion", "normalized"),
+        ("No pleural effusion.", "effusion.", "normalized"),
         ("Enlarged cardiac silhouete.", "cardiac silhouette", "fuzzy"),
         ("Multiple pulmonary nodules.", "pulmonary nodule", "fuzzy"),
         ("Large nodulle.", "nodule", "fuzzy"),
@@ -72,11 +72,11 @@ def test_words_without_a_number_are_all_their_occurrences_that_are_free() -> Non
 def test_a_number_tells_occurrences_apart() -> None:
     sentence = "Effusion on the left, no effusion on the right."
     assert found(sentence, ("effusion#2", "second"), ("effusion#1", "first")) == [
-        ("Effusion", "first", "levelled"),
+        ("Effusion", "first", "normalized"),
         ("effusion", "second", "exact"),
     ]
     assert found(sentence, ("effusion", "rest"), ("effusion#2", "second")) == [
-        ("Effusion", "rest", "levelled"),
+        ("Effusion", "rest", "normalized"),
         ("effusion", "second", "exact"),
     ]
 

@@ -9,7 +9,7 @@ import pytest
 
 from storage.records import Phrase
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.prompts.prompting import COMPLAINT
 from tasks.engines.llm.protocols.by_name import text_engines
@@ -100,9 +100,9 @@ def test_nothing_is_lost_and_every_phrase_is_in_its_text(
     tmp_path: Path, even_texts: list[str], protocol: str, seed: int
 ) -> None:
     texts = [*even_texts[seed::60], "", "."]
-    memories = Memories(Store(str(tmp_path)))
+    caches = ResponseCaches(Store(str(tmp_path)))
     chat = SpyEngine(Monkey(seed).answer)
-    engines = text_engines(protocol, chat, memories, TAXONOMY, "openi")
+    engines = text_engines(protocol, chat, caches, TAXONOMY, "openi")
     cleaned = engines.cleaner.clean(texts)
     assert len(cleaned) == len(texts)
     kept = [c.text for c in cleaned if isinstance(c, CleanedText)]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories, RememberingEngine
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
-from tasks.engines.llm.protocols.batched_requests import MALFORMED, AnswerError, ask
+from tasks.engines.llm.protocols.batched_requests import MALFORMED, AnswerError, request_answers
 from tasks.engines.metering import metered
 from tasks.engines.protocols import Failure
 from tests.tasks.engines.llm.scripted import ScriptedEngine
@@ -37,8 +37,8 @@ class Upper:
 
 
 def _ask(store: Store, engine: ScriptedEngine, *units: str) -> list[Any | Failure]:
-    memories = Memories(store)
-    return ask(RememberingEngine(engine, memories), memories.of(STEP), Upper(), units)
+    caches = ResponseCaches(store)
+    return request_answers(CachedEngine(engine, caches), caches.for_owner(STEP), Upper(), units)
 
 
 @pytest.fixture
@@ -51,10 +51,10 @@ def test_the_same_fault_twice_is_told_in_other_words(store: Store) -> None:
     with metered() as usage:
         assert _ask(store, engine, "a") == ["A"]
     assert engine.data == ["a", "a no capitals", "a no capitals; then: no capitals"]
-    assert (usage["cache_hits"], usage["units_asked_again"]) == (0, 2)
+    assert (usage["cache_hits"], usage["units_retried"]) == (0, 2)
 
 
-def test_answers_of_no_use_are_not_remembered(store: Store) -> None:
+def test_invalid_answers_are_not_cached(store: Store) -> None:
     assert _ask(store, ScriptedEngine("a", "b c", "a"), "a") == [Failure(MALFORMED, "no capitals")]
     again = ScriptedEngine("a", "A")
     assert _ask(store, again, "a") == ["A"]
@@ -91,9 +91,9 @@ def test_a_failure_of_the_engine_is_final(store: Store) -> None:
     assert len(engine.asked) == 1
 
 
-def test_a_good_answer_is_remembered_whole_too(store: Store) -> None:
+def test_a_valid_response_is_cached_as_a_whole_too(store: Store) -> None:
     _ask(store, ScriptedEngine("A B"), "a", "b")
-    memories = Memories(store)
-    other_step = memories.of({**STEP, "version": "2"})
-    silent = RememberingEngine(ScriptedEngine(), memories)
-    assert ask(silent, other_step, Upper(), ["a", "b"]) == ["A", "B"]
+    caches = ResponseCaches(store)
+    other_step = caches.for_owner({**STEP, "version": "2"})
+    silent = CachedEngine(ScriptedEngine(), caches)
+    assert request_answers(silent, other_step, Upper(), ["a", "b"]) == ["A", "B"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from storage.records import Phrase
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.metering import metered
 from tasks.engines.protocols import Failure
@@ -21,8 +21,8 @@ PHRASES = [
 
 
 def cascade(folder: Path, *script: str | Failure):
-    memories = Memories(Store(str(folder)))
-    return text_engines("cascade", ScriptedEngine(*script), memories, load_taxonomy(), "x").filter
+    caches = ResponseCaches(Store(str(folder)))
+    return text_engines("cascade", ScriptedEngine(*script), caches, load_taxonomy(), "x").filter
 
 
 def test_only_sentences_that_hedge_are_asked_about(tmp_path: Path) -> None:

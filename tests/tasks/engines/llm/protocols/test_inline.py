@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from storage.records import Phrase
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.llm.protocols.inline import Tag, fenced, read_tags, unfenced, with_tags
 from tasks.engines.protocols import CleanedText, Failure
@@ -21,17 +21,17 @@ TAGGED = "No [nodule](lung nodule) in the [left lung](left lung)."
 
 
 @pytest.fixture
-def memories(tmp_path: Path) -> Memories:
-    return Memories(Store(str(tmp_path)))
+def caches(tmp_path: Path) -> ResponseCaches:
+    return ResponseCaches(Store(str(tmp_path)))
 
 
-def inline(memories: Memories, *script: str):
-    return text_engines("inline", ScriptedEngine(*script), memories, TAXONOMY, "openi")
+def inline(caches: ResponseCaches, *script: str):
+    return text_engines("inline", ScriptedEngine(*script), caches, TAXONOMY, "openi")
 
 
-def test_the_three_steps(memories: Memories) -> None:
+def test_the_three_steps(caches: ResponseCaches) -> None:
     kept = "No nodule in the [left lung](left lung)."
-    engines = inline(memories, fenced(TEXT), fenced(TAGGED), fenced(kept))
+    engines = inline(caches, fenced(TEXT), fenced(TAGGED), fenced(kept))
     assert engines.cleaner.clean([f"{TEXT} Old film."]) == [CleanedText(TEXT, ("Old film.",))]
     (found,) = engines.extractor.extract([TEXT])
     assert [(p.start, p.end, p.target) for p in found] == [
@@ -51,34 +51,34 @@ def test_the_three_steps(memories: Memories) -> None:
     ],
 )
 def test_a_text_that_comes_back_other_than_it_was_is_refused(
-    memories: Memories, answer: str
+    caches: ResponseCaches, answer: str
 ) -> None:
-    (found,) = inline(memories, *[fenced(answer)] * 3).extractor.extract([TEXT])
+    (found,) = inline(caches, *[fenced(answer)] * 3).extractor.extract([TEXT])
     assert isinstance(found, Failure)
     assert found.reason == "answer_malformed"
 
 
-def test_an_answer_without_its_marks_is_refused(memories: Memories) -> None:
-    (found,) = inline(memories, *[TAGGED] * 3).extractor.extract([TEXT])
+def test_an_answer_without_its_marks_is_refused(caches: ResponseCaches) -> None:
+    (found,) = inline(caches, *[TAGGED] * 3).extractor.extract([TEXT])
     assert found.reason == "answer_malformed"
 
 
-def test_a_target_that_is_none_is_a_failure_beside_the_good_ones(memories: Memories) -> None:
+def test_a_target_that_is_none_is_a_failure_beside_the_good_ones(caches: ResponseCaches) -> None:
     tagged = "No [nodule](knot) in the [left lung](left lung)."
-    (found,) = inline(memories, fenced(tagged)).extractor.extract([TEXT])
+    (found,) = inline(caches, fenced(tagged)).extractor.extract([TEXT])
     assert [getattr(item, "reason", "fine") for item in found] == ["unknown_target", "fine"]
 
 
 @pytest.mark.parametrize("added", ["[No](lung) nodule", "No [nodule](tumor)"])
-def test_the_filter_may_take_tags_away_and_nothing_else(memories: Memories, added: str) -> None:
+def test_the_filter_may_take_tags_away_and_nothing_else(caches: ResponseCaches, added: str) -> None:
     phrases = [Phrase(3, 9, "lung nodule")]
-    engines = inline(memories, *[fenced(f"{added} in the left lung.")] * 3)
+    engines = inline(caches, *[fenced(f"{added} in the left lung.")] * 3)
     (answers,) = engines.filter.classify([TEXT], [phrases])
     assert answers[0].reason == "answer_malformed"
 
 
-def test_a_cleaned_text_that_adds_is_refused(memories: Memories) -> None:
-    (cleaned,) = inline(memories, *[fenced("Nodule of 3 mm.")] * 3).cleaner.clean(["Nodule."])
+def test_a_cleaned_text_that_adds_is_refused(caches: ResponseCaches) -> None:
+    (cleaned,) = inline(caches, *[fenced("Nodule of 3 mm.")] * 3).cleaner.clean(["Nodule."])
     assert cleaned.reason == "rewrite_adds_number"
 
 

@@ -1,4 +1,4 @@
-"""The joint protocol: one request for three steps, and what happens when its memory is lost."""
+"""The joint protocol: one request for three steps, and what happens when its cache is lost."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 
 from storage.records import Modifiers, Phrase
 from storage.store import Store
-from tasks.engines.llm.cache.response_cache import Memories
+from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import load_taxonomy
-from tests.tasks.engines.llm.scripted import ScriptedEngine, rehearsing
+from tests.tasks.engines.llm.scripted import ScriptedEngine, dry_run_engine
 
 TAXONOMY = load_taxonomy()
 TEXT = "Old film. The left effusion has decreased. No nodule."
@@ -29,16 +29,16 @@ ANSWER = json.dumps(
 
 
 @pytest.fixture
-def memories(tmp_path: Path) -> Memories:
-    return Memories(Store(str(tmp_path)))
+def caches(tmp_path: Path) -> ResponseCaches:
+    return ResponseCaches(Store(str(tmp_path)))
 
 
-def joint(memories: Memories, *script: str):
-    return text_engines("joint", ScriptedEngine(*script), memories, TAXONOMY, "openi")
+def joint(caches: ResponseCaches, *script: str):
+    return text_engines("joint", ScriptedEngine(*script), caches, TAXONOMY, "openi")
 
 
-def test_one_request_does_all_three_steps(memories: Memories) -> None:
-    engines = joint(memories, ANSWER)
+def test_one_request_does_all_three_steps(caches: ResponseCaches) -> None:
+    engines = joint(caches, ANSWER)
     (cleaned,) = engines.cleaner.clean([TEXT])
     assert cleaned.text == "There is a left effusion. No nodule."
     (found,) = engines.extractor.extract([cleaned.text])
@@ -52,29 +52,29 @@ def test_one_request_does_all_three_steps(memories: Memories) -> None:
 
 
 def test_the_steps_find_their_answers_in_another_process(tmp_path: Path) -> None:
-    (cleaned,) = joint(Memories(Store(str(tmp_path))), ANSWER).cleaner.clean([TEXT])
-    later = joint(Memories(Store(str(tmp_path))))  # has no answer to give
+    (cleaned,) = joint(ResponseCaches(Store(str(tmp_path))), ANSWER).cleaner.clean([TEXT])
+    later = joint(ResponseCaches(Store(str(tmp_path))))  # has no answer to give
     (found,) = later.extractor.extract([cleaned.text])
     assert later.filter.classify([cleaned.text], [found[:2]]) == [["present", "absent"]]
 
 
-def test_if_the_memory_is_lost_the_steps_ask_for_themselves(memories: Memories) -> None:
-    engines = joint(memories, '{"1":{"nodule":"lung nodule"}}', '{"absent":[1]}')
+def test_if_the_cache_is_lost_the_steps_fall_back_to_spans(caches: ResponseCaches) -> None:
+    engines = joint(caches, '{"1":{"nodule":"lung nodule"}}', '{"absent":[1]}')
     (found,) = engines.extractor.extract(["No nodule."])
     assert found == [Phrase(3, 9, "lung nodule")]
     assert engines.filter.classify(["No nodule."], [found]) == [["absent"]]
 
 
-def test_phrases_of_another_extractor_are_asked_about(memories: Memories) -> None:
-    engines = joint(memories, '{"absent":{"1":{"nodule":"lung nodule"}}}', '{"uncertain":[1]}')
+def test_phrases_of_another_extractor_are_asked_about(caches: ResponseCaches) -> None:
+    engines = joint(caches, '{"absent":{"1":{"nodule":"lung nodule"}}}', '{"uncertain":[1]}')
     engines.cleaner.clean(["No nodule or cyst."])
     phrases = [Phrase(3, 9, "lung nodule"), Phrase(13, 17, "pulmonary cyst")]
     assert engines.filter.classify(["No nodule or cyst."], [phrases]) == [["absent", "uncertain"]]
 
 
-def test_a_dropped_sentence_cannot_have_phrases(memories: Memories) -> None:
+def test_a_dropped_sentence_cannot_have_phrases(caches: ResponseCaches) -> None:
     wrong = '{"drop":[1],"present":{"1":{"film":"lung"}}}'
-    engines = joint(memories, wrong, '{"drop":[1]}')
+    engines = joint(caches, wrong, '{"drop":[1]}')
     assert engines.cleaner.clean(["Old film."]) == [CleanedText("", ("Old film.",))]
 
 
@@ -82,24 +82,24 @@ def test_a_dropped_sentence_cannot_have_phrases(memories: Memories) -> None:
     "wrong",
     ['{"present":{"2":{}}}', '{"present":{"1":["nodule"]}}', '{"maybe":{}}', '{"drop":[true]}'],
 )
-def test_answers_off_the_schema_end_as_a_failure(memories: Memories, wrong: str) -> None:
-    (cleaned,) = joint(memories, *[wrong] * 3).cleaner.clean(["No nodule."])
+def test_answers_off_the_schema_end_as_a_failure(caches: ResponseCaches, wrong: str) -> None:
+    (cleaned,) = joint(caches, *[wrong] * 3).cleaner.clean(["No nodule."])
     assert cleaned.reason == "answer_malformed"
 
 
 def test_a_replay_gives_what_the_embedded_engines_give(
-    memories: Memories, even_texts: list[str]
+    caches: ResponseCaches, even_texts: list[str]
 ) -> None:
     texts = even_texts[::12]
-    chat = rehearsing()
-    engines = text_engines("joint", chat, memories, TAXONOMY, "openi")
+    chat = dry_run_engine()
+    engines = text_engines("joint", chat, caches, TAXONOMY, "openi")
     kept = [c.text for c in engines.cleaner.clean(texts) if isinstance(c, CleanedText) and c.text]
     asked = len(chat.asked)
     found = engines.extractor.extract(kept)
     wanted = LexiconExtractor(TAXONOMY).extract(kept)
     assert sum(f != w for f, w in zip(found, wanted, strict=True)) <= 1
     phrases = [[p for p in own if isinstance(p, Phrase)] for own in found]
-    plain = text_engines("spans", rehearsing(), memories, TAXONOMY, "openi")
+    plain = text_engines("spans", dry_run_engine(), caches, TAXONOMY, "openi")
     assert engines.filter.classify(kept, phrases) == plain.filter.classify(kept, phrases)
     assert len(chat.asked) == asked  # extraction and filtering asked nothing
     assert all(a.tokens_out < r.max_tokens for r, a in zip(chat.asked, chat.answers, strict=True))

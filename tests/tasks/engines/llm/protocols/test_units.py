@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.engines.llm.protocols.units import is_context_free, places_of, rejoin
+from tasks.engines.llm.protocols.units import is_context_free, rejoin, sentence_places
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,18 @@ def test_sentences_that_need_those_before_them(sentence: str, previous: str) -> 
 
 def test_a_sentence_takes_two_sentences_along_at_most() -> None:
     text = "The heart is large. A nodule is seen. A cyst is seen.  These are old."
-    units = [place.unit for place in places_of(text)]
+    units = [place.unit for place in sentence_places(text)]
     assert [unit.before for unit in units] == ["", "", "", "A nodule is seen. A cyst is seen."]
 
 
 def test_the_same_sentence_is_the_same_unit_wherever_it_stands() -> None:
-    (one,), (_, other) = places_of("No\n effusion."), places_of("Clear lungs. No effusion.")
+    (one,), (_, other) = (
+        sentence_places("No\n effusion."),
+        sentence_places("Clear lungs. No effusion."),
+    )
     assert one.unit == other.unit
     (_, pointing), (_, elsewhere) = (
-        places_of(f"{a} is seen. It is old.") for a in ("Cyst", "Scar")
+        sentence_places(f"{a} is seen. It is old.") for a in ("Cyst", "Scar")
     )
     assert pointing.unit != elsewhere.unit
 
@@ -60,7 +63,7 @@ def test_the_same_sentence_is_the_same_unit_wherever_it_stands() -> None:
 @given(st.lists(st.sampled_from(["Heart is large.", "No effusion.", "Clear."]), max_size=6))
 def test_rejoined_as_they_were_sentences_give_the_text(sentences: list[str]) -> None:
     text = " ".join(sentences)
-    places = places_of(text)
+    places = sentence_places(text)
     joined, starts = rejoin(text, places, [place.unit.sentence for place in places])
     assert joined == text
     assert starts == [place.start for place in places]
@@ -68,6 +71,8 @@ def test_rejoined_as_they_were_sentences_give_the_text(sentences: list[str]) -> 
 
 def test_a_dropped_sentence_takes_its_gap_along() -> None:
     text = "Old film. Heart is large.\nNo effusion. Thank you."
-    joined, starts = rejoin(text, places_of(text), ["", "Heart is large.", "No effusion.", ""])
+    joined, starts = rejoin(
+        text, sentence_places(text), ["", "Heart is large.", "No effusion.", ""]
+    )
     assert joined == "Heart is large.\nNo effusion."
     assert starts[1:3] == [0, 16]

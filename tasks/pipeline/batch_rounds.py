@@ -104,6 +104,8 @@ class _Collector:
     failed: requests that failed for a reason that may pass.
     """
 
+    concurrency: int | None = None  # answers are read from files
+
     def __init__(self, answers: BatchAnswers) -> None:
         self._answers = answers
         self.asked = 0

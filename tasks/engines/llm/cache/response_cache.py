@@ -234,6 +234,11 @@ class CachedEngine:
         """The fingerprint of the wrapped engine: caching changes no answer."""
         return self._engine.fingerprint
 
+    @property
+    def concurrency(self) -> int | None:
+        """That of the wrapped engine."""
+        return self._engine.concurrency
+
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
         """One answer per request, order kept; equal requests are sent once."""
         keys = [digest(asdict(request)) for request in requests]

@@ -79,6 +79,8 @@ class BatchAnswers:
         could not be read, such as the last one of a run that was killed.
     """
 
+    concurrency: int | None = None  # answers are read from files, on this machine's CPU
+
     def __init__(self, paths: Sequence[Path], sampling: Sampling) -> None:
         """Index the files; only ids and offsets are held in memory.
 

@@ -62,6 +62,11 @@ class ChatEngine(Protocol):
         """Engine, model, revision and sampling: what decides the answers."""
         ...
 
+    @property
+    def concurrency(self) -> int | None:
+        """Shards that may wait for it at once in a stage; None: it works on this machine's CPU."""
+        ...
+
     def complete(self, requests: Sequence[ChatRequest]) -> Sequence[Completion | Failure]:
         """One answer per request, order kept; one failure does not stop the other requests.
 

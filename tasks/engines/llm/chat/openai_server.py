@@ -33,6 +33,11 @@ _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 """Seconds; with the default of 5 retries, a request is retried for up to 16 s in all."""
 
+_SHARDS_PER_SERVER = 4
+"""Shards of one stage at once. `max_concurrency` bounds the requests in flight, so this only has to
+supply enough of them: a shard begins with chunks of 16 requests, which double, and three stages
+send requests, so 192 at first, near the default bound of 256. More would cost threads alone."""
+
 _LOOP_LOCK = threading.Lock()
 
 
@@ -56,6 +61,11 @@ class OpenAIServerEngine:
     def fingerprint(self) -> Fingerprint:
         """Model, revision and sampling; not the addresses, nor the field that carries a schema."""
         return {"name": "openai", "version": VERSION, **self._settings.identity()}
+
+    @property
+    def concurrency(self) -> int | None:
+        """Shards of one stage that may wait for the servers at once."""
+        return _SHARDS_PER_SERVER * len(self._settings.base_urls)
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
         """One answer per request, order kept; attempts beyond the first are counted as retries.

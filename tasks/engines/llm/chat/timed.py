@@ -27,6 +27,11 @@ class MeteredEngine:
         """The fingerprint of the wrapped engine: timing changes no answer."""
         return self._engine.fingerprint
 
+    @property
+    def concurrency(self) -> int | None:
+        """That of the wrapped engine."""
+        return self._engine.concurrency
+
     def complete(self, requests: Sequence[ChatRequest]) -> Sequence[Completion | Failure]:
         """One answer per request, order kept."""
         with self._clock.running(self._models):

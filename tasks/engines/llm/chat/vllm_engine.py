@@ -36,6 +36,11 @@ class VllmEngine:
         """Model, revision, number formats and sampling."""
         return {"name": "vllm", "version": VERSION, **self._settings.identity()}
 
+    @property
+    def concurrency(self) -> int:
+        """One shard whose batch runs, and one whose requests are prepared meanwhile."""
+        return 2
+
     def complete(self, requests: Sequence[ChatRequest]) -> list[Answer]:
         """One answer per request, order kept; the first call loads the model.
 

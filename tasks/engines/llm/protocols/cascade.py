@@ -37,6 +37,11 @@ class CascadeFilter:
         model = {f"model_{key}": value for key, value in self._model.fingerprint.items()}
         return {"name": "llm-cascade", "version": VERSION, **rules, **model}
 
+    @property
+    def concurrency(self) -> int | None:
+        """That of the model's classifier."""
+        return getattr(self._model, "concurrency", None)
+
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
     ) -> list[list[Assertion | Failure]]:

@@ -40,6 +40,8 @@ class _Stated(NamedTuple):
 class DryRunEngine:
     """Answers every prompt of every protocol as the embedded engines would."""
 
+    concurrency: int | None = None  # the embedded engines run on this machine's CPU
+
     def __init__(
         self, taxonomy: Taxonomy, dataset: str, count: TokenCounter, fingerprint: Fingerprint
     ) -> None:

@@ -194,6 +194,11 @@ class JointExtractor:
         """That of the joint cleaner, and the prompt of the fallback."""
         return {**self._fingerprint, "otherwise": self._fallback.fingerprint["prompt"]}
 
+    @property
+    def concurrency(self) -> int | None:
+        """That of the fallback, which sends the requests."""
+        return self._fallback.concurrency
+
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
         """Phrases of each cleaned text, and the rejected proposals."""
         self._phrase_cache.refresh()
@@ -232,6 +237,11 @@ class JointFilter:
     def fingerprint(self) -> Fingerprint:
         """That of the joint cleaner, and the prompt of the fallback."""
         return {**self._fingerprint, "otherwise": self._fallback.fingerprint["prompt"]}
+
+    @property
+    def concurrency(self) -> int | None:
+        """That of the fallback, which sends the requests."""
+        return self._fallback.concurrency
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]

@@ -38,6 +38,11 @@ class StepEngine(Generic[U]):
         """Protocol, version and prompt digest of the step, and the chat engine's fingerprint."""
         return self.step.fingerprint
 
+    @property
+    def concurrency(self) -> int | None:
+        """Shards at once: they wait for the model, not for this machine's CPU."""
+        return self._chat.concurrency
+
     def answers(self, units: Sequence[U]) -> dict[U, Any | Failure]:
         """The answer about each unit; equal units are requested once.
 

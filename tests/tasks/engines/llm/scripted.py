@@ -14,6 +14,8 @@ NAME = {"name": "scripted", "version": "1"}
 class ScriptedEngine:
     """Gives the next answer of a script to each request, and keeps what it was asked."""
 
+    concurrency: int | None = None
+
     def __init__(self, *script: str | Completion | Failure) -> None:
         self.fingerprint = NAME
         self.asked: list[ChatRequest] = []
@@ -35,6 +37,8 @@ class ScriptedEngine:
 
 class SpyEngine:
     """Passes requests on and keeps them."""
+
+    concurrency: int | None = None
 
     def __init__(self, answer: Callable[[Sequence[ChatRequest]], Iterable[Completion]]) -> None:
         self.fingerprint = NAME

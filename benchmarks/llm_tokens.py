@@ -38,8 +38,7 @@ from tasks.engines.llm.protocols.spans_filter import by_sentence, marked_unit
 from tasks.engines.llm.protocols.units import sentence_places
 from tasks.engines.llm.settings import ProtocolName
 from tasks.engines.metering import metered
-from tasks.engines.protocols import CleanedText, Failure
-from tasks.engines.registry import TextEngines
+from tasks.engines.protocols import CleanedText, Failure, TextEngines
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
 from tasks.engines.text.lexicon import LexiconExtractor

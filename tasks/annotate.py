@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import get_args
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from storage.records import Assertion
 from storage.shards import table_from_rows
 from tasks.clean import RequiredSections, clean_reports
 from tasks.engines.metering import metered
-from tasks.engines.protocols import AssertionClassifier, Cleaner, Extractor
+from tasks.engines.protocols import TextEngines
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from tasks.step import StepOutput
@@ -25,25 +25,6 @@ from taxonomy.targets import Taxonomy
 
 EVERY_ASSERTION: tuple[Assertion, ...] = get_args(Assertion)
 STEPS = ("clean", "extract", "filter")
-
-
-class TextEngines(Protocol):
-    """The engines of the text steps."""
-
-    @property
-    def cleaner(self) -> Cleaner:
-        """Of the clean step."""
-        ...
-
-    @property
-    def extractor(self) -> Extractor:
-        """Of the extract step."""
-        ...
-
-    @property
-    def filter(self) -> AssertionClassifier:
-        """Of the filter step."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,15 @@ class AssertionClassifier(Engine, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class TextEngines:
+    """One engine per text step."""
+
+    cleaner: Cleaner
+    extractor: Extractor
+    filter: AssertionClassifier
+
+
 class Detector(Engine, Protocol):
     """Puts boxes on a radiograph."""
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from tasks.engines.protocols import AssertionClassifier, Cleaner, Engine, Extractor
+    from tasks.engines.protocols import Engine, TextEngines
     from taxonomy.targets import Taxonomy
 
 Step = Literal["clean", "extract", "filter", "detect", "segment"]
@@ -71,15 +71,6 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: str = Field(description="the engine's name")
-
-
-@dataclass(frozen=True)
-class TextEngines:
-    """One engine per text step."""
-
-    cleaner: Cleaner
-    extractor: Extractor
-    filter: AssertionClassifier
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,15 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, cast
 
 from storage.store import Store
-from tasks.engines.protocols import AssertionClassifier, Cleaner, Detector, Extractor, Segmenter
-from tasks.engines.registry import EngineChoiceError, EngineContext, TextEngines, make_engine
+from tasks.engines.protocols import (
+    AssertionClassifier,
+    Cleaner,
+    Detector,
+    Extractor,
+    Segmenter,
+    TextEngines,
+)
+from tasks.engines.registry import EngineChoiceError, EngineContext, make_engine
 from tasks.pipeline.settings import BuildSettings, SettingsError
 from taxonomy.targets import Taxonomy
 
@@ -18,12 +25,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Engines:
+class Engines(TextEngines):
     """One engine per step."""
 
-    cleaner: Cleaner
-    extractor: Extractor
-    filter: AssertionClassifier
     detector: Detector
     segmenter: Segmenter
 

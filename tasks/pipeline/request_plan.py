@@ -21,7 +21,7 @@ from tasks.engines.llm.chat.tokens import TokenCounter
 from tasks.engines.llm.chat_choice import chat_fingerprint
 from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.engines.llm.settings import LlmSettings
-from tasks.engines.registry import TextEngines
+from tasks.engines.protocols import TextEngines
 from tasks.pipeline.engine_choice import text_engines_for_chat
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import Taxonomy

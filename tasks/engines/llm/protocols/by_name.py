@@ -10,7 +10,7 @@ from tasks.engines.llm.protocols.joint import JointCleaner, JointExtractor, Join
 from tasks.engines.llm.protocols.spans import SpansCleaner, SpansExtractor
 from tasks.engines.llm.protocols.spans_filter import SpansFilter
 from tasks.engines.llm.settings import ProtocolName
-from tasks.engines.registry import TextEngines
+from tasks.engines.protocols import TextEngines
 from taxonomy.targets import Taxonomy
 
 

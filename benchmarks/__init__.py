@@ -1,1 +1,1 @@
-"""Measurements of speed, memory and agreement, each beside what a user would otherwise use."""
+"""Benchmarks of speed, memory and agreement, each beside the usual alternative."""

@@ -1,6 +1,6 @@
-"""`make bench`: every measurement, one after the other, each in a process of its own.
+"""`make bench`: run all benchmarks one after another, each in its own process.
 
-All are run, whatever the first ones show; a table at the end says which targets were missed.
+A missed target does not stop the others; a table at the end lists the missed targets.
 
 Name some to run only those: `python -m benchmarks mask_codec text_steps`.
 """
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from benchmarks.targets import MET, MISSED, NOT_MEASURED
 
+# Golden outputs first: figures of a run that changes results mean little.
 BENCHMARKS = (
     "golden",
     "mask_codec",
@@ -36,7 +37,7 @@ BENCHMARKS = (
 
 
 class Outcome(NamedTuple):
-    """How a benchmark ended, and the lines that it printed about its targets."""
+    """Exit code and time of a benchmark, and the lines that it printed about its targets."""
 
     name: str
     code: int
@@ -44,23 +45,23 @@ class Outcome(NamedTuple):
     verdicts: tuple[str, ...]
 
     def row(self) -> tuple[str, ...]:
-        """For the table: name, seconds, targets met, and what is amiss."""
+        """Cells of the table: name, seconds, targets met, and problems."""
         met = sum(line.startswith(MET) for line in self.verdicts)
-        amiss = [line for line in self.verdicts if not line.startswith(MET)]
-        if self.code and not any(line.startswith(MISSED) for line in amiss):
-            amiss.append(f"ended with exit code {self.code}")
+        problems = [line for line in self.verdicts if not line.startswith(MET)]
+        if self.code and not any(line.startswith(MISSED) for line in problems):
+            problems.append(f"ended with exit code {self.code}")
         share = f"{met} of {len(self.verdicts)}" if self.verdicts else "–"
-        return self.name, f"{self.seconds:.0f}", share, "\n".join(amiss)
+        return self.name, f"{self.seconds:.0f}", share, "\n".join(problems)
 
 
 def main() -> int:
-    """Run them all, then sum up; 1 if one has missed a target or did not run to its end."""
+    """Run the benchmarks and print a summary; 1 if one missed a target or failed."""
     outcomes = [_run(name) for name in sys.argv[1:] or BENCHMARKS]
     table = Table(title="Targets", title_justify="left")
     table.add_column("benchmark")
     table.add_column("seconds", justify="right")
     table.add_column("met", justify="right")
-    table.add_column("amiss")
+    table.add_column("problems")
     for outcome in outcomes:
         table.add_row(*outcome.row())
     print()
@@ -69,7 +70,7 @@ def main() -> int:
 
 
 def _run(name: str) -> Outcome:
-    """Run a benchmark, and show what it prints while it does."""
+    """Run a benchmark, and show its output while it runs."""
     print(f"\n=== {name}", flush=True)
     width = str(shutil.get_terminal_size((100, 24)).columns)
     started = time.monotonic()
@@ -79,12 +80,12 @@ def _run(name: str) -> Outcome:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        lines = [_shown(line) for line in process.stdout or ()]
+        lines = [_echoed(line) for line in process.stdout or ()]
     verdicts = tuple(line for line in lines if line.startswith((MET, MISSED, NOT_MEASURED)))
     return Outcome(name, process.returncode, time.monotonic() - started, verdicts)
 
 
-def _shown(line: str) -> str:
+def _echoed(line: str) -> str:
     print(line, end="", flush=True)
     return line.rstrip("\n")
 

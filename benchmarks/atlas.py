@@ -3,14 +3,14 @@
     python -m benchmarks.atlas
 
 Anatomy: the second chest CT (TotalSegmentator project) is projected to a radiograph, and so are its
-reference masks: the aorta and T12 as that project gives them; the lungs as the air inside the body
-(below -500 HU, not connected to the outside), parted by its two largest cores after an erosion of
-two voxels. The score is the IoU of boxes in the picture, both cut at its edges. Beside it stands
-the naive answer: the atlas patient's box at the same fractions of the image, without registration.
+reference masks: the aorta and T12 of that project; the lungs as the air inside the body (below
+-500 HU, not connected to the outside), split by the two largest components after an erosion of two
+voxels. The score is the IoU of boxes in the image, both clipped to it. The naive result beside it
+is the box of the atlas patient at the same fractions of the image, without registration.
 
-Nodules: a ball of 35 HU is put into a lung of that CT, one at a time, before it is projected. A
-nodule counts as found when a box has IoU >= 0.3 with the ball's outline; boxes that do not touch
-the ball are false. The same CT without a ball, and the real film, follow.
+Nodules: one ball of 35 HU at a time is inserted into a lung of that CT before the projection. A
+nodule is found if a box has IoU >= 0.3 with the box of the ball; boxes that do not touch the ball
+are false. The same CT without a ball, and a real radiograph, follow.
 """
 
 from __future__ import annotations
@@ -53,8 +53,26 @@ REFERENCES = {
     "T12 vertebra": ("vertebrae_T12", "thorax_vertebrae_T12.nii.gz"),
 }
 RADII_MM = (6.0, 8.0, 11.0)
+"""Radii of the synthetic nodules."""
+
 BALLS_PER_RADIUS = 8
 BALL_HU = 35
+"""Density of a solid nodule, that of soft tissue."""
+
+FOUND_IOU = 0.3
+"""IoU from which a box counts as a found nodule; nodules are small, so that 0.5 is too strict."""
+
+LUNG_BELOW_HU = -500
+"""Threshold of the reference lungs, between air-filled lung and soft tissue."""
+
+EROSION_VOXELS = 2
+"""Separates the two lungs where they touch."""
+
+CORE_DISTANCE_VOXELS = 4
+"""Air this close to a lung's core belongs to that lung."""
+
+CLEAR_RAYS_PERCENT = 60
+"""Balls are placed in this share of the rays through the lungs, those with the least tissue."""
 
 
 def corners(box: Box) -> BoxXYXY:
@@ -64,18 +82,20 @@ def corners(box: Box) -> BoxXYXY:
 
 def lungs(volume: Volume) -> dict[str, NDArray[np.bool_]]:
     """Reference masks of both lungs by threshold."""
-    parts, _ = ndimage.label(volume.hu < -500)
+    # Air that touches the edge of the image is outside the body.
+    parts, _ = ndimage.label(volume.hu < LUNG_BELOW_HU)
     walls = (parts[0], parts[-1], parts[:, 0], parts[:, -1])
     outside = np.unique(np.concatenate([wall.ravel() for wall in walls]))
     air = (parts > 0) & ~np.isin(parts, outside)
-    cores, _ = ndimage.label(ndimage.binary_erosion(air, iterations=2))
+    cores, _ = ndimage.label(ndimage.binary_erosion(air, iterations=EROSION_VOXELS))
     sizes = np.bincount(cores.ravel())
     first, second = (np.argsort(sizes[1:]) + 1)[-2:]
     distance, nearest = ndimage.distance_transform_edt(
         ~np.isin(cores, (first, second)), return_indices=True
     )
-    owner = np.where(air & (distance <= 4), cores[tuple(nearest)], 0)
+    owner = np.where(air & (distance <= CORE_DISTANCE_VOXELS), cores[tuple(nearest)], 0)
     middle = {core: ndimage.center_of_mass(cores == core)[0] for core in (first, second)}
+    # On the RAS+ grid x increases towards the patient's right.
     right, left = max(middle, key=middle.__getitem__), min(middle, key=middle.__getitem__)
     return {"right lung": owner == right, "left lung": owner == left}
 
@@ -93,7 +113,7 @@ def reference_boxes(volume: Volume) -> dict[str, BoxXYXY]:
 
 
 def naive_box(structure: str, shape: tuple[int, int], atlas_shape: tuple[int, int]) -> BoxXYXY:
-    """The atlas patient's box, stretched with the picture."""
+    """The box of the atlas patient, scaled to the size of the image."""
     points = load_atlas().structures[structure] * [
         shape[1] / atlas_shape[1],
         shape[0] / atlas_shape[0],
@@ -103,7 +123,7 @@ def naive_box(structure: str, shape: tuple[int, int], atlas_shape: tuple[int, in
 
 
 def print_anatomy(detector: AtlasDetector, volume: Volume) -> dict[str, float]:
-    """IoU per structure, naive and registered; what has a target is returned by its figure."""
+    """Print the IoU of each structure, naive and registered; return the figures with a target."""
     radiograph = project(volume)
     rows, columns = radiograph.pixels.shape
     grid = FrontalGrid.of(chest_ct.load_ct())
@@ -133,22 +153,22 @@ class Ball(NamedTuple):
 
 
 def balls(volume: Volume, radius_mm: float) -> Iterator[Ball]:
-    """The CT with a ball, at reproducible places at least a radius away from the lung's wall.
+    """The CT with one ball, at reproducible positions at least a radius inside the lung.
 
-    Places behind heart and diaphragm, where a film hides nodules, are left out: only the 60 % of
-    the rays through the lungs count that meet the least tissue.
+    Positions behind heart and diaphragm, where a radiograph hides nodules, are excluded: only the
+    60 % of the rays through the lungs that pass through the least tissue are used.
     """
-    rng = np.random.default_rng(round(radius_mm * 10))
+    rng = np.random.default_rng(round(radius_mm * 10))  # a different seed for each radius
     spacing = np.array(volume.spacing_xyz_mm)
     inside = np.logical_or(*lungs(volume).values())
     depth_mm = ndimage.distance_transform_edt(inside, sampling=spacing)
     tissue_mm = water_path_mm(volume)
-    clear = tissue_mm < np.percentile(tissue_mm[inside.any(axis=1)], 60)
-    places = np.argwhere((depth_mm > radius_mm) & clear[:, None, :])
+    clear = tissue_mm < np.percentile(tissue_mm[inside.any(axis=1)], CLEAR_RAYS_PERCENT)
+    positions = np.argwhere((depth_mm > radius_mm) & clear[:, None, :])
     grid = FrontalGrid.of(volume)
     axes = [np.arange(size) for size in volume.hu.shape]
-    for place in places[rng.choice(len(places), BALLS_PER_RADIUS, replace=False)]:
-        x, y, z = ((axis - at) * mm for axis, at, mm in zip(axes, place, spacing, strict=True))
+    for center in positions[rng.choice(len(positions), BALLS_PER_RADIUS, replace=False)]:
+        x, y, z = ((axis - at) * mm for axis, at, mm in zip(axes, center, spacing, strict=True))
         ball = x[:, None, None] ** 2 + y[:, None] ** 2 + z**2 <= radius_mm**2
         hu = np.where(ball, np.int16(BALL_HU), volume.hu)
         box = outline_box_xyxy_px(project_mask(ball, volume.affine, grid))
@@ -157,7 +177,7 @@ def balls(volume: Volume, radius_mm: float) -> Iterator[Ball]:
 
 
 def print_nodules(detector: AtlasDetector, volume: Volume) -> None:
-    """Balls found, false boxes, and how the boxes' size compares with the balls'."""
+    """Print the balls found, the false boxes, and the size of boxes relative to balls."""
     print(f"\n{'nodule':<16}{'found':>10}{'false/image':>12}{'size ratio':>12}")
     for radius_mm in RADII_MM:
         found, false, ratios = 0, 0, []
@@ -165,7 +185,7 @@ def print_nodules(detector: AtlasDetector, volume: Volume) -> None:
             answer = detector.detect(project(ball.volume), [Site("lung nodule")])[0]
             boxes = [] if isinstance(answer, Ungrounded) else [corners(box) for box in answer]
             overlaps = [float(box_iou(box, ball.box)) for box in boxes]
-            found += max(overlaps, default=0.0) >= 0.3
+            found += max(overlaps, default=0.0) >= FOUND_IOU
             false += sum(overlap == 0 for overlap in overlaps)
             ratios += [
                 (box[2] - box[0]) / (ball.box[2] - ball.box[0])
@@ -180,7 +200,7 @@ def print_nodules(detector: AtlasDetector, volume: Volume) -> None:
 
 
 def print_count(detector: AtlasDetector, name: str, radiograph: Radiograph) -> None:
-    """How many nodules an image gets, and how long everything takes."""
+    """Print the number of nodules in an image, and the seconds for three targets."""
     start = time.perf_counter()
     answer = detector.detect(radiograph, [Site("lung nodule"), Site("heart"), Site("lung")])[0]
     seconds = time.perf_counter() - start

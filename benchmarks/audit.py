@@ -2,10 +2,10 @@
 
     python -m benchmarks.audit
 
-Even report numbers are the development half; the targets hold for the odd half, which is scored and
-never read. All coded reports are scored, also those that cleaning rejected; `cleaned` is the share
-that it kept. The first macro average is over all coded targets, in which one with a single report
-counts as much as one with hundreds; the second over those coded often enough to be measured.
+Reports with even numbers are the development half; the targets apply to the odd half, whose texts
+nobody reads. All coded reports are scored, also those that cleaning rejected; `cleaned` is the
+share that cleaning kept. The first macro average is over all coded targets, each with equal weight
+even if only one report has it; the second is over targets with enough coded reports.
 """
 
 from __future__ import annotations

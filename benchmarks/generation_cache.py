@@ -2,9 +2,9 @@
 
     python -m benchmarks.generation_cache
 
-A model with random weights answers a question about a radiograph with a fixed number of tokens,
-greedily. Without the cache every new token reads the whole sequence again, the image among it.
-Median of three runs after one to warm up; both ways must write the same.
+A model with random weights generates a fixed number of tokens greedily, for a question about a
+radiograph. Without the cache every step processes the whole sequence again, image tokens included.
+Median of three runs after a warm-up run; the tokens must be equal.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.packed_training import Recipe, make_sample
+from benchmarks.packed_training import SampleSize, make_sample
 from benchmarks.targets import judge
 from model.config import preset
 from model.data.inputs import Sample
 from model.network.vividmed import VividMedForCausalLM
 
 PRESETS = ("tiny", "mid")
-QUESTION = Recipe((1, 2544, 3056), text=24, phrases=0)
+QUESTION = SampleSize((1, 2544, 3056), text=24, phrases=0)
 NEW_TOKENS = 64
-RUNS = 3
+RUNS = 3  # after a warm-up run
 
 
 def main() -> int:
@@ -44,12 +44,12 @@ def main() -> int:
         model = VividMedForCausalLM(config).eval()
         question = make_sample(QUESTION, config)
         cached, text = _measure(model, question, use_cache=True)
-        whole, text_again = _measure(model, question, use_cache=False)
-        assert torch.equal(text, text_again), f"{name}: the cache changes what is written"
-        speeds = (f"{NEW_TOKENS / seconds:.1f}" for seconds in (cached, whole))
+        uncached, text_again = _measure(model, question, use_cache=False)
+        assert torch.equal(text, text_again), f"{name}: the cache changes the generated tokens"
+        speeds = (f"{NEW_TOKENS / seconds:.1f}" for seconds in (cached, uncached))
         prompt = str(len(question.text.input_ids))
-        table.add_row(name, prompt, *speeds, f"{whole / cached:.1f} ×")
-        figures[f"{name}, times the speed without the cache"] = whole / cached
+        table.add_row(name, prompt, *speeds, f"{uncached / cached:.1f} ×")
+        figures[f"{name}, times the speed without the cache"] = uncached / cached
     Console().print(table)
     return judge("generation_cache", figures)
 

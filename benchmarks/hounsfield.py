@@ -1,12 +1,12 @@
-"""The HU segmenter against reference masks, beside the thresholds a user would otherwise apply.
+"""The HU segmenter compared with reference masks, beside simple thresholds.
 
     python -m benchmarks.hounsfield
 
 Chest CT: the full-size contrast CT with its TotalSegmentator v2 reference. The naive lungs are the
 largest component below -500 HU inside the body, the naive bone is everything above 200 HU; neither
-tells sides, airways or kinds of bone apart. The rules of the segmenter were chosen while looking at
-this scan. Second chest CT: T12, the one bone with a reference there, and the share of it that the
-skeleton and the vertebrae cover. Abdominal CT: the 30-slice crop with its reference.
+separates sides, airways or bones. The rules of the segmenter were developed on this scan. Second
+chest CT: the share of T12, the only bone with a reference there, that the skeleton and the
+vertebrae cover. Abdominal CT: the 30-slice crop with its reference.
 
 The nodule has no label. Its box is that of the mask in `benchmarks.overfit.reference`.
 """
@@ -38,9 +38,14 @@ from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter, st
 T12 = "totalsegmentator/thorax_vertebrae_T12.nii.gz"
 BONES = ("vertebrae_", "rib_", "sternum", "clavicula_", "scapula_", "humerus_", "hip_", "sacrum")
 
+NAIVE_LUNG_BELOW_HU = -500
+NAIVE_BONE_ABOVE_HU = 200
+FALSE_BELOW_IOU = 0.5
+"""A detected nodule with a lower IoU of its box counts as false."""
+
 TARGETS = targets_of("hounsfield")
 
-Segmentation = NDArray[np.bool_]
+Voxels = NDArray[np.bool_]
 
 
 def main() -> int:
@@ -68,7 +73,7 @@ def _time_all_targets(volume: Volume) -> None:
 
 def _chest(volume: Volume) -> dict[str, float]:
     chest, labels = Chest(volume), chest_ct.load_labels()
-    lungs, bone = _naive_lungs(chest), volume.hu > 200
+    lungs, bone = _naive_lungs(chest), volume.hu > NAIVE_BONE_ABOVE_HU
     print(f"\n{'structure':<28}{'Dice':>8}{'naive':>8}")
     rows = (
         ("left lung", chest.left_lung(), _union(labels, "lung_", "_left"), None),
@@ -83,10 +88,8 @@ def _chest(volume: Volume) -> dict[str, float]:
     return {f"{name}, Dice": _dice_row(name, *masks) for name, *masks in rows}
 
 
-def _dice_row(
-    name: str, found: Segmentation, truth: Segmentation, naive: Segmentation | None
-) -> float:
-    """Print the row of a structure; its Dice."""
+def _dice_row(name: str, found: Voxels, truth: Voxels, naive: Voxels | None) -> float:
+    """Print the row of a structure and return its Dice."""
     ours = dice(found, truth)
     beside = "–" if naive is None else f"{dice(naive, truth):.3f}"
     print(f"{name:<28}{ours:>8.3f}{beside:>8}")
@@ -99,7 +102,7 @@ def _nodule(volume: Volume) -> dict[str, float]:
     boxes = [_box(chest.draw_nodules([found])) for found in chest.nodules]
     overlaps = [float(box_iou(box, truth)) for box in boxes]
     best = max(overlaps, default=0.0)
-    false = sum(overlap < 0.5 for overlap in overlaps)
+    false = sum(overlap < FALSE_BELOW_IOU for overlap in overlaps)
     print(f"\nnodule: best IoU of the 3D box {best:.2f}, false nodules {false}")
     return {"nodule, IoU of its box": best, "false nodules": false}
 
@@ -135,23 +138,24 @@ def _abdomen() -> None:
         _dice_row(name, found, truth, naive)
 
 
-def _union(labels: LabelMap, *parts: str, any_of: bool = False) -> Segmentation:
+def _union(labels: LabelMap, *parts: str, any_of: bool = False) -> Voxels:
     """The structures whose name holds all of the parts, or any of them."""
     holds = any if any_of else all
     return labels.mask(*(name for name in labels.names if holds(part in name for part in parts)))
 
 
-def _naive_lungs(chest: Chest) -> Segmentation:
-    labels, _ = ndi.label(chest.body() & (chest.grid.scan_hu < -500))
+def _naive_lungs(chest: Chest) -> Voxels:
+    labels, _ = ndi.label(chest.body() & (chest.grid.scan_hu < NAIVE_LUNG_BELOW_HU))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return labels == sizes.argmax()
+    largest: Voxels = labels == sizes.argmax()
+    return largest
 
 
-def _box(mask: Segmentation) -> NDArray[np.int64]:
+def _box(mask: Voxels) -> NDArray[np.int64]:
     """Lowest corner, highest corner; half-open voxels (6,)."""
-    places = np.argwhere(mask)
-    return np.concatenate([places.min(axis=0), places.max(axis=0) + 1])
+    voxels = np.argwhere(mask)
+    return np.concatenate([voxels.min(axis=0), voxels.max(axis=0) + 1])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Counts tokens as Llama 3 does: a JSON string a line in, a number a line out.
+"""Counts tokens of Llama 3: one JSON string per input line, one count per output line.
 
-Runs in an environment of its own (see `llm_tokens.py`), which has Meta's package `llama-models`
+Runs in a separate environment (see `llm_tokens.py`), which has Meta's package `llama-models`
 with the model's vocabulary (Llama 3 Community License).
 """
 

@@ -1,10 +1,10 @@
-"""What the client of the model servers costs: requests a second and memory, on one core.
+"""Overhead of the client of LLM servers: requests per second and memory, on one core.
 
-A local server answers every request at once from a core of its own, so that all the time is the
-client's. Measured are the engine by itself, and the engine behind the response cache as in a build:
-it writes each chunk to the store before it sends the next, in calls of as many requests as a shard
-makes. Beside them runs the usual recipe, one httpx client and `asyncio.gather`
-under a semaphore, on the same requests in the same run; each in a new process.
+A local server on another core answers every request immediately, so that all time is the client's.
+Two paths are measured: the engine alone, and the path of a build through the response cache, which
+writes each chunk to the store before the next request, in calls with the requests of one shard. The
+usual alternative, one httpx client and `asyncio.gather` under a semaphore, runs on the same
+requests. Each runs in a new process.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from tasks.engines.protocols import Failure
 REQUESTS = 50_000
 CACHED_REQUESTS = 10_000
 REQUESTS_PER_CALL = 250
-RECIPE_REQUESTS = 5_000
-"""The recipe is slower; a tenth tells its speed."""
+GATHER_REQUESTS = 5_000
+"""`asyncio.gather` is slower; a tenth of the requests measures its speed."""
 CONCURRENCY = 256
 ENGINE, CACHED = "openai engine", "with response cache"
 
@@ -54,9 +54,9 @@ SCHEMA = {"type": "array", "items": {"enum": [f"target number {n}" for n in rang
 class Measured(NamedTuple):
     """One client's run.
 
-    peak_mb: peak resident memory after a fifth of the requests (where that was looked at) and at
-    the end; answers_mb: what the answers hold of it.
-    cpu_seconds: the client's own; on a busy machine they tell more than the clock.
+    peak_mb: peak resident memory after a fifth of the requests (where measured) and at the end;
+    answers_mb: the memory of the answers.
+    cpu_seconds: of the client; on a busy machine they are more reliable than the wall time.
     """
 
     requests: int
@@ -67,9 +67,9 @@ class Measured(NamedTuple):
 
     @property
     def growth_mb(self) -> float:
-        """What the last four fifths of the requests added to the peak, their answers aside."""
+        """Growth of the peak over the last four fifths of the requests, without their answers."""
         first, last = self.peak_mb
-        return last - first - 0.8 * self.answers_mb
+        return last - first - 0.8 * self.answers_mb  # the answers of four fifths
 
     def row(self) -> list[str]:
         """Cells for the table."""
@@ -87,7 +87,7 @@ def main() -> int:
     runs: list[tuple[str, Callable[[str], Measured]]] = [
         (ENGINE, _engine),
         (CACHED, _cached),
-        ("httpx, gather, semaphore", _recipe),
+        ("httpx, gather, semaphore", _gather),
     ]
     table = Table(
         title=f"Client overhead: {CONCURRENCY} in flight, client on one core", title_justify="left"
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 class _Reports(Sequence[ChatRequest]):
-    """Requests made when they are asked for, so that memory is the client's own."""
+    """Requests that are made on access, so that the measured memory is the client's."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -167,7 +167,7 @@ def _cached(base_url: str) -> Measured:
     return Measured(CACHED_REQUESTS, seconds, cpu_seconds, peak_mb, answers_mb)
 
 
-def _recipe(base_url: str) -> Measured:
+def _gather(base_url: str) -> Measured:
     _stay_on(0)
     settings = _settings(base_url)
 
@@ -182,12 +182,12 @@ def _recipe(base_url: str) -> Measured:
                     answer = await client.post(f"{base_url}/chat/completions", json=body)
                     assert answer.json()["choices"]
 
-            await asyncio.gather(*map(ask, _Reports(RECIPE_REQUESTS)))
+            await asyncio.gather(*map(ask, _Reports(GATHER_REQUESTS)))
 
     started, cpu_started = time.perf_counter(), time.process_time()
     asyncio.run(run())
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    return Measured(RECIPE_REQUESTS, seconds, cpu_seconds, [_peak_mb()], 0.0)
+    return Measured(GATHER_REQUESTS, seconds, cpu_seconds, [_peak_mb()], 0.0)
 
 
 def _settings(base_url: str) -> ServerSettings:
@@ -209,7 +209,7 @@ def _stay_on(core: int) -> None:
 
 
 class _InstantAnswers(asyncio.Protocol):
-    """As little HTTP as the client needs; the schema of a request decides its answer."""
+    """A minimal HTTP server; the schema of a request determines its answer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -1,11 +1,10 @@
 """Tokens and requests of the LLM protocols on all OpenI reports, before any model has run.
 
-A replay, not a run: the embedded engines' own output is answered in each protocol's format
-(`tasks.engines.llm.protocols.dry_run`), so that all protocols carry the same result. The answers
-go through the real prompts, parsers, checks and alignment, and what comes out is compared with
-what went in.
-All tokens are counted by one tokenizer: Llama 3's own, or the built-in approximation where the
-package index is out of reach.
+A dry run: the output of the embedded engines is returned as the answers of a model, in the format
+of each protocol (`tasks.engines.llm.protocols.dry_run`), so that all protocols carry the same
+result. The answers pass the real prompts, parsers, checks and alignment, and the result is compared
+with that of the embedded engines. All tokens are counted with one tokenizer: Llama 3's, or the
+built-in approximation if the package index is unreachable.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ DRY_RUN = {"name": "dry-run", "version": "1"}
 
 @dataclass
 class Cost:
-    """What one protocol asked, by step, and how its result compares with the embedded engines'."""
+    """Requests and tokens of one protocol by step, and its agreement with the embedded engines."""
 
     requests: list[int] = field(default_factory=list)
     tokens_in: list[int] = field(default_factory=list)
@@ -75,7 +74,7 @@ def main() -> int:
     count, tokenizer = _counter()
     _print_sentences(texts)
     baseline = _asked_every_time("inline", texts, taxonomy, count)
-    forgetful = _asked_every_time("spans", texts, taxonomy, count)
+    spans_uncached = _asked_every_time("spans", texts, taxonomy, count)
     table = Table(
         title=f"LLM protocols replayed on {reports} OpenI reports ({len(texts)} sections), "
         f"tokens of {tokenizer}",
@@ -86,26 +85,27 @@ def main() -> int:
         table.add_column(name, justify="right")
     for name in ("extract", "filter", "out: all", "of inline", "phrases", "as embedded"):
         table.add_column(name, justify="right")
-    _row(table, "inline, nothing cached", baseline, baseline, reports)
-    _row(table, "spans, nothing cached", forgetful, baseline, reports)
+    _row(table, "inline, without cache", baseline, baseline, reports)
+    _row(table, "spans, without cache", spans_uncached, baseline, reports)
     costs = {protocol: _replay(protocol, texts, taxonomy, count) for protocol in PROTOCOLS}
     for protocol, cost in costs.items():
         _row(table, protocol, cost, baseline, reports)
     Console(width=180).print(table)
     inline_out = sum(costs["inline"].tokens_out)
-    for protocol in ("spans", "joint", "cascade"):
+    for protocol in PROTOCOLS[1:]:
         share = sum(costs[protocol].tokens_out) / inline_out
         print(f"{protocol}: {share:.1%} of the output tokens of inline with equal texts asked once")
     for refused in costs["spans"].refused:
-        print(f"refused, as it must be: {refused.reason}: {refused.detail}")
+        print(f"refused, as expected: {refused.reason}: {refused.detail}")
     if count is not approximate_tokens:
         _print_calibration(texts, count)
     return judge("llm_tokens", _figures(costs, baseline, reports))
 
 
-def _figures(costs: Mapping[str, Cost], baseline: Cost, reports: int) -> dict[str, float]:
+def _figures(costs: Mapping[ProtocolName, Cost], baseline: Cost, reports: int) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for name in ("spans", "joint"):
+    names: tuple[ProtocolName, ...] = ("spans", "joint")
+    for name in names:
         written, asked = sum(costs[name].tokens_out), sum(costs[name].requests)
         figures[f"{name}, share of the output tokens of inline"] = written / sum(
             baseline.tokens_out
@@ -135,32 +135,32 @@ def _print_sentences(texts: Sequence[str]) -> None:
 def _asked_every_time(
     protocol: ProtocolName, texts: Sequence[str], taxonomy: Taxonomy, count: TokenCounter
 ) -> Cost:
-    """A request per section and step, equal sentences and texts again and again."""
+    """One request for each section and step, also for repeated sentences and texts."""
     chat = DryRunEngine(taxonomy, "openi", count, DRY_RUN)
     caches = ResponseCaches(Store("."), writes=False)
     engines = text_engines(protocol, chat, caches, taxonomy, "openi")
     cleaned = [text.text for text in RulesCleaner().clean(texts) if text.text]
     found = LexiconExtractor(taxonomy).extract(cleaned)
     pairs = [(text, own) for text, own in zip(cleaned, found, strict=True) if own]
-    units: tuple[list[Any], ...]
+    units: list[list[Any]]
     if protocol == "inline":
         tagged = [[with_tags(text, own)] for text, own in pairs]
-        units = ([[t] for t in texts], [[t] for t in cleaned], tagged)
+        units = [[[t] for t in texts], [[t] for t in cleaned], tagged]
     else:
         marked = [
             [marked_unit(t, place, [own[i] for i in m]) for place, m in by_sentence(t, own)]
             for t, own in pairs
         ]
-        units = (
+        units = [
             [[place.unit for place in sentence_places(t)] for t in texts],
             [[place.unit for place in sentence_places(t)] for t in cleaned],
             marked,
-        )
+        ]
     cost = Cost()
     steps: list[Any] = [engines.cleaner, engines.extractor, engines.filter]
-    for engine, about in zip(steps, units, strict=True):
+    for engine, requested in zip(steps, units, strict=True):
         with metered() as usage:
-            chat.complete([engine.step.request(together) for together in about])
+            chat.complete([engine.step.request(together) for together in requested])
         cost.add(usage)
     return cost
 
@@ -168,7 +168,7 @@ def _asked_every_time(
 def _replay(
     protocol: ProtocolName, texts: Sequence[str], taxonomy: Taxonomy, count: TokenCounter
 ) -> Cost:
-    """The three steps, each fed with what the one before gave."""
+    """Run the three steps, each on the output of the one before."""
     cost = Cost()
     with tempfile.TemporaryDirectory() as folder:
         caches = ResponseCaches(Store(folder), writes=False)
@@ -207,6 +207,7 @@ def _carry_out(
         cost.phrases += len(want)
         cost.equal += sum(
             truth.get(phrase) == assertion
+            # The inline protocol cannot mark a phrase as uncertain.
             or (not hedges and truth.get(phrase) == "uncertain" and assertion == "absent")
             for phrase, assertion in zip(own, assertions, strict=True)
         )
@@ -240,7 +241,7 @@ def _counter() -> tuple[TokenCounter, str]:
     try:
         python = _environment()
     except subprocess.CalledProcessError as error:
-        print(f"{TOKENIZER} cannot be had: {error.stderr.strip().splitlines()[-1]}")
+        print(f"{TOKENIZER} cannot be installed: {error.stderr.strip().splitlines()[-1]}")
         return token_counter(), "the built-in approximation"
     script = Path(__file__).with_name("llama_tokens.py")
     process = subprocess.Popen(
@@ -250,6 +251,7 @@ def _counter() -> tuple[TokenCounter, str]:
     assert requests is not None
     assert answers is not None
 
+    # Prompts repeat in every request: each text is counted once.
     @lru_cache(maxsize=1 << 17)
     def count(text: str) -> int:
         requests.write(json.dumps(text) + "\n")
@@ -273,7 +275,7 @@ def _environment() -> Path:
 
 
 def _print_calibration(texts: Sequence[str], count: TokenCounter) -> None:
-    """How far the built-in approximation is off, on report text and on JSON of it."""
+    """Print the error of the built-in approximation, on report text and on JSON of it."""
     sample = [json.dumps({str(i): t}) for i, t in enumerate(texts[::10])]
     for name, strings in (("report text", texts[::10]), ("JSON", sample)):
         true = sum(map(count, strings))

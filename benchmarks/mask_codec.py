@@ -1,10 +1,10 @@
-"""Size and speed of ways to store 3D masks, on real ones.
+"""Size and speed of codecs for 3D masks, on real masks.
 
     python -m benchmarks.mask_codec
 
 prints bytes per mask and mean milliseconds to encode and decode, per set of masks, on one core.
-`storage.masks` is what the store uses; the rest is what it was chosen against. Every way must
-give back every mask exactly. The COCO rows need `pycocotools`, and are left out without it.
+The store uses `storage.masks`; the other codecs are its alternatives. Every codec must restore
+every mask exactly. The COCO rows need `pycocotools`, and are skipped without it.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ try:
 except ImportError:
     coco = None
 
-Mask = NDArray[np.bool_]
+Voxels = NDArray[np.bool_]
 
 CHEST_CT = "chest CT, 89 structures, 512×512×133"
 IN_USE = ("NIfTI.gz", "pickled bools, zstd 3", "COCO RLE per slice")
-"""The ways that other projects store masks in; the rest was tried on the way to ours."""
+"""Codecs in use in other projects; the others are variants of `storage.masks`."""
 
 
-class Way(NamedTuple):
-    """A way to store a mask; `size` counts the bytes of what `encode` gives."""
+class Codec(NamedTuple):
+    """A way to store a mask; `size` returns the bytes of an encoded mask."""
 
     name: str
-    encode: Callable[[Mask], Any]
-    decode: Callable[[Any], Mask]
+    encode: Callable[[Voxels], Any]
+    decode: Callable[[Any], Voxels]
     size: Callable[[Any], int] = len
 
 
 def zstd(data: bytes, level: int) -> tuple[bytes, int]:
-    """Compressed bytes, with the length that pyarrow asks for to decompress them."""
+    """Compressed bytes, with the uncompressed length, which pyarrow needs to decompress them."""
     return pa.Codec("zstd", compression_level=level).compress(data, asbytes=True), len(data)
 
 
@@ -66,34 +66,35 @@ def first_size(encoded: tuple[Any, ...]) -> int:
     return len(encoded[0])
 
 
-def encode_packed(mask: Mask) -> tuple[bytes, int, tuple[int, ...]]:
+def encode_packed(mask: Voxels) -> tuple[bytes, int, tuple[int, ...]]:
     """The voxels packed to bits."""
     return (*zstd(np.packbits(mask).tobytes(), 9), mask.shape)
 
 
-def decode_packed(encoded: tuple[bytes, int, tuple[int, ...]]) -> Mask:
+def decode_packed(encoded: tuple[bytes, int, tuple[int, ...]]) -> Voxels:
     """Undo `encode_packed`."""
     bits = np.frombuffer(unzstd(encoded[:2]), np.uint8)
     shape = encoded[2]
     return np.unpackbits(bits, count=int(np.prod(shape))).view(np.bool_).reshape(shape)
 
 
-def encode_slice_xor(mask: Mask) -> tuple[bytes, int, tuple[int, ...]]:
-    """What changes from one sagittal slice to the next, packed to bits."""
+def encode_slice_xor(mask: Voxels) -> tuple[bytes, int, tuple[int, ...]]:
+    """The XOR of neighboring sagittal slices, packed to bits."""
+    # Neighboring slices are similar: the XOR is mostly 0, which compresses well.
     changes = mask.copy()
     changes[1:] ^= mask[:-1]
     return encode_packed(changes)
 
 
-def decode_slice_xor(encoded: tuple[bytes, int, tuple[int, ...]]) -> Mask:
+def decode_slice_xor(encoded: tuple[bytes, int, tuple[int, ...]]) -> Voxels:
     """Undo `encode_slice_xor`."""
     return np.logical_xor.accumulate(decode_packed(encoded), axis=0)
 
 
-def encode_runs(mask: Mask) -> tuple[bytes, int, tuple[int, ...]]:
-    """Run lengths, background first, in the axis order that comes out smallest (y, z, x).
+def encode_runs(mask: Voxels) -> tuple[bytes, int, tuple[int, ...]]:
+    """Run lengths, background first, in the axis order with the smallest result (y, z, x).
 
-    As uint32 with their byte planes apart, which zstd likes better than varints.
+    As uint32 with separate byte planes, which zstd compresses better than varints.
     """
     turned = mask.transpose(1, 2, 0)
     ends = np.flatnonzero(np.diff(turned.ravel(), prepend=False))
@@ -102,7 +103,7 @@ def encode_runs(mask: Mask) -> tuple[bytes, int, tuple[int, ...]]:
     return (*zstd(planes.tobytes(), 9), turned.shape)
 
 
-def decode_runs(encoded: tuple[bytes, int, tuple[int, ...]]) -> Mask:
+def decode_runs(encoded: tuple[bytes, int, tuple[int, ...]]) -> Voxels:
     """Undo `encode_runs`."""
     planes = np.frombuffer(unzstd(encoded[:2]), np.uint8).reshape(4, -1)
     runs = np.ascontiguousarray(planes.T).view("<u4").ravel()
@@ -110,23 +111,23 @@ def decode_runs(encoded: tuple[bytes, int, tuple[int, ...]]) -> Mask:
     return flat.reshape(encoded[2]).transpose(2, 0, 1)
 
 
-def cropped(name: str, encode: Callable[[Mask], Any], decode: Callable[[Any], Mask]) -> Way:
-    """A way that keeps only the box of the set voxels, as `storage.masks` does."""
+def cropped(name: str, encode: Callable[[Voxels], Any], decode: Callable[[Any], Voxels]) -> Codec:
+    """A codec that stores only the bounding box of the mask, as `storage.masks` does."""
 
-    def encode_box(mask: Mask) -> tuple[Any, tuple[slice, ...], tuple[int, ...]]:
+    def encode_box(mask: Voxels) -> tuple[Any, tuple[slice, ...], tuple[int, ...]]:
         box = mask_box(mask)
         return encode(np.ascontiguousarray(mask[box])), box, mask.shape
 
-    def decode_box(encoded: tuple[Any, tuple[slice, ...], tuple[int, ...]]) -> Mask:
+    def decode_box(encoded: tuple[Any, tuple[slice, ...], tuple[int, ...]]) -> Voxels:
         inside, box, shape = encoded
         mask = np.zeros(shape, np.bool_)
         mask[box] = decode(inside)
         return mask
 
-    return Way(name, encode_box, decode_box, lambda encoded: first_size(encoded[0]))
+    return Codec(name, encode_box, decode_box, lambda encoded: first_size(encoded[0]))
 
 
-def encode_nifti(mask: Mask) -> bytes:
+def encode_nifti(mask: Voxels) -> bytes:
     """The bytes of a .nii.gz file, at nibabel's own compression level."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mask.nii.gz"
@@ -134,7 +135,7 @@ def encode_nifti(mask: Mask) -> bytes:
         return path.read_bytes()
 
 
-def decode_nifti(encoded: bytes) -> Mask:
+def decode_nifti(encoded: bytes) -> Voxels:
     """Read the bytes of a .nii.gz file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mask.nii.gz"
@@ -143,13 +144,13 @@ def decode_nifti(encoded: bytes) -> Mask:
         return np.ascontiguousarray(image.dataobj).view(np.bool_)
 
 
-def encode_coco(mask: Mask) -> list[dict[str, Any]]:
+def encode_coco(mask: Voxels) -> list[dict[str, Any]]:
     """COCO's compressed run lengths, one axial slice at a time."""
     encoded: list[dict[str, Any]] = coco.encode(np.asfortranarray(mask.view(np.uint8)))
     return encoded
 
 
-def decode_coco(encoded: list[dict[str, Any]]) -> Mask:
+def decode_coco(encoded: list[dict[str, Any]]) -> Voxels:
     """Undo `encode_coco`."""
     return np.ascontiguousarray(coco.decode(encoded)).view(np.bool_)
 
@@ -159,42 +160,42 @@ def coco_size(encoded: list[dict[str, Any]]) -> int:
     return sum(len(piece["counts"]) for piece in encoded)
 
 
-WAYS = [
-    Way("storage.masks", encode_mask, decode_mask),
-    Way("no crop, packed, zstd 9", encode_packed, decode_packed, first_size),
+CODECS = [
+    Codec("storage.masks", encode_mask, decode_mask),
+    Codec("no crop, packed, zstd 9", encode_packed, decode_packed, first_size),
     cropped("crop, slice XOR, packed, zstd 9", encode_slice_xor, decode_slice_xor),
     cropped("crop, run lengths, zstd 9", encode_runs, decode_runs),
-    Way(
+    Codec(
         "pickled bools, zstd 3",
         lambda mask: zstd(pickle.dumps(mask), 3),
-        lambda encoded: pickle.loads(unzstd(encoded)),  # noqa: S301  made in the line above
+        lambda encoded: pickle.loads(unzstd(encoded)),  # noqa: S301  pickled in the line above
         first_size,
     ),
-    Way("NIfTI.gz", encode_nifti, decode_nifti),
-    Way("COCO RLE per slice", encode_coco, decode_coco, coco_size),
+    Codec("NIfTI.gz", encode_nifti, decode_nifti),
+    Codec("COCO RLE per slice", encode_coco, decode_coco, coco_size),
 ]
 
 
-def chest_structures() -> Iterator[Mask]:
+def chest_structures() -> Iterator[Voxels]:
     """The 89 structures of the full-size chest CT."""
     labels = chest_ct.load_labels()
     return (labels.mask(name) for name in labels.names)
 
 
-def single_structures() -> Iterator[Mask]:
+def single_structures() -> Iterator[Voxels]:
     """Structures that come as files of their own."""
     names = ("thorax_aorta", "thorax_vertebrae_T12", "heart_heart", "heart_pulmonary_artery")
     return (read_label_ids(input_path(f"totalsegmentator/{name}.nii.gz"))[0] > 0 for name in names)
 
 
-def thresholds() -> Iterator[Mask]:
+def thresholds() -> Iterator[Voxels]:
     """Noisy masks: air and bone of the chest CT by threshold alone, speckles and all."""
     hu = chest_ct.load_ct().hu
     return iter([(hu > -1000) & (hu < -400), hu > 200])
 
 
 def figures(of_chest: dict[str, tuple[float, float, float]]) -> dict[str, float]:
-    """What the codec of the store takes, over what other ways in use take."""
+    """Size and time of the codec of the store, relative to other codecs in use."""
     ours, nifti = of_chest["storage.masks"], of_chest["NIfTI.gz"]
     smallest = min(of_chest[name][0] for name in IN_USE if name in of_chest)
     return {
@@ -204,17 +205,18 @@ def figures(of_chest: dict[str, tuple[float, float, float]]) -> dict[str, float]
     }
 
 
-def measure(way: Way, masks: Iterable[Mask]) -> tuple[float, float, float]:
+def measure(codec: Codec, masks: Iterable[Voxels]) -> tuple[float, float, float]:
     """Mean bytes, and mean milliseconds to encode and decode."""
     rows = []
     for mask in masks:
         start = time.perf_counter()
-        encoded = way.encode(mask)
+        encoded = codec.encode(mask)
         middle = time.perf_counter()
-        decoded = way.decode(encoded)
+        decoded = codec.decode(encoded)
         end = time.perf_counter()
-        assert np.array_equal(decoded, mask), way.name
-        rows.append((way.size(encoded), (middle - start) * 1e3, (end - middle) * 1e3))
+        # A codec that loses a voxel is not a candidate, however small.
+        assert np.array_equal(decoded, mask), codec.name
+        rows.append((codec.size(encoded), (middle - start) * 1e3, (end - middle) * 1e3))
     size, encode_ms, decode_ms = np.mean(rows, axis=0)
     return float(size), float(encode_ms), float(decode_ms)
 
@@ -231,12 +233,12 @@ def main() -> int:
     for title, masks in sets.items():
         measured[title] = {}
         print(f"\n{title:40}{'bytes':>12}{'encode ms':>12}{'decode ms':>12}")
-        for way in WAYS:
-            if coco is None and way.encode is encode_coco:
-                print(f"  {way.name:38} skipped: pycocotools is not installed")
+        for codec in CODECS:
+            if coco is None and codec.encode is encode_coco:
+                print(f"  {codec.name:38} skipped: pycocotools is not installed")
                 continue
-            size, encode_ms, decode_ms = measured[title][way.name] = measure(way, masks())
-            print(f"  {way.name:38}{size:12,.0f}{encode_ms:12.1f}{decode_ms:12.1f}")
+            size, encode_ms, decode_ms = measured[title][codec.name] = measure(codec, masks())
+            print(f"  {codec.name:38}{size:12,.0f}{encode_ms:12.1f}{decode_ms:12.1f}")
     return judge("mask_codec", figures(measured[CHEST_CT]))
 
 

@@ -1,7 +1,7 @@
-"""The rival of `text_steps`, run by the Python of an environment that has medspaCy.
+"""medspaCy, which `text_steps` is compared with; runs in a separate environment.
 
 Reads {"reports": [...], "rules": [[literal, target], ...]} from a file and prints, as JSON, the CPU
-seconds for one pass of sentence splitter, target matcher and ConText, and what was found.
+seconds for one pass of sentence splitter, target matcher and ConText, and the counts of assertions.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""What orchestration and storage cost beside the engines, on the whole demo.
+"""Overhead of orchestration and storage over the engines, on the whole demo.
 
-The engines alone: every step of every part called as a plain function, tables kept in memory. The
-whole: the Prefect flow on an empty store, timed from inside the flow, so that Prefect's own start
-is shown apart. Each in a new process, one after the other, on the same inputs.
+The engines alone: every step of every part is called as a plain function, with tables in memory.
+The whole: the Prefect flow on an empty store, timed inside the flow; the time to start Prefect is
+reported separately. Each runs in a new process, one after another, on the same inputs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ os.environ.setdefault(
     "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS", "1"
 )  # one shard at a time, as the engines alone
 
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
@@ -60,7 +61,7 @@ def _engines_alone(settings: BuildSettings) -> float:
     plan = pipeline(settings)
     started = time.perf_counter()
     for part in plan.parts:
-        made = {}
+        made: dict[tuple[str, str], pa.Table] = {}
         for stage in plan.stages.values():
             output = stage.step(part, *(made[key] for key in stage.inputs))
             made[stage.name, stage.table] = output.rows

@@ -2,12 +2,12 @@
 
     python -m benchmarks.packed_training
 
-The samples are a realistic mix: radiographs and CTs of different size, answers from a few words to
-a report (`MIX`). Packed, they lie one behind the other, each image with the tokens it needs. Padded
-is what a batch of one tensor needs: every text as long as the longest, every image as deep, high
-and wide as the largest. In between: texts padded, images as they are.
+The samples are a realistic mix: radiographs and CTs of different sizes, answers from a few words to
+a report (`MIX`). Packed, they are concatenated, each image with its own number of tokens. Padded to
+one tensor, every text is as long as the longest, every image as deep, high and wide as the largest.
+In between: texts padded, images not.
 
-One process a row: median seconds of forward, backward and AdamW, and the process's peak memory.
+Each row is one process: median seconds of forward, backward and AdamW, and peak memory.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from model.data.token_grid import TokenGrid, plan
 from model.network.vividmed import VividMedForCausalLM
 
 PRESETS = ("tiny", "mid")
-RUNS = 3
+RUNS = 3  # after a warm-up step
 
 BUDGET = 36
-"""Tokens of an image: with the 144 of training, padding takes more memory than a laptop has."""
+"""Image tokens; with the 144 of training, padding would need more memory than a laptop has."""
 
 
-class Recipe(NamedTuple):
-    """One sample: voxels of the image, tokens of the text, phrases to localise."""
+class SampleSize(NamedTuple):
+    """One sample: voxels of the image, tokens of the text, phrases to localize."""
 
     shape_dhw: tuple[int, int, int]
     text: int
@@ -54,23 +54,23 @@ class Recipe(NamedTuple):
 
 
 MIX = (
-    Recipe((1, 2544, 3056), text=110, phrases=2),  # a radiograph and its report
-    Recipe((1, 2500, 2048), text=24, phrases=0),  # a question about a radiograph
-    Recipe((1, 480, 640), text=40, phrases=1),  # a figure and its caption
-    Recipe((300, 512, 512), text=360, phrases=2),  # a CT and its report
-    Recipe((40, 512, 512), text=30, phrases=1),  # a question about a few slices
+    SampleSize((1, 2544, 3056), text=110, phrases=2),  # a radiograph and its report
+    SampleSize((1, 2500, 2048), text=24, phrases=0),  # a question about a radiograph
+    SampleSize((1, 480, 640), text=40, phrases=1),  # a figure and its caption
+    SampleSize((300, 512, 512), text=360, phrases=2),  # a CT and its report
+    SampleSize((40, 512, 512), text=30, phrases=1),  # a question about a few slices
 )
 
 Arguments = dict[str, Any]
 
 
 def packed(samples: Sequence[Sample], _: VividMedConfig) -> Arguments:
-    """One behind the other."""
+    """Samples concatenated in one row."""
     return vars(pack(samples))
 
 
 def texts_padded(samples: Sequence[Sample], config: VividMedConfig) -> Arguments:
-    """A row for each sample; images keep their size."""
+    """One padded row for each sample; images keep their size."""
     texts = [sample.text for sample in samples]
 
     def rows(tensors: list[Tensor], value: float) -> Tensor:
@@ -80,7 +80,7 @@ def texts_padded(samples: Sequence[Sample], config: VividMedConfig) -> Arguments
     ids = [text.input_ids for text in texts]
     return {
         "input_ids": rows(ids, config.pad_token_id),
-        "attention_mask": rows([torch.ones_like(of) for of in ids], 0),
+        "attention_mask": rows([torch.ones_like(row) for row in ids], 0),
         "token_type_ids": rows([text.token_types for text in texts], 0),
         "labels": rows([text.labels for text in texts], IGNORED),
         "label_weights": rows([text.weights for text in texts], 0),
@@ -90,22 +90,22 @@ def texts_padded(samples: Sequence[Sample], config: VividMedConfig) -> Arguments
 
 
 def all_padded(samples: Sequence[Sample], config: VividMedConfig) -> Arguments:
-    """A row for each sample, and images of one size, depth and all, cut into the same patches."""
+    """One padded row for each sample, and images padded to one size with the same patches."""
     grids = [sample.image.grid for sample in samples]
     patch, pool = (
-        tuple(np.max([getattr(of, key) for of in grids], 0)) for key in ("patch", "pool")
+        tuple(np.max([getattr(grid, key) for grid in grids], 0)) for key in ("patch", "pool")
     )
     stride = np.multiply(patch, pool)
-    size = tuple((-(-np.max([of.size for of in grids], 0) // stride) * stride).tolist())
+    size = tuple((-(-np.max([grid.size for grid in grids], 0) // stride) * stride).tolist())
     padded = []
-    for sample, recipe in zip(samples, MIX, strict=True):
+    for sample, sample_size in zip(samples, MIX, strict=True):
         grid = TokenGrid(sample.image.grid.content, size, patch, pool)
         pixels = _padded(sample.image.pixels[:1], size).expand(3, -1, -1, -1)
         targets = tuple(
-            replace(of, mask=None if of.mask is None else _padded(of.mask, size))
-            for of in sample.targets
+            replace(target, mask=None if target.mask is None else _padded(target.mask, size))
+            for target in sample.targets
         )
-        text = make_text(recipe, grid, config)
+        text = make_text(sample_size, grid, config)
         padded.append(Sample(ModelImage(pixels, grid), text, targets))
     return texts_padded(padded, config)
 
@@ -117,10 +117,10 @@ WAYS: dict[str, Callable[[Sequence[Sample], VividMedConfig], Arguments]] = {
 }
 
 
-def make_sample(recipe: Recipe, config: VividMedConfig) -> Sample:
-    """A sample of noise: masks to learn on a CT, boxes on a radiograph."""
+def make_sample(sample_size: SampleSize, config: VividMedConfig) -> Sample:
+    """A sample of noise, with masks on a CT and boxes on a radiograph."""
     grid = plan(
-        recipe.shape_dhw,
+        sample_size.shape_dhw,
         patch_size=config.vision.patch_size,
         pool=config.vision.pool,
         max_tokens=BUDGET,
@@ -130,23 +130,30 @@ def make_sample(recipe: Recipe, config: VividMedConfig) -> Sample:
     if grid.size[0] > 1:
         target = PhraseTarget(mask=torch.rand(grid.size) > 0.9)
     image = ModelImage(torch.rand(1, *grid.size).expand(3, -1, -1, -1), grid)
-    return Sample(image, make_text(recipe, grid, config), (target,) * recipe.phrases)
+    return Sample(image, make_text(sample_size, grid, config), (target,) * sample_size.phrases)
 
 
-def make_text(recipe: Recipe, grid: TokenGrid, config: VividMedConfig) -> TokenSequence:
-    """Random words, all of them learned, with brackets around pairs of them."""
-    words = torch.randint(20, 500, (recipe.text,), generator=torch.Generator().manual_seed(0))
-    for phrase in range(recipe.phrases):
+def make_text(sample_size: SampleSize, grid: TokenGrid, config: VividMedConfig) -> TokenSequence:
+    """Random tokens, all with labels, with brackets around pairs of them."""
+    words = torch.randint(20, 500, (sample_size.text,), generator=torch.Generator().manual_seed(0))
+    for phrase in range(sample_size.phrases):
         start = 4 * phrase
         words[start], words[start + 3] = config.bop_token_id, config.eop_token_id
-    start = grid.num_tokens + 3
+    assert config.pad_token_id is not None
+    assert config.bos_token_id is not None
+    start = grid.num_tokens + 3  # <s>, boi and eoi
     ids = torch.cat([torch.full((start,), config.pad_token_id), words])
     ids[0] = config.bos_token_id
     types = torch.zeros_like(ids)
     types[1:start] = 1
     labels = torch.where(types == 1, IGNORED, ids.roll(-1))
     return TokenSequence(
-        ids, types, position_ids(ids, types, config), labels, torch.ones(len(ids)), recipe.phrases
+        ids,
+        types,
+        position_ids(ids, types, config),
+        labels,
+        torch.ones(len(ids)),
+        sample_size.phrases,
     )
 
 
@@ -160,7 +167,7 @@ def measure(name: str, way: str) -> dict[str, float]:
     torch.manual_seed(0)
     config = preset(name)
     model = VividMedForCausalLM(config).train()
-    arguments = WAYS[way]([make_sample(recipe, config) for recipe in MIX], config)
+    arguments = WAYS[way]([make_sample(sample_size, config) for sample_size in MIX], config)
     optimizer = torch.optim.AdamW(model.parameters())
     seconds = []
     for _ in range(1 + RUNS):
@@ -174,7 +181,7 @@ def measure(name: str, way: str) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure every way in a process of its own, and print the table."""
+    """Measure each kind of batch in its own process, and print the table."""
     if len(sys.argv) == 3:
         print(json.dumps(measure(*sys.argv[1:])))
         return 0
@@ -185,10 +192,10 @@ def main() -> int:
     figures = {}
     for name in PRESETS:
         measured = {way: _in_a_process(name, way) for way in WAYS}
-        for way, of in measured.items():
-            gain = of["seconds"] / measured["packed"]["seconds"]
-            memory = f"{of['peak_mb']:,.0f} MB"
-            table.add_row(name, way, f"{of['seconds']:.2f}", memory, f"{gain:.2f} ×")
+        for way, cost in measured.items():
+            gain = cost["seconds"] / measured["packed"]["seconds"]
+            memory = f"{cost['peak_mb']:,.0f} MB"
+            table.add_row(name, way, f"{cost['seconds']:.2f}", memory, f"{gain:.2f} ×")
         padded = measured["texts and images padded"]["seconds"]
         figures[f"{name}, times the speed of padding"] = padded / measured["packed"]["seconds"]
     Console().print(table)

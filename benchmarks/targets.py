@@ -1,4 +1,4 @@
-"""Holds what a benchmark measured against what it must show (`targets.yaml`)."""
+"""Compares the figures of a benchmark with their targets (`targets.yaml`)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MET, MISSED, NOT_MEASURED = "target met", "target missed", "target not measured"
 
 
 class Target(NamedTuple):
-    """A bound on a figure, which it may reach."""
+    """An inclusive bound on a figure."""
 
     figure: str
     at_least: float | None = None
     at_most: float | None = None
 
     def verdict(self, value: float | None) -> str:
-        """`MET`, `MISSED` or, for a figure that there is none of, `NOT_MEASURED`."""
+        """`MET`, `MISSED` or, for a missing figure, `NOT_MEASURED`."""
         if value is None:
             return NOT_MEASURED
         low = self.at_least is not None and not value >= self.at_least
@@ -27,7 +27,7 @@ class Target(NamedTuple):
         return MISSED if low or high else MET
 
     def line(self, value: float | None) -> str:
-        """One line for people: verdict, figure, value and bound."""
+        """One line with verdict, figure, value and bound."""
         bounds = {"at least": self.at_least, "at most": self.at_most}
         wanted = " and ".join(f"{word} {b:g}" for word, b in bounds.items() if b is not None)
         shown = "" if value is None else f" {value:.3g}" if abs(value) < 1000 else f" {value:,.0f}"
@@ -46,11 +46,11 @@ def judge(benchmark: str, figures: Mapping[str, float]) -> int:
     """Print a line for each target of a benchmark; the exit code is 1 if one is missed.
 
     Raises:
-        KeyError: if a figure has no target, as when it is spelt otherwise here than there.
+        KeyError: if a figure has no target, for example because it is spelled differently.
     """
     targets = targets_of(benchmark)
-    if strange := set(figures) - {target.figure for target in targets}:
-        raise KeyError(f"targets.yaml has no target of {benchmark} for {sorted(strange)}")
+    if unknown := set(figures) - {target.figure for target in targets}:
+        raise KeyError(f"targets.yaml has no target of {benchmark} for {sorted(unknown)}")
     verdicts = [(target, figures.get(target.figure)) for target in targets]
     print()
     for target, value in verdicts:

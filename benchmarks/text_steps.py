@@ -1,10 +1,10 @@
 """Clean + extract + filter on OpenI, beside medspaCy with the same targets, on one core.
 
-medspaCy (sentence splitter, target matcher, ConText; Eyre et al. 2021) runs in an environment of
-its own, because it wants older libraries than ours; both read the same reports in the same run.
-Ours also cleans, composes sides and zones, and remembers sentences; medspaCy reads a sample, since
-all reports would take it a minute. Seconds are the process's own (CPU), so that a busy machine
-gives the same figures.
+medspaCy (sentence splitter, target matcher, ConText; Eyre et al. 2021) runs in a separate
+environment, because it needs older libraries; both process the same reports in the same run.
+VividMed also cleans, adds sides and zones, and caches sentences; medspaCy processes a sample,
+because all reports would take it a minute. Seconds are CPU seconds of the process, which do not
+depend on the load of the machine.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def main() -> int:
 
     fresh = ProcessPoolExecutor(
         max_workers=1, mp_context=get_context("spawn"), max_tasks_per_child=1
-    )  # what one run remembers of a text must not serve the next
+    )  # a cache filled by one run must not speed up the next
     with fresh:
         runs = list(fresh.map(_ours, [reports] * RUNS))
-        distinct = fresh.submit(_ours, unlike := _without_memory(reports)).result()
+        distinct = fresh.submit(_ours, unlike := _without_repetition(reports)).result()
     seconds, found = sorted(runs, key=lambda run: run[0])[RUNS // 2]
     figures = {"reports a CPU second": len(reports) / seconds}
     _row(table, "vividmed: clean + extract + filter", len(reports), seconds, found)
-    _row(table, "the same, no sentence seen twice", len(unlike), *distinct)
+    _row(table, "the same, without repeated sentences", len(unlike), *distinct)
     try:
         rival_s, by_rival = _rival(reports[:SAMPLE], taxonomy)
         _row(table, f"{RIVAL}: targets + ConText", SAMPLE, rival_s, by_rival)
@@ -83,8 +83,8 @@ def _ours(reports: list[str]) -> tuple[float, Counter[str]]:
     return seconds, Counter(found.positives["assertion"].to_pylist())
 
 
-def _without_memory(reports: list[str]) -> list[str]:
-    """Only reports with no sentence that an earlier one had, so nothing is remembered."""
+def _without_repetition(reports: list[str]) -> list[str]:
+    """Only reports that share no sentence with an earlier one, so that no cache is hit."""
     seen: set[str] = set()
     fresh = []
     for report in reports:
@@ -118,8 +118,8 @@ def _environment() -> Path:
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
         for command in (
-            [sys.executable, "-m", "venv", folder],
-            [python, "-m", "pip", "install", "--quiet", RIVAL],
+            [sys.executable, "-m", "venv", str(folder)],
+            [str(python), "-m", "pip", "install", "--quiet", RIVAL],
         ):
             subprocess.run(command, capture_output=True, text=True, check=True)
         (folder / "ready").touch()

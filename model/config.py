@@ -1,4 +1,4 @@
-"""What a VividMed model is made of: sizes, token ids and the choices the paper leaves open.
+"""Configuration of a VividMed model: sizes, token ids and choices that the paper leaves open.
 
 Field names follow CogVLM's `config.json` where it has them. The presets are in `presets.yaml`.
 """
@@ -17,14 +17,15 @@ from transformers import PreTrainedConfig
 class VisionConfig(PreTrainedConfig):
     """The vision transformer (EVA2-CLIP) with its depth-adaptive patch embedding.
 
-    patch_size: edge of the cubic patch kernel in voxels; the depth it covers shrinks per image.
-    position_grid: steps of the learned positions along depth, height and width.
-    pool: max-pooling of the features in plane, before the adapter.
+    patch_size: edge of the cubic patch kernel in voxels; its depth is reduced to suit each image.
+    position_grid: size of the learned position grid along depth, height and width.
+    pool: in-plane factor of the max-pooling of the features before the adapter.
     """
 
     model_type = "vividmed_vision"
     base_config_key = "vision_config"
 
+    # EVA2-CLIP-E as in CogVLM, without its last layer, which is specific to CLIP's loss.
     hidden_size: int = 1792
     intermediate_size: int = 15360
     num_hidden_layers: int = 63
@@ -37,15 +38,16 @@ class VisionConfig(PreTrainedConfig):
 
 @strict
 class LocalizerConfig(PreTrainedConfig):
-    """The localisation network: image encoder, prompt encoder and two-way decoder.
+    """The localization network: image encoder, prompt encoder and two-way decoder.
 
-    qkv_bias: SegVol's encoder has none, SAM's has.
+    qkv_bias: False for SegVol's encoder, True for SAM's.
     num_instances: query tokens of the instance branch (K in the paper).
     """
 
     model_type = "vividmed_localizer"
     base_config_key = "localizer_config"
 
+    # The image encoder of SegVol, a ViT-B.
     hidden_size: int = 768
     intermediate_size: int = 3072
     num_hidden_layers: int = 12
@@ -54,6 +56,7 @@ class LocalizerConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     patch_size: int = 16
     position_grid: list[int] | tuple[int, ...] = (8, 32, 32)
+    # SAM's mask decoder, except for its width, which is that of the image encoder.
     decoder_layers: int = 2
     decoder_heads: int = 8
     decoder_intermediate_size: int = 2048
@@ -63,15 +66,15 @@ class LocalizerConfig(PreTrainedConfig):
 
 @strict
 class VividMedConfig(PreTrainedConfig):
-    """The whole model; the fields of its own are those of the language model.
+    """The whole model; fields outside the sub-configurations belong to the language model.
 
     localizers: "shared" is one network with a mask and an instance branch, as in the paper;
         "separate" is two networks, `sam` for masks and `isam_model` for boxes, as in the released
         code and weights.
-    prompt_state: the hidden state that prompts the localiser: "close" is the one of `</p>`, as in
+    prompt_state: the hidden state that prompts the localizer: "close" is the one of `</p>`, as in
         the paper; "before_close" the one that predicts it, as in the released code.
-    max_vision_tokens, max_depth_tokens: the budget of image tokens of one image, in all and along
-        depth; 256 in the paper's evaluation, 144 in its training.
+    max_vision_tokens, max_depth_tokens: the largest number of image tokens of one image, in total
+        and along depth; the paper evaluates with 256 and trains with 144.
     """
 
     model_type = "vividmed"
@@ -81,6 +84,7 @@ class VividMedConfig(PreTrainedConfig):
     vision_config: dict[str, Any] | PreTrainedConfig | None = None
     localizer_config: dict[str, Any] | PreTrainedConfig | None = None
 
+    # Vicuna-7B as in CogVLM; its vocabulary of 32000 and the eight added tokens.
     vocab_size: int = 32008
     hidden_size: int = 4096
     intermediate_size: int = 11008
@@ -120,22 +124,22 @@ class VividMedConfig(PreTrainedConfig):
 
     @property
     def vision(self) -> VisionConfig:
-        """The vision transformer's part, typed."""
+        """The configuration of the vision transformer."""
         assert isinstance(self.vision_config, VisionConfig)  # noqa: S101
         return self.vision_config
 
     @property
     def localizer(self) -> LocalizerConfig:
-        """The localisation network's part, typed."""
+        """The configuration of the localization network."""
         assert isinstance(self.localizer_config, LocalizerConfig)  # noqa: S101
         return self.localizer_config
 
 
 def preset(name: str) -> VividMedConfig:
-    """Return a named configuration: `paper` (17B), `tiny` (learns on a laptop) or `mid`.
+    """Return a named configuration: `paper` (17B), `tiny` (trains on a laptop) or `mid`.
 
     Raises:
-        KeyError: for a name that `presets.yaml` does not have; the message lists those it has.
+        KeyError: if `presets.yaml` has no such name; the message lists the names it has.
     """
     presets = yaml.safe_load(files(__package__).joinpath("presets.yaml").read_text("utf-8"))
     if name not in presets:

@@ -108,7 +108,7 @@ def _compare_rows(part: str, old: Rows, new: Rows) -> list[Change]:
             changes.append(Change(part, "gained", key, None, after))
         elif not alike(before, after):
             changes.append(Change(part, "changed", key, before, after))
-    return sorted(changes, key=lambda change: [(of is not None, of) for of in change.key])
+    return sorted(changes, key=lambda change: [(part is not None, part) for part in change.key])
 
 
 def _with_moves(changes: Sequence[Change]) -> list[Change]:
@@ -120,13 +120,13 @@ def _with_moves(changes: Sequence[Change]) -> list[Change]:
             lost[change.key[:3]].append(change)
     for change in changes:
         candidates = lost[change.key[:3]] if change.kind == "gained" else []
-        before = next((of for of in candidates if alike(of.old, change.new)), None)
+        before = next((other for other in candidates if alike(other.old, change.new)), None)
         if before is not None:
             candidates.remove(before)
             others.append(Change("tags", "moved", change.key, _placed(before), change.new))
         elif change.kind != "lost":
             others.append(change)
-    return [*(of for rest in lost.values() for of in rest), *others]
+    return [*(change for rest in lost.values() for change in rest), *others]
 
 
 def _placed(change: Change) -> Row:
@@ -145,10 +145,10 @@ def _say_sums(changes: Sequence[Change], say: Callable[[str], None]) -> None:
     sums: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0])
     for change in changes:
         dataset, _, stage, reason = change.key
-        of = sums[dataset, stage, reason]
-        of[0] += 1
-        of[1] += (change.old or {}).get("count", 0)
-        of[2] += (change.new or {}).get("count", 0)
+        total = sums[dataset, stage, reason]
+        total[0] += 1
+        total[1] += (change.old or {}).get("count", 0)
+        total[2] += (change.new or {}).get("count", 0)
     for (dataset, stage, reason), (studies, before, after) in sorted(sums.items()):
         say(f"  {dataset}, {stage}, {reason}: {before:,} → {after:,} in {studies:,} studies")
 
@@ -222,9 +222,11 @@ def _fields(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
 
 def _readable(value: Any) -> Any:
     if isinstance(value, list):
-        return "[" + ", ".join(str(_readable(of)) for of in value) + "]"
+        return "[" + ", ".join(str(_readable(element)) for element in value) + "]"
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{name} {_readable(of)}" for name, of in value.items()) + ")"
+        return (
+            "(" + ", ".join(f"{name} {_readable(element)}" for name, element in value.items()) + ")"
+        )
     return f"{value:.6g}" if isinstance(value, float) else value
 
 

@@ -189,7 +189,8 @@ def freeze(store: Path) -> tuple[Frozen, Words]:
             _without_folders(row["detail"])
         )
     rejects = {
-        key: {"count": len(of), "details": _short(sorted(of))} for key, of in details.items()
+        key: {"count": len(texts), "details": _short(sorted(texts))}
+        for key, texts in details.items()
     }
     frozen = Frozen(
         reports=_keyed("reports", reports),
@@ -291,14 +292,14 @@ def _counts(store: Path) -> Rows:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         if manifest["part"]["dataset"] not in DATASETS:
             continue
-        of = sums[manifest["part"]["dataset"], manifest["stage"]]
-        of["rows"].update({name: manifest[name] for name in ("rows_in", "rows_out")})
-        of["rejects"].update(manifest["rejects"])
-        of["discarded"].update(manifest["discarded"])
-        of["outputs"].update({table: out["rows"] for table, out in manifest["outputs"].items()})
+        total = sums[manifest["part"]["dataset"], manifest["stage"]]
+        total["rows"].update({name: manifest[name] for name in ("rows_in", "rows_out")})
+        total["rejects"].update(manifest["rejects"])
+        total["discarded"].update(manifest["discarded"])
+        total["outputs"].update({table: out["rows"] for table, out in manifest["outputs"].items()})
     return {
-        key: {what: dict(sorted(counter.items())) for what, counter in of.items()}
-        for key, of in sums.items()
+        key: {what: dict(sorted(counter.items())) for what, counter in total.items()}
+        for key, total in sums.items()
     }
 
 
@@ -306,7 +307,7 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, str):
         return _FOLDERS.sub("", value)
     if isinstance(value, dict):
-        return {name: _without_folders(of) for name, of in value.items()}
+        return {name: _without_folders(element) for name, element in value.items()}
     return value
 
 
@@ -327,15 +328,19 @@ def _flat(part: str, rows: Rows) -> list[Row]:
 
 def _ordered(rows: Rows) -> list[tuple[Key, Row]]:
     # None sorts before everything else.
-    return sorted(rows.items(), key=lambda item: [(of is not None, of) for of in item[0]])
+    return sorted(rows.items(), key=lambda item: [(part is not None, part) for part in item[0]])
 
 
 def _exact(value: Any) -> Any:
     """The value without its floats, whose last bits are the processor's."""
     if isinstance(value, dict):
-        return {name: _exact(of) for name, of in value.items() if not isinstance(of, float)}
+        return {
+            name: _exact(element)
+            for name, element in value.items()
+            if not isinstance(element, float)
+        }
     if isinstance(value, list):
-        return [_exact(of) for of in value if not isinstance(of, float)]
+        return [_exact(element) for element in value if not isinstance(element, float)]
     return value
 
 

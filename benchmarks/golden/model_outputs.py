@@ -1,8 +1,8 @@
-"""What the model gives on fixed weights, a made-up radiograph and a made-up CT.
+"""Outputs of the model with fixed weights on a synthetic radiograph and a synthetic CT.
 
-Weights, pixels and voxels come from formulas, not from a random generator whose stream another
-release may change. Figures are kept and compared with a tolerance: sums in another order, as on
-another processor or with another release of PyTorch, change the last bits, and so any digest.
+Weights, pixels and voxels are computed by formulas: the stream of a random generator may change
+between releases. Figures are compared with a tolerance instead of digests, because the order of
+floating-point sums differs between processors and releases of PyTorch.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ from storage.images.types import Radiograph, Volume
 FILE = "model.json"
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
-"""How far figures may lie apart. Single precision agrees to about 1e-6 from one order of sums to
-another; a wrong axis, bias or norm changes them by percents. The absolute bound is for the means
-that are near 0."""
+"""Tolerances. Single precision agrees to about 1e-6 between orders of summation; a wrong axis, bias
+or norm changes figures by percents. The absolute tolerance is for means near 0."""
 
 DIGITS = 7
-"""Significant digits that are kept: all that single precision has."""
+"""Significant digits of stored figures: those of single precision."""
 
 GAIN = 1.5
-"""Of the matrices: with less, every position says nearly the same."""
+"""Gain of the weight matrices; with less, all positions have nearly equal outputs."""
 
 NEW_TOKENS = 16
 
@@ -62,7 +61,7 @@ Figures = dict[str, Any]
 def measure() -> Figures:
     """Run both layouts of the smallest model on the radiograph and the CT."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two would wait for each other on tensors this small
+    torch.set_num_threads(1)  # on tensors this small, more threads are slower
     try:
         return {layout: _measure_layout(layout, state) for layout, state in LAYOUTS}
     finally:
@@ -70,12 +69,12 @@ def measure() -> Figures:
 
 
 def write_figures(figures: Figures, folder: Path = FOLDER) -> None:
-    """Write what was measured."""
+    """Write the figures to the folder of frozen outputs."""
     (folder / FILE).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def load_figures(folder: Path = FOLDER) -> Figures:
-    """Read what was measured when it was frozen; nothing before the first time."""
+    """Read the frozen figures; empty before the first freeze."""
     file = folder / FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
@@ -99,9 +98,9 @@ def differing(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 def fill(model: VividMedForCausalLM) -> None:
-    """Set all that a checkpoint holds by its name and the index of each value in it.
+    """Set every tensor of the state dict by its name and the index of each value.
 
-    The localiser's Fourier matrix is drawn at random too, although it is not learned.
+    The Fourier matrix of the localizer, which is not trained, is one of them.
     """
     with torch.no_grad():
         for name, values in model.state_dict().items():
@@ -110,16 +109,16 @@ def fill(model: VividMedForCausalLM) -> None:
                 inputs = values[0].numel()
                 drawn *= GAIN * math.sqrt(3 / inputs)  # a variance of GAIN² after a sum of inputs
             elif name.endswith("weight"):
-                drawn = 1 + 0.1 * drawn  # a norm's
+                drawn = 1 + 0.1 * drawn  # the weight of a norm
             else:
                 drawn *= 0.1
             values.copy_(drawn)
 
 
 def _uniform(name: str, count: int) -> NDArray[np.float32]:
-    """Values between -1 and 1 that look random: the finaliser of MurmurHash3 of their index.
+    """Pseudo-random values between -1 and 1: the finalizer of MurmurHash3 of their index.
 
-    A sine of the index would make matrices of rank 2, which no mistake in their order shows.
+    A sine of the index would give matrices of rank 2, which hide errors in the order of axes.
     """
     with np.errstate(over="ignore"):
         bits = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B1)
@@ -134,8 +133,8 @@ def radiograph() -> SourceImage:
     """A bright chest with two dark lungs and a heart between them, on a black edge."""
     y, x = np.mgrid[0:90, 0:70].astype(np.float32)
     pixels = 0.6 + 0.002 * y - 0.001 * x
-    for centre_x, brightness in ((20, 0.2), (50, 0.25)):
-        pixels[((x - centre_x) / 11) ** 2 + ((y - 42) / 28) ** 2 < 1] = brightness
+    for center_x, brightness in ((20, 0.2), (50, 0.25)):
+        pixels[((x - center_x) / 11) ** 2 + ((y - 42) / 28) ** 2 < 1] = brightness
     pixels[((x - 38) / 9) ** 2 + ((y - 55) / 11) ** 2 < 1] = 0.8
     pixels[:4] = pixels[-6:] = pixels[:, :3] = 0
     return radiograph_image(Radiograph(pixels.astype(np.float32), None, "PA", "DX"))
@@ -144,13 +143,13 @@ def radiograph() -> SourceImage:
 def ct() -> SourceImage:
     """A body of water with two lungs, a nodule in one, and a spine; 20 slices of 3 mm.
 
-    The spine is denser towards the head, so that the bounds of clipping show in the voxels.
+    The spine is denser towards the head, so that the clipping bounds change voxels.
     """
     x, y, z = np.mgrid[0:48, 0:40, 0:20]
     hu = np.full(x.shape, -1000, np.int16)
     hu[((x - 24) / 22) ** 2 + ((y - 20) / 17) ** 2 < 1] = 40
-    for centre_x in (14, 34):
-        hu[((x - centre_x) / 7) ** 2 + ((y - 20) / 11) ** 2 + ((z - 10) / 9) ** 2 < 1] = -850
+    for center_x in (14, 34):
+        hu[((x - center_x) / 7) ** 2 + ((y - 20) / 11) ** 2 + ((z - 10) / 9) ** 2 < 1] = -850
     hu[(x - 14) ** 2 + (y - 18) ** 2 + (2 * (z - 11)) ** 2 < 9] = 30
     spine = (x - 24) ** 2 + (y - 7) ** 2 < 16
     hu[spine] = (200 + 40 * z[spine]).astype(np.int16)
@@ -173,9 +172,9 @@ def _measure_layout(layout: str, state: str) -> Figures:
     ]
     return {
         "pixels": [_summary(image.pixels) for image in asked["images"]],
-        **_reading(model, asked),
-        **_localizing(model, samples),
-        **_learning(model, samples),
+        **_generation(model, asked),
+        **_localization(model, samples),
+        **_training(model, samples),
     }
 
 
@@ -191,21 +190,21 @@ def _sample(image: ModelImage, answer: str, tokenizer: Any, config: VividMedConf
 
 
 @torch.no_grad()
-def _reading(model: VividMedForCausalLM, asked: Any) -> Figures:
+def _generation(model: VividMedForCausalLM, asked: Any) -> Figures:
     logits = model(**asked).logits
     written = model.generate(
         **asked, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None
     )[:, asked["input_ids"].shape[1] :]
     real = asked["attention_mask"].bool()
     return {
-        "logits": [_summary(of[mask]) for of, mask in zip(logits, real, strict=True)],
-        "last logits": [_rounded(of[-1, :8]) for of in logits],
+        "logits": [_summary(row[mask]) for row, mask in zip(logits, real, strict=True)],
+        "last logits": [_rounded(row[-1, :8]) for row in logits],
         "tokens": written.tolist(),
     }
 
 
 @torch.no_grad()
-def _localizing(model: VividMedForCausalLM, samples: list[Sample]) -> Figures:
+def _localization(model: VividMedForCausalLM, samples: list[Sample]) -> Figures:
     batch = pack(samples)
     found = model.localize(
         batch.input_ids,
@@ -214,22 +213,24 @@ def _localizing(model: VividMedForCausalLM, samples: list[Sample]) -> Figures:
         lengths=batch.lengths,
     )
     return {
-        "boxes": [_rounded(of.boxes) for of in found],
-        "presence logits": [_rounded(of.presence_logits) for of in found],
+        "boxes": [_rounded(localized.boxes) for localized in found],
+        "presence logits": [_rounded(localized.presence_logits) for localized in found],
         "mask logits": [
-            [_summary(mask) for mask in of.mask_logits]
-            for of in found
-            if of.mask_logits is not None
+            [_summary(mask) for mask in localized.mask_logits]
+            for localized in found
+            if localized.mask_logits is not None
         ],
     }
 
 
-def _learning(model: VividMedForCausalLM, samples: list[Sample]) -> Figures:
+def _training(model: VividMedForCausalLM, samples: list[Sample]) -> Figures:
     batch = pack(samples)
     model.train()
     output = model(**{field.name: getattr(batch, field.name) for field in fields(batch)})
     output.loss.backward()
-    grounding = {of.name: getattr(output.grounding, of.name) for of in fields(output.grounding)}
+    grounding = {
+        part.name: getattr(output.grounding, part.name) for part in fields(output.grounding)
+    }
     squares: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
@@ -238,13 +239,13 @@ def _learning(model: VividMedForCausalLM, samples: list[Sample]) -> Figures:
     return {
         "loss": _number(output.loss),
         "language loss": _number(output.lm_loss),
-        "localisation loss": {name: _number(of) for name, of in grounding.items()},
-        "gradient norm": {name: _number(math.sqrt(of)) for name, of in squares.items()},
+        "localisation loss": {name: _number(part) for name, part in grounding.items()},
+        "gradient norm": {name: _number(math.sqrt(total)) for name, total in squares.items()},
     }
 
 
 def _summary(values: Tensor) -> Figures:
-    """Size, mean, deviation and extremes; and a weighted sum, for which order counts."""
+    """Shape, mean, deviation and extremes, and a weighted sum, which depends on the order."""
     flat = values.double().flatten()
     weights = torch.from_numpy(_uniform("summary", len(flat))).double()
     return {
@@ -262,7 +263,7 @@ def _rounded(values: Tensor | None) -> Any:
 
 
 def _nested(value: Any) -> Any:
-    return [_nested(of) for of in value] if isinstance(value, list) else _number(value)
+    return [_nested(element) for element in value] if isinstance(value, list) else _number(value)
 
 
 def _number(value: Tensor | float) -> float:

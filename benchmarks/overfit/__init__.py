@@ -1,1 +1,1 @@
-"""A proof that the model learns: the tiny preset on one real CT and a radiograph made from it."""
+"""Overfitting test: the tiny preset memorizes one real CT and a radiograph projected from it."""

@@ -1,10 +1,10 @@
-"""`make overfit`: the tiny model learns a real CT and a radiograph made from it, and is examined.
+"""`make overfit`: overfit the tiny model to a real CT and a radiograph projected from it.
 
     python -m benchmarks.overfit
 
-writes to data/overfit: `model`, as `vividmed predict --model` takes it, `radiograph.dcm`, a picture
-of every answer that points at something, and `metrics.json`. The exit code is 1 if the model, when
-loaded again, misses a target of `benchmarks.overfit.verdict`.
+writes to data/overfit: `model`, for `vividmed predict --model`, `radiograph.dcm`, a picture of
+every grounded answer, and `metrics.json`. The exit code is 1 if the model, after saving and
+loading, misses a target of `benchmarks.overfit.verdict`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.overfit.data import Case, load_recipe, make_cases, texts_of
-from benchmarks.overfit.evaluate import examine
+from benchmarks.overfit.evaluate import evaluate
 from benchmarks.overfit.reference import Reference
 from benchmarks.overfit.train import Schedule, train
 from benchmarks.overfit.verdict import Verdict
@@ -32,13 +32,13 @@ from storage.inputs import InputError, home
 from taxonomy.targets import load_taxonomy
 
 SEED = 0
-REPORT_EVERY = 50
+REPORT_EVERY = 50  # steps between two printed losses
 
 out = Console()
 
 
 def main() -> int:
-    """Prepare, train, examine; the exit code tells whether the targets are met."""
+    """Prepare, train and evaluate; the exit code is 0 if all targets are met."""
     started = time.monotonic()
     folder = home() / "overfit"
     config = preset("tiny")
@@ -49,26 +49,26 @@ def main() -> int:
         return 1
     cases = make_cases(load_recipe(), reference, config, folder)
     prepared = time.monotonic()
-    learn(cases, config, folder / "model")
+    train_and_save(cases, config, folder / "model")
     trained = time.monotonic()
-    examined = list(examine(*load(folder / "model"), cases, Pointer(load_taxonomy(), "both")))
+    results = list(evaluate(*load(folder / "model"), cases, Pointer(load_taxonomy(), "both")))
     ended = time.monotonic()
-    for number, of in enumerate(examined):
-        if of.exchange.truths:
-            of.picture().save(folder / f"{number}-{of.case.name}.png")
+    for number, result in enumerate(results):
+        if result.exchange.truths:
+            result.picture().save(folder / f"{number}-{result.case.name}.png")
     seconds = {
         "data": prepared - started,
         "training": trained - prepared,
-        "examination": ended - trained,
+        "evaluation": ended - trained,
     }
-    verdict = Verdict(examined, seconds)
+    verdict = Verdict(results, seconds)
     verdict.print(out)
     (folder / "metrics.json").write_text(verdict.to_json(), encoding="utf-8")
     out.print(f"model, pictures and metrics are in {folder}", markup=False, soft_wrap=True)
-    return 0 if verdict.good else 1
+    return 0 if verdict.passed else 1
 
 
-def learn(cases: Sequence[Case], config: VividMedConfig, folder: Path) -> None:
+def train_and_save(cases: Sequence[Case], config: VividMedConfig, folder: Path) -> None:
     """Train a new model on the cases and save it with its processor."""
     torch.manual_seed(SEED)
     tokenizer = train_tokenizer(texts_of(cases), config.vocab_size)

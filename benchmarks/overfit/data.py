@@ -1,7 +1,7 @@
-"""The cases to learn by heart: a real CT, a radiograph projected from it, and what is said of them.
+"""The training cases: a real CT, a radiograph projected from it, and texts about them.
 
-`cases.yaml` says which structures the texts name. Where these are is known on the grid of the
-image's file, and brought to the prepared image by the frame that predictions come back by.
+`cases.yaml` has the structures that the texts name. Their masks and boxes are made on the grid of
+the image's file, and mapped to the prepared image by the frame that maps predictions back.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from storage.datasets import chest_ct
 from storage.imaging.projection import FrontalGrid, project, project_mask, write_radiograph_dicom
 from storage.masks import mask_box
 
-Grounding = Literal["mask", "boxes"]
-Place = Callable[[Voxels], Voxels]
-"""Brings a mask (x, y, z) on the CT's RAS+ grid to the grid of an image's file."""
+TrainedRegion = Literal["mask", "boxes"]
+ToFile = Callable[[Voxels], Voxels]
+"""Maps a mask (x, y, z) on the CT's RAS+ grid to the grid of an image's file."""
 
 
 class ExchangeRecipe(BaseModel):
-    """A task and its answer, as `cases.yaml` has them."""
+    """A task and its answer in `cases.yaml`."""
 
     model_config = ConfigDict(extra="forbid")
 
     task: Task
     prompt: str | None = None
     answer: str
-    grounding: list[Grounding] = []
+    grounding: list[TrainedRegion] = []
 
 
 class Recipe(BaseModel):
-    """The whole of `cases.yaml`."""
+    """The content of `cases.yaml`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,7 +55,7 @@ class Recipe(BaseModel):
     images: dict[Literal["ct", "radiograph"], list[ExchangeRecipe]]
 
     def instances(self, phrase: str) -> list[list[str]]:
-        """The reference labels of each instance that a phrase means."""
+        """The reference labels of each instance of a phrase."""
         return [self.structures[name] for name in self.phrases.get(phrase, [phrase])]
 
 
@@ -69,8 +69,8 @@ def load_recipe() -> Recipe:
 class Truth:
     """Where a phrase's instances are, on the grid of the image's file.
 
-    mask: bool, their union; None: not to be learned.
-    boxes: (instances, 2, 3), lowest and highest corner in voxels, half-open; None likewise.
+    mask: bool, their union; None: not trained.
+    boxes: (instances, 2, 3), lowest and highest corner in voxels, half-open; None: not trained.
     """
 
     phrase: str
@@ -79,10 +79,12 @@ class Truth:
 
     @classmethod
     def of(
-        cls, phrase: str, instances: Sequence[Voxels], grounding: Collection[Grounding]
+        cls, phrase: str, instances: Sequence[Voxels], grounding: Collection[TrainedRegion]
     ) -> Truth:
-        """The union and the boxes of instances, as far as they are wanted."""
-        corners = [[(side.start, side.stop) for side in mask_box(of)] for of in instances]
+        """The union and the boxes of instances, for the kinds of grounding that are trained."""
+        corners = [
+            [(side.start, side.stop) for side in mask_box(instance)] for instance in instances
+        ]
         return cls(
             phrase,
             np.any(instances, axis=0) if "mask" in grounding else None,
@@ -90,7 +92,7 @@ class Truth:
         )
 
     def target(self, frame: Frame) -> PhraseTarget:
-        """The same in the prepared image."""
+        """The training target in the prepared image."""
         return PhraseTarget(
             None if self.mask is None else frame.mask_to_model(self.mask),
             None if self.boxes is None else frame.boxes_to_model(self.boxes),
@@ -108,7 +110,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Case:
-    """An image and what is asked about it."""
+    """An image and the exchanges about it."""
 
     name: str
     path: Path
@@ -117,7 +119,7 @@ class Case:
     exchanges: tuple[Exchange, ...]
 
     def samples(self, tokenizer: PreTrainedTokenizerBase, config: VividMedConfig) -> list[Sample]:
-        """What the model learns: one sample for each exchange."""
+        """The training samples, one for each exchange."""
         return [
             Sample.of(
                 self.image,
@@ -143,47 +145,48 @@ def phrases_of(answer: str) -> list[str]:
 def make_cases(
     recipe: Recipe, reference: Reference, config: VividMedConfig, folder: Path
 ) -> list[Case]:
-    """Prepare the CT and its radiograph as the configuration wants them.
+    """Prepare the CT and its radiograph.
 
     Args:
-        recipe: which structures are named, and in what words.
-        reference: the CT, and where its structures are.
-        config: the token budget and the patch size count.
-        folder: where the projected radiograph is written, as `radiograph.dcm`.
+        recipe: the texts and the structures that they name.
+        reference: the CT and its label map.
+        config: has the token budget and the patch size.
+        folder: folder for the projected radiograph, `radiograph.dcm`.
     """
     paths = {"ct": chest_ct.ct_path(), "radiograph": folder / "radiograph.dcm"}
     picture = project(reference.volume)
     write_radiograph_dicom(picture, paths["radiograph"], "projected from a chest CT")
     cases = []
     for name, exchanges in recipe.images.items():
+        # Read from the file, as a user's image is, not from memory.
         image, frame = prepare(read_image(paths[name]), config)
-        place = _into_ct(frame) if name == "ct" else _onto_radiograph(reference)
-        made = tuple(_exchange(of, recipe, reference, place) for of in exchanges)
+        to_file = _to_ct(frame) if name == "ct" else _to_radiograph(reference)
+        made = tuple(_exchange(planned, recipe, reference, to_file) for planned in exchanges)
         cases.append(Case(name, paths[name], image, frame, made))
     return cases
 
 
 def _exchange(
-    exchange: ExchangeRecipe, recipe: Recipe, reference: Reference, place: Place
+    exchange: ExchangeRecipe, recipe: Recipe, reference: Reference, to_file: ToFile
 ) -> Exchange:
     truths = []
     for phrase in phrases_of(exchange.answer):
-        masks = [place(reference.union(labels)) for labels in recipe.instances(phrase)]
+        masks = [to_file(reference.union(labels)) for labels in recipe.instances(phrase)]
         truths.append(Truth.of(phrase, masks, exchange.grounding))
     return Exchange(ask(exchange.task, exchange.prompt), exchange.answer, tuple(truths))
 
 
-def _into_ct(frame: Frame) -> Place:
+def _to_ct(frame: Frame) -> ToFile:
     return frame.source.from_ras
 
 
-def _onto_radiograph(reference: Reference) -> Place:
+def _to_radiograph(reference: Reference) -> ToFile:
     affine = reference.volume.affine
     grid = FrontalGrid.of(reference.volume)
     return lambda mask: project_mask(mask, affine, grid)[None]
 
 
 def texts_of(cases: Iterable[Case]) -> list[str]:
-    """Everything that is asked and answered, for the tokenizer to learn from."""
+    """All questions and answers, to train the tokenizer on."""
     exchanges = [exchange for case in cases for exchange in case.exchanges]
-    return [text for of in exchanges for text in (of.question.query, of.answer)]
+    return [text for exchange in exchanges for text in (exchange.question.query, exchange.answer)]

@@ -1,4 +1,4 @@
-"""How well the cases are known: what the saved model answers, scored on the grids of the files."""
+"""Evaluation of the saved model on the cases, on the grids of the image files."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from storage.overlap import box_giou, dice
 from storage.records import AnyBox, Tag
 
 ABSENT_GIOU = -1.0
-"""Of a box that was not found: the worst there is."""
+"""GIoU of a box that was not found: the lowest value."""
 
 MAX_NEW_TOKENS = 200
-"""More than any answer to learn has."""
+"""More than the longest answer of the cases has."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well a phrase's regions agree with the truth.
+    """Agreement of a phrase's mask and boxes with the truth.
 
-    dice: of the mask in the prepared image, which is what was learned; None if it has no mask.
-    dice_in_file: the same on the voxels of the file, finer than the model can see.
-    giou: of each true box with the one that was found for it, on the grid of the file.
-    false_boxes: boxes beyond those.
+    dice: Dice of the mask in the prepared image, which training used; None if it has no mask.
+    dice_in_file: Dice on the grid of the file, which is finer than the input of the model.
+    giou: GIoU of each true box with the box matched to it, on the grid of the file.
+    false_boxes: boxes that match no true box.
     """
 
     phrase: str
@@ -46,8 +46,8 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """An exchange, what the model answers now, and a score for each phrase to learn."""
+class Result:
+    """An exchange, the answer of the model, and a score for each phrase of the exchange."""
 
     case: Case
     exchange: Exchange
@@ -55,43 +55,43 @@ class Examined:
     scores: tuple[Score, ...]
 
     @property
-    def says_it(self) -> bool:
-        """Whether the text is the one to learn, to the letter, brackets and all."""
-        answered = [tag.phrase for tag in self.prediction.tags]
-        learned = [truth.phrase for truth in self.exchange.truths]
-        return self.prediction.text == strip(self.exchange.answer) and answered == learned
+    def exact(self) -> bool:
+        """Whether the text and its phrases equal those of the exchange."""
+        predicted = [tag.phrase for tag in self.prediction.tags]
+        expected = [truth.phrase for truth in self.exchange.truths]
+        return self.prediction.text == strip(self.exchange.answer) and predicted == expected
 
     def picture(self) -> Image.Image:
-        """The image with the regions of the answer, as far as they are what was taught."""
-        taught = {truth.phrase: truth for truth in self.exchange.truths}
+        """The image with the masks and boxes of the kinds that were trained."""
+        trained = {truth.phrase: truth for truth in self.exchange.truths}
         tags = [
             replace(
                 tag,
                 grounding=replace(
                     tag.grounding,
-                    mask=None if taught[tag.phrase].mask is None else tag.grounding.mask,
-                    boxes=None if taught[tag.phrase].boxes is None else tag.grounding.boxes,
+                    mask=None if trained[tag.phrase].mask is None else tag.grounding.mask,
+                    boxes=None if trained[tag.phrase].boxes is None else tag.grounding.boxes,
                 ),
             )
             for tag in self.prediction.tags
-            if tag.phrase in taught
+            if tag.phrase in trained
         ]
         return draw(self.prediction.source, tags)
 
 
-def examine(
+def evaluate(
     model: VividMedForCausalLM,
     processor: VividMedProcessor,
     cases: Sequence[Case],
     pointer: Pointer,
-) -> Iterator[Examined]:
-    """Ask the model everything that it was taught, as a user would: a file and a question.
+) -> Iterator[Result]:
+    """Run the model on every exchange as a user does, with a file and a question.
 
     Args:
-        model: loaded from where it was saved.
-        processor: of the model.
-        cases: what it was taught.
-        pointer: asks for masks and boxes of every phrase.
+        model: the saved model.
+        processor: processor of the model.
+        cases: the training cases.
+        pointer: grounds every phrase by a mask and boxes.
     """
     for case in cases:
         for exchange in case.exchanges:
@@ -103,11 +103,12 @@ def examine(
                 pointer,
                 max_new_tokens=MAX_NEW_TOKENS,
             )
-            yield Examined(case, exchange, prediction, _scores(case, exchange, prediction))
+            yield Result(case, exchange, prediction, _scores(case, exchange, prediction))
 
 
 def _scores(case: Case, exchange: Exchange, prediction: Prediction) -> tuple[Score, ...]:
-    """A phrase that the answer does not have in brackets is as bad as one in the wrong place."""
+    """Score each phrase; one that is missing from the answer scores as empty mask and no boxes."""
+    # An answer may repeat a phrase: each tag is scored once.
     left = list(prediction.tags)
     scores = []
     for truth in exchange.truths:
@@ -119,7 +120,7 @@ def _scores(case: Case, exchange: Exchange, prediction: Prediction) -> tuple[Sco
 
 
 def score(truth: Truth, found: Tag | None, frame: Frame) -> Score:
-    """Compare what was found with what is true; boxes are paired so that they agree best."""
+    """Compare a tag with the truth; boxes are matched for the highest total GIoU."""
     in_model, in_file, giou, false_boxes = None, None, np.empty(0), 0
     if truth.mask is not None:
         mask = np.zeros_like(truth.mask)
@@ -139,6 +140,7 @@ def _paired_giou(truth: NDArray[np.float64], boxes: Sequence[AnyBox]) -> NDArray
     if boxes:
         found = np.stack([box.corners.ravel() for box in boxes])
         giou = box_giou(truth.reshape(-1, 1, 6), found)
+        # The solver minimizes cost; GIoU is to be maximized.
         rows, columns = linear_sum_assignment(-giou)
         paired[rows] = giou[rows, columns]
     return paired

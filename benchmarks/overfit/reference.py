@@ -1,6 +1,6 @@
-"""The full-size chest CT and what is known of it: 89 reference structures and a nodule.
+"""The full-size chest CT with its references: 89 structures and a nodule.
 
-Everything is on the CT's RAS+ grid (x, y, z); `storage/inputs.yaml` says where the files are from.
+All masks are on the CT's RAS+ grid (x, y, z); `storage/inputs.yaml` has the sources of the files.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from storage.inputs import fetch
 Voxels = NDArray[np.bool_]
 
 NODULE = "nodule"
-_NODULE_CENTRE_RAS_MM = (-57.0, -86.0, -115.0)
-_NODULE_CUBE_MM = 32.0
-_NODULE_ABOVE_HU = -100
+_NODULE_CENTER_RAS_MM = (-57.0, -86.0, -115.0)
+_NODULE_CUBE_MM = 32.0  # edge of the cube that is searched
+_NODULE_ABOVE_HU = -100  # separates solid tissue from lung, about -850 HU
 
 
 class Reference:
@@ -33,7 +33,7 @@ class Reference:
 
     @classmethod
     def load(cls, report: Callable[[str], None] = lambda _: None) -> Reference:
-        """Read the CT and its reference, fetching them if they are not there.
+        """Read the CT and its label map, after fetching them if needed.
 
         Raises:
             storage.inputs.InputError: if they cannot be fetched.
@@ -45,7 +45,7 @@ class Reference:
         """The voxels of any of the labels; `nodule` is one of them.
 
         Raises:
-            KeyError: for a label that the reference does not have.
+            KeyError: for an unknown label.
         """
         names = set(labels)
         mask = self._labels.mask(*names - {NODULE})
@@ -55,16 +55,16 @@ class Reference:
 
 
 def nodule(volume: Volume) -> Voxels:
-    """The solid nodule of the left lower lobe, which the reference leaves out.
+    """The solid nodule of the left lower lobe, which the label map lacks.
 
-    What is denser than -100 HU in a cube around its published centre, without the vessels that an
-    opening by a cross removes.
+    The voxels above -100 HU in a cube around its published center that remain connected to the
+    center after a morphological opening with a cross, which removes vessels.
     """
-    place = np.linalg.inv(volume.affine) @ (*_NODULE_CENTRE_RAS_MM, 1.0)
-    centre, half = place[:3], _NODULE_CUBE_MM / 2 / np.asarray(volume.spacing_xyz_mm)
-    low, high = np.rint(centre - half).astype(int), np.rint(centre + half).astype(int) + 1
+    center_voxel = np.linalg.inv(volume.affine) @ (*_NODULE_CENTER_RAS_MM, 1.0)
+    center, half = center_voxel[:3], _NODULE_CUBE_MM / 2 / np.asarray(volume.spacing_xyz_mm)
+    low, high = np.rint(center - half).astype(int), np.rint(center + half).astype(int) + 1
     cube = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     parts, _ = ndimage.label(ndimage.binary_opening(volume.hu[cube] > _NODULE_ABOVE_HU))
     mask = np.zeros(volume.hu.shape, dtype=bool)
-    mask[cube] = parts == parts[tuple(np.rint(centre).astype(int) - low)]
+    mask[cube] = parts == parts[tuple(np.rint(center).astype(int) - low)]
     return mask

@@ -1,9 +1,10 @@
-"""Training on a few samples until they are known by heart: AdamW on one packed batch."""
+"""Training until the model has memorized a few samples: AdamW on one packed batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,13 @@ from model.network.vividmed import VividMedForCausalLM
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast; the learning rate rises linearly and falls along a cosine."""
+    """Hyperparameters; the learning rate has a linear warm-up and a cosine decay."""
 
     steps: int = 1150
-    warmup: int = 50
+    warmup: int = 50  # steps
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    gradient_norm: float = 1.0
+    gradient_norm: float = 1.0  # gradients are clipped to this norm
 
 
 def train(
@@ -33,16 +34,17 @@ def train(
     """Train on all samples at every step.
 
     Args:
-        model: left in evaluation mode.
-        samples: packed once; images and texts of any size.
-        schedule: see there.
-        report: is told each step and its loss.
+        model: in evaluation mode afterwards.
+        samples: images and texts of any size; packed once.
+        schedule: the hyperparameters.
+        report: called with each step and its loss.
     """
+    # All samples in every step: the loss is deterministic, and no order of samples matters.
     batch = pack(samples)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, schedule.weight_decay), lr=schedule.learning_rate
     )
-    pace = get_cosine_schedule_with_warmup(optimizer, schedule.warmup, schedule.steps)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, schedule.warmup, schedule.steps)
     model.train()
     for step in range(schedule.steps):
         output = model(**vars(batch))
@@ -50,19 +52,19 @@ def train(
         output.loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), schedule.gradient_norm)
         optimizer.step()
-        pace.step()
+        scheduler.step()
         report(step, output.loss.item())
     model.eval()
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay the weights of linear and convolution layers.
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups with weight decay on linear and transposed convolution layers only.
 
-    Not the rest: biases, norms, embeddings, and the patch kernels, whose scale is that of the
-    voxels.
+    Biases, norms and embeddings have none, nor have the patch kernels, whose scale depends on that
+    of the voxels.
     """
-    kinds = (nn.Linear, nn.ConvTranspose3d)
-    decayed = {id(of.weight) for of in model.modules() if isinstance(of, kinds)}
+    decayed_types = (nn.Linear, nn.ConvTranspose3d)
+    decayed = {id(layer.weight) for layer in model.modules() if isinstance(layer, decayed_types)}
     groups: tuple[list[Tensor], list[Tensor]] = ([], [])
     for parameter in model.parameters():
         groups[id(parameter) in decayed].append(parameter)

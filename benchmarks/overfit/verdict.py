@@ -1,4 +1,4 @@
-"""Whether the cases were learned: every text to the letter, every mask and box close enough."""
+"""Whether the model has memorized the cases: exact texts, accurate masks and boxes."""
 
 from __future__ import annotations
 
@@ -11,45 +11,46 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.overfit.evaluate import Examined, Score
+from benchmarks.overfit.evaluate import Result, Score
 
 DICE_TARGET = 0.9
-"""For every mask, in the prepared image."""
+"""Lowest Dice of every mask, in the prepared image."""
 
 GIOU_TARGET = 0.8
-"""For every box, on the grid of the file."""
+"""Lowest GIoU of every box, on the grid of the file."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out.
+    """Results of the evaluation.
 
-    seconds: by part of the work.
+    seconds: run time of each phase.
     """
 
-    examined: Sequence[Examined]
+    results: Sequence[Result]
     seconds: dict[str, float]
 
     @property
-    def good(self) -> bool:
-        """Whether every answer, mask and box reaches its target, and no box is too many."""
+    def passed(self) -> bool:
+        """Whether every answer, mask and box reaches its target, without false boxes."""
         summary = self.summary()
         return (
-            all(of.says_it for of in self.examined)
+            all(result.exact for result in self.results)
+            # The lowest, not the mean: a memorized case has no bad phrase.
             and summary["dice"]["lowest"] >= DICE_TARGET
             and summary["giou"]["lowest"] >= GIOU_TARGET
             and summary["false_boxes"] == 0
         )
 
     def summary(self) -> dict[str, Any]:
-        """The figures over all phrases."""
+        """Aggregate metrics over all phrases."""
         scores = self._scores()
         giou = [value for score in scores for value in score.giou]
         return {
-            "texts": f"{sum(of.says_it for of in self.examined)} of {len(self.examined)}",
-            "dice": _range([of.dice for of in scores if of.dice is not None]),
+            "texts": f"{sum(result.exact for result in self.results)} of {len(self.results)}",
+            "dice": _range([score.dice for score in scores if score.dice is not None]),
             "dice_in_file": _range(
-                [of.dice_in_file for of in scores if of.dice_in_file is not None]
+                [score.dice_in_file for score in scores if score.dice_in_file is not None]
             ),
             "giou": _range(giou),
             "false_boxes": sum(score.false_boxes for score in scores),
@@ -57,21 +58,21 @@ class Verdict:
         }
 
     def to_json(self) -> str:
-        """Everything that was measured, for programs."""
+        """All metrics as JSON."""
         phrases = [
-            {"image": of.case.name, "query": of.exchange.question.query, **asdict(score)}
-            for of in self.examined
-            for score in of.scores
+            {"image": result.case.name, "query": result.exchange.question.query, **asdict(score)}
+            for result in self.results
+            for score in result.scores
         ]
-        whole = {"targets_met": self.good, **self.summary(), "phrases": phrases}
+        whole = {"targets_met": self.passed, **self.summary(), "phrases": phrases}
         return json.dumps(whole, indent=2) + "\n"
 
     def print(self, out: Console) -> None:
-        """The answers and the figures, for people."""
-        for of in self.examined:
-            right = "as taught" if of.says_it else f"taught: {of.exchange.answer}"
-            out.print(f"{of.case.name}: {of.exchange.question.query}", markup=False)
-            out.print(f"  {of.prediction.text} ({right})", markup=False)
+        """Print the answers and the metrics."""
+        for result in self.results:
+            expected = "exact" if result.exact else f"expected: {result.exchange.answer}"
+            out.print(f"{result.case.name}: {result.exchange.question.query}", markup=False)
+            out.print(f"  {result.prediction.text} ({expected})", markup=False)
         out.print(self._table())
         summary = self.summary()
         for name in ("dice", "dice_in_file", "giou"):
@@ -79,17 +80,17 @@ class Verdict:
         total = sum(self.seconds.values())
         parts = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
         out.print(f"{total:.0f} s: {parts}")
-        out.print("targets met" if self.good else "targets missed")
+        out.print("targets met" if self.passed else "targets missed")
 
     def _scores(self) -> list[Score]:
-        return [score for of in self.examined for score in of.scores]
+        return [score for result in self.results for score in result.scores]
 
     def _table(self) -> Table:
         table = Table("image", "phrase", "Dice", "in the file", "GIoU of each box", "false boxes")
-        for of in self.examined:
-            for score in of.scores:
+        for result in self.results:
+            for score in result.scores:
                 table.add_row(
-                    of.case.name,
+                    result.case.name,
                     score.phrase,
                     "" if score.dice is None else f"{score.dice:.3f}",
                     "" if score.dice_in_file is None else f"{score.dice_in_file:.3f}",

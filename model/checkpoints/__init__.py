@@ -1,1 +1,1 @@
-"""Weights that others trained, in the layouts they are published in."""
+"""Published checkpoints: their layouts, checking and loading."""

@@ -1,6 +1,6 @@
-"""Hold a checkpoint against our model without loading it.
+"""Compare a checkpoint with the model without loading it.
 
-Our model is built on the meta device and of the checkpoint only the headers are read: 17 billion
+The model is built on the meta device and only the headers of the checkpoint are read: 17 billion
 parameters take seconds and hardly any memory. `vividmed model check` prints the result.
 """
 
@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 from model.checkpoints.adapters import check_adapter, is_adapter
 from model.checkpoints.cogvlm import cogvlm_config
 from model.checkpoints.layouts import COGVLM, SAM
-from model.checkpoints.loading import recognise
+from model.checkpoints.loading import recognize
 from model.checkpoints.localizers import sam_localizer_config
 from model.checkpoints.report import CheckReport
 from model.checkpoints.transfer import Layout, transfer
@@ -26,16 +26,17 @@ from model.network.vividmed import VividMedForCausalLM
 
 
 def check(path: Path | str, config: VividMedConfig | str | None = None) -> CheckReport:
-    """Say what a checkpoint is, and what would become of its tensors if it were loaded.
+    """Identify a checkpoint and report what loading would do with each of its tensors.
 
     Args:
-        path: a folder of CogVLM, of our own or of an adapter; a file of SegVol, of SAM or of a
-            localiser that the released code aligned.
-        config: our model: a configuration, a preset's name or a folder with `config.json`. None:
-            the sizes that the checkpoint itself tells, and the paper's for what it does not.
+        path: a folder of CogVLM, VividMed or an adapter; a file of SegVol, of SAM or of an aligned
+            localizer of the released code.
+        config: the model: a configuration, the name of a preset or a folder with `config.json`.
+            None: the sizes of the checkpoint, and the paper's where it does not define them.
 
     Raises:
-        CheckpointError: if the checkpoint or the configuration is absent, damaged or foreign.
+        CheckpointError: if the checkpoint or the configuration is missing, damaged or of an unknown
+            layout.
     """
     path = Path(path)
     given = _given_config(config)
@@ -43,12 +44,12 @@ def check(path: Path | str, config: VividMedConfig | str | None = None) -> Check
         model = blank_model(given or _config_of_adapter(path))
         return check_adapter(path, model.state_dict())
     weights = Weights(path, headers=True)
-    layout = recognise(weights)
+    layout = recognize(weights)
     return transfer(weights, layout, _blank_part(layout, weights, given).state_dict())
 
 
 def blank_model(config: VividMedConfig) -> VividMedForCausalLM:
-    """Build a model without weights, on the meta device: for its shapes."""
+    """Build a model without weights, on the meta device, for its tensor shapes."""
     with torch.device("meta"), no_init_weights():
         return VividMedForCausalLM(config)
 
@@ -61,6 +62,7 @@ def _blank_part(
     if given:
         config = given.localizer
     else:
+        # SAM's sizes differ between its checkpoints; the other layouts have the paper's.
         config = sam_localizer_config(weights) if layout is SAM else preset("paper").localizer
     with torch.device("meta"):
         return Localizer(config, num_instances=config.num_instances, boxes=True)
@@ -75,7 +77,7 @@ def _config_of_adapter(folder: Path) -> VividMedConfig:
     config = preset("paper")
     keys = Weights(folder, headers=True)
     if any(key.startswith("base_model.model.isam_model.") for key in keys):
-        config.localizers = "separate"
+        config.localizers = "separate"  # as in the released code
     return config
 
 
@@ -97,9 +99,9 @@ def _own_config(folder: Path) -> VividMedConfig:
         if content.get("model_type") == VividMedConfig.model_type:
             return VividMedConfig.from_dict(content)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} has no config.json, which tells the model's sizes") from (
-            error
-        )
+        raise CheckpointError(
+            f"{folder} has no config.json, which defines the sizes of the model"
+        ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     raise CheckpointError(f"{path} describes no VividMed model")

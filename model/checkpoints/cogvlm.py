@@ -1,4 +1,4 @@
-"""Begin from CogVLM: its published folder becomes a VividMed model without a trained localiser."""
+"""Initialize a VividMed model, except its localizer, from the published CogVLM folder."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ VISION_FIELDS = (
 
 
 def cogvlm_config(folder: Path) -> VividMedConfig:
-    """Read a CogVLM folder's sizes; what CogVLM does not have is as in the paper.
+    """Read the sizes of a CogVLM folder; parts that CogVLM lacks have the sizes of the paper.
 
-    The sizes are read and never assumed: copies of the model differ in `rms_norm_eps`.
+    Copies of the model differ in `rms_norm_eps`, so that no size is assumed.
 
     Raises:
         CheckpointError: if there is no `config.json`, or it is not CogVLM's.
@@ -50,43 +50,47 @@ def cogvlm_config(folder: Path) -> VividMedConfig:
         released: dict[str, Any] = json.loads(path.read_text("utf-8"))
         language = {name: released[name] for name in LANGUAGE_FIELDS}
         vision = {name: released["vision_config"][name] for name in VISION_FIELDS}
-        words = int(released["vocab_size"])
+        vocab_size = int(released["vocab_size"])
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} has no config.json, which tells CogVLM's sizes") from error
+        raise CheckpointError(
+            f"{folder} has no config.json, which defines CogVLM's sizes"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not CogVLM's ({error!r}): fetch it again") from error
-    ids = {f"{name}_token_id": words + i for i, name in enumerate(SPECIAL_TOKENS)}
+    # The added tokens follow those of CogVLM's vocabulary.
+    ids = {f"{name}_token_id": vocab_size + i for i, name in enumerate(SPECIAL_TOKENS)}
     return VividMedConfig(
-        vocab_size=words + len(SPECIAL_TOKENS), vision_config=vision, **language, **ids
+        vocab_size=vocab_size + len(SPECIAL_TOKENS), vision_config=vision, **language, **ids
     )
 
 
 def load_cogvlm(
     folder: Path, config: VividMedConfig | None = None, *, dtype: torch.dtype = torch.bfloat16
 ) -> tuple[VividMedForCausalLM, CheckReport]:
-    """Make a model of CogVLM's weights; the localiser and the projection to it are untrained.
+    """Make a model with CogVLM's weights and an untrained localizer and projection to it.
 
     Args:
-        folder: CogVLM's, with `config.json` and one or several files of weights.
-        config: None: the sizes of the folder, and the paper's for the localiser.
-        dtype: of the language model and the vision transformer; what localises stays float32.
+        folder: CogVLM's folder, with `config.json` and one or several weight files.
+        config: None: the sizes of the folder, and the paper's for the localizer.
+        dtype: dtype of the language model and the vision transformer; the localizer is float32.
 
     Returns:
-        the model, and what became of every tensor.
+        the model and a report on every tensor.
 
     Raises:
-        CheckpointError: if the folder is no CogVLM, damaged, incomplete or of other sizes.
+        CheckpointError: if the folder is not CogVLM, is damaged or incomplete, or differs in size.
     """
     with no_init_weights():
         model = VividMedForCausalLM._from_config(config or cogvlm_config(folder), dtype=dtype)
+    # `no_init_weights` left the modules that CogVLM lacks without values.
     for name in VividMedForCausalLM._keep_in_fp32_modules_strict:
         if part := getattr(model, name):
             part.float()
-            part.apply(_draw)
+            part.apply(_initialize)
     return model, load_into(model, folder, (COGVLM,))
 
 
-def _draw(module: nn.Module) -> None:
-    """Give a module without a checkpoint the weights that PyTorch begins with."""
+def _initialize(module: nn.Module) -> None:
+    """Initialize a module that the checkpoint lacks, in PyTorch's default way."""
     if reset := getattr(module, "reset_parameters", None):
         reset()

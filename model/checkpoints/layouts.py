@@ -1,12 +1,12 @@
-r"""The layouts that checkpoints of our model's parts are published in, each declared once.
+r"""The layouts of published checkpoints of the model or its parts, each declared once.
 
 - CogVLM: `cogvlm-chat-hf` (Wang et al. 2023), the vision language model for one square 2D image.
 - SegVol: `pytorch_model.bin` (Du et al., NeurIPS 2024), a promptable network for CT.
-- aligned: what the released VividMed code trains of SegVol before its first stage.
-- SAM: Meta's `sam_vit_*.pth` (Kirillov et al., ICCV 2023), of which the image encoder is used: a
-  start for training, since most of its blocks attend within windows and ours to the whole image.
-- VividMed: our own, whose names are those of the released code.
-- LoRA adapters of PEFT, as the authors released theirs: updates and replacements of our tensors.
+- aligned: SegVol after the training that the released VividMed code does before its first stage.
+- SAM: Meta's `sam_vit_*.pth` (Kirillov et al., ICCV 2023), of which only the image encoder is used.
+  It needs further training: most of its blocks attend within windows, here to the whole image.
+- VividMed: checkpoints of this model, with the key names of the released code.
+- LoRA adapters of PEFT, as the authors released them: updates and replacements of tensors.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from model.checkpoints import conversions as to
-from model.checkpoints.transfer import Layout, Rule
+from model.checkpoints import conversions as convert
+from model.checkpoints.transfer import KeyRule, Layout
 from model.network.localization.localizer import RELEASED_BUT_UNUSED
 
+# Patterns of keys of the model that a layout never has.
 NO_LOCALIZER = r"(sam|isam_model)\..*"
 NO_HEADS = {
     r"(box|disc)_head\..*": "the layout has no instance branch",
@@ -32,47 +33,47 @@ COGVLM = Layout(
     part="model",
     signature="model.vision.patch_embedding.cls_embedding",
     rules=(
-        Rule(
+        KeyRule(
             r"(model\.embed_tokens|lm_head)\.weight",
             r"\1.weight",
-            to.add_rows,
+            convert.add_rows,
             "new tokens get the mean of the old ones",
         ),
-        Rule(
+        KeyRule(
             r"(model\.vision\.patch_embedding\.cls_embedding)",
             r"\1.weight",
         ),
-        Rule(
+        KeyRule(
             r"(model\.vision\.patch_embedding\.proj\.weight)",
             r"\1",
-            to.resize_kernel_2d,
+            convert.resize_kernel_2d,
             "resampled in plane, spread over depth",
         ),
-        Rule(
+        KeyRule(
             r"(model\.vision\.patch_embedding)\.position_embedding\.weight",
             r"\1.cls_pos_embed.weight",
-            to.class_position,
-            "the class token's row",
+            convert.class_position,
+            "the row of the class token",
         ),
-        Rule(
+        KeyRule(
             r"(model\.vision\.patch_embedding\.position_embedding\.weight)",
             r"\1",
-            to.patch_positions,
-            "the patches' rows, resampled in plane, repeated along depth",
+            convert.patch_positions,
+            "the rows of the patches, resampled in plane, repeated along depth",
         ),
     ),
     unused={r".*\.rotary_emb\.inv_freq": "follows from the configuration"},
     absent={
-        NO_LOCALIZER: "the localiser has a checkpoint of its own",
-        r"vg_proj\..*": "VividMed's own training makes it",
+        NO_LOCALIZER: "the localizer has a checkpoint of its own",
+        r"vg_proj\..*": "only VividMed's training makes it",
     },
 )
 
-FEWER_MASK_TOKENS = Rule(
+FEWER_MASK_TOKENS = KeyRule(
     r"(mask_decoder\.mask_tokens\.weight)",
     r"\1",
-    to.keep_rows,
-    "rows beyond the checkpoint's stay as initialised",
+    convert.keep_rows,
+    "rows beyond the checkpoint's stay as initialized",
 )
 
 SEGVOL = Layout(
@@ -81,23 +82,23 @@ SEGVOL = Layout(
     signature="model.image_encoder.patch_embedding.patch_embeddings.1.weight",
     prefix="model.",
     rules=(
-        Rule(
+        KeyRule(
             r"(image_encoder\.patch_embedding)\.patch_embeddings\.1\.weight",
             r"\1.proj.weight",
-            to.segvol_kernel,
+            convert.segvol_kernel,
             "rows laid out as a kernel, resampled, shared by three channels",
         ),
-        Rule(r"(image_encoder\.patch_embedding)\.patch_embeddings\.1\.bias", r"\1.proj.bias"),
-        Rule(
+        KeyRule(r"(image_encoder\.patch_embedding)\.patch_embeddings\.1\.bias", r"\1.proj.bias"),
+        KeyRule(
             r"(image_encoder\.patch_embedding\.position_embeddings)",
             r"\1.weight",
-            to.segvol_positions,
+            convert.segvol_positions,
             "rows laid out as a grid, resampled",
         ),
-        Rule(
+        KeyRule(
             r"(mask_decoder\.output_upscaling\.1\.(?:weight|bias))",
             r"\1",
-            to.mean_over_space,
+            convert.mean_over_space,
             "mean over space",
         ),
         FEWER_MASK_TOKENS,
@@ -112,13 +113,13 @@ SEGVOL = Layout(
 )
 
 ALIGNED = Layout(
-    name="aligned localiser of the released code",
+    name="aligned localizer of the released code",
     part="localizer",
     signature="sam.image_encoder.patch_embedding.proj.weight",
     prefix="sam.",
     rules=(FEWER_MASK_TOKENS,),
     unused={
-        # Newer releases of MONAI give every block layers for a second input, which there is not.
+        # Newer releases of MONAI add cross-attention to every block, which the encoder never uses.
         r"image_encoder\.blocks\.\d+\.(norm_)?cross_attn\..*": "the encoder has one input",
         **UNUSED_OF_RELEASED,
     },
@@ -130,32 +131,32 @@ SAM = Layout(
     part="localizer",
     signature="image_encoder.patch_embed.proj.weight",
     rules=(
-        Rule(
+        KeyRule(
             r"image_encoder\.patch_embed\.proj\.weight",
             "image_encoder.patch_embedding.proj.weight",
-            to.sam_kernel,
-            "spread over depth, pixel normalisation folded in",
+            convert.sam_kernel,
+            "spread over depth, pixel normalization folded in",
         ),
-        Rule(
+        KeyRule(
             r"image_encoder\.patch_embed\.proj\.bias",
             "image_encoder.patch_embedding.proj.bias",
-            to.sam_bias,
-            "pixel normalisation folded in",
+            convert.sam_bias,
+            "pixel normalization folded in",
             needs=("image_encoder.patch_embed.proj.weight",),
         ),
-        Rule(
+        KeyRule(
             r"image_encoder\.pos_embed",
             "image_encoder.patch_embedding.position_embeddings.weight",
-            to.sam_positions,
+            convert.sam_positions,
             "resampled in plane, repeated along depth",
         ),
-        Rule(r"(image_encoder\.blocks\.\d+)\.attn\.proj\.(.*)", r"\1.attn.out_proj.\2"),
-        Rule(r"(image_encoder\.blocks\.\d+)\.mlp\.lin([12])\.(.*)", r"\1.mlp.linear\2.\3"),
+        KeyRule(r"(image_encoder\.blocks\.\d+)\.attn\.proj\.(.*)", r"\1.attn.out_proj.\2"),
+        KeyRule(r"(image_encoder\.blocks\.\d+)\.mlp\.lin([12])\.(.*)", r"\1.mlp.linear\2.\3"),
     ),
     unused={
         r"image_encoder\.blocks\.\d+\.attn\.rel_pos_[hw]": "positions are absolute here",
         r"image_encoder\.neck\..*": "the decoder is as wide as the encoder here",
-        r"(prompt_encoder|mask_decoder)\..*": "SAM's decoder is 2D and narrower than ours",
+        r"(prompt_encoder|mask_decoder)\..*": "SAM's decoder is 2D and narrower",
     },
     absent={
         r"image_encoder\.norm\..*": "SAM's encoder ends in its neck",
@@ -170,7 +171,7 @@ VIVIDMED = Layout(
 )
 
 LAYOUTS = (COGVLM, VIVIDMED, SEGVOL, ALIGNED, SAM)
-"""In the order in which they are recognised: our own model has the keys of the aligned ones."""
+"""In the order of recognition: VividMed comes before aligned, whose keys it also has."""
 
 
 def adapter_layout(scale: float) -> Layout:
@@ -181,14 +182,14 @@ def adapter_layout(scale: float) -> Layout:
         signature="",
         prefix="base_model.model.",
         rules=(
-            Rule(
+            KeyRule(
                 r"(.+)\.lora_A\.weight",
                 r"\1.weight",
-                partial(to.add_low_rank, scale=scale),
+                partial(convert.add_low_rank, scale=scale),
                 "low-rank update added",
                 needs=(r"\1.lora_B.weight",),
             ),
         ),
-        unused={r".+\.lora_B\.weight": "taken together with its lora_A"},
-        absent={".*": "not in the adapter: stays as it is"},
+        unused={r".+\.lora_B\.weight": "read together with its lora_A"},
+        absent={".*": "not in the adapter: unchanged"},
     )

@@ -1,4 +1,4 @@
-"""What became of every tensor of a checkpoint, and of every one of ours."""
+"""The report on a checkpoint: what happens to each of its tensors and of the model's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pydantic import BaseModel, computed_field
 from model.checkpoints.weights import CheckpointError
 
 SHOWN = 3
+"""Keys that an error message lists; a wrong checkpoint has hundreds."""
 
 
 class Reshaped(BaseModel):
-    """A tensor whose form is not ours; keys are those of the checkpoint and of our model."""
+    """A tensor that differs in shape; `source` is its key in the checkpoint."""
 
     source: str
     target: str
@@ -20,17 +21,17 @@ class Reshaped(BaseModel):
 
 
 class CheckReport(BaseModel):
-    """A checkpoint held against our model.
+    """Comparison of a checkpoint with the model.
 
-    path, layout: the checkpoint, and what it was recognised as.
-    tensors, parameters: in the checkpoint, and how many numbers they hold.
-    dtypes: tensors by their type.
-    missing: our keys that this layout has and this checkpoint lacks.
-    absent: our keys that the layout never has, by the reason; they stay as they were initialised.
-    unexpected: the checkpoint's keys that our model has no place for.
-    ignored: the checkpoint's keys that our model does not need, by the reason.
-    reshaped: tensors that are converted on the way.
-    mismatched: tensors that cannot be converted to ours.
+    path, layout: the checkpoint and its recognized layout.
+    tensors, parameters: numbers of tensors and of their elements in the checkpoint.
+    dtypes: number of tensors by dtype.
+    missing: keys of the model that the layout has and the checkpoint lacks.
+    absent: keys of the model that the layout never has, by reason; they keep their values.
+    unexpected: keys of the checkpoint that are not in the model.
+    ignored: keys of the checkpoint that the model does not need, by reason.
+    reshaped: tensors that are converted while loading.
+    mismatched: tensors that cannot be converted to the shape of the model.
     """
 
     path: str
@@ -48,11 +49,11 @@ class CheckReport(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def fits(self) -> bool:
-        """Whether our model gets every tensor that the layout has for it, and none is left over."""
+        """Whether no tensor is missing, unexpected or mismatched."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def require_complete(self) -> None:
-        """Refuse a checkpoint that would leave a part of our model untrained without a word.
+        """Refuse a checkpoint that would silently leave a part of the model untrained.
 
         Raises:
             CheckpointError: if tensors are missing or do not fit.

@@ -1,7 +1,7 @@
-"""Carry a checkpoint's tensors into our model, as its layout's table says.
+"""Copy the tensors of a checkpoint into the model, by the rules of its layout.
 
-The same code loads and checks: on tensors of the meta device every conversion runs on shapes alone
-and nothing is written, so what a check reports is what a load does.
+The same code loads and checks: on the meta device conversions compute shapes only and nothing is
+written, so that a check reports exactly what loading does.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from model.checkpoints.weights import Weights
 
 
 @dataclass(frozen=True)
-class Rule:
-    r"""One line of a layout's table.
+class KeyRule:
+    r"""How keys that match a pattern are renamed and their tensors converted.
 
-    source: pattern that a whole key of the checkpoint matches.
-    target: our key; \1, \2 … are the pattern's groups.
-    convert: makes our tensor of (the checkpoint's, ours, those of `needs`); None: as it is.
+    source: pattern of a whole key of the checkpoint.
+    target: key of the model; \1, \2 … are the groups of the pattern.
+    convert: function of (tensor of the checkpoint, target tensor, tensors of `needs`) that returns
+        the new value of the target; None: copied unchanged.
     how: what `convert` does, for the report.
-    needs: other keys of the checkpoint that the conversion reads, written as `target`.
+    needs: further keys of the checkpoint that the conversion reads, written like `target`.
     """
 
     source: str
@@ -39,9 +40,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Destination:
-    """A rule applied to a key: our key, and how to make our tensor; see `Rule`.
+    """A rule applied to one key: the key in the model and its conversion; see `KeyRule`.
 
-    needs: whole keys of the checkpoint.
+    needs: full keys of the checkpoint.
     """
 
     target: str
@@ -52,70 +53,71 @@ class Destination:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a published checkpoint names its tensors, and what becomes of them.
+    """The key names of a published checkpoint and the rules to load it.
 
-    A key that no rule matches keeps its name; one that several match feeds several of our tensors.
+    A key that matches no rule keeps its name; a key that matches several rules is copied to several
+    tensors.
 
-    name: for people.
-    part: what it is loaded into.
-    signature: a key that tells the layout from the others.
-    prefix: what every key of the network begins with; the tables are written without it.
-    unused: patterns of keys that our model does not need, with the reason.
-    absent: patterns of our keys that the layout never has, with the reason.
+    name: shown in reports.
+    part: what the checkpoint is loaded into.
+    signature: a key that distinguishes the layout from the others.
+    prefix: prefix of every key of the network; rules and patterns are written without it.
+    unused: patterns of keys that the model does not need, with the reason.
+    absent: patterns of keys of the model that the layout never has, with the reason.
     """
 
     name: str
     part: Literal["model", "localizer"]
     signature: str
     prefix: str = ""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[KeyRule, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def reason_unused(self, key: str) -> str | None:
-        """Return why our model does not need a key of the checkpoint, or None if it does."""
+        """Return why the model does not need a key of the checkpoint, or None if it does."""
         if not key.startswith(self.prefix):
-            return f"not a part of the network, whose keys begin with {self.prefix}"
+            return f"not part of the network, whose keys begin with {self.prefix}"
         return _reason(self.unused, key.removeprefix(self.prefix))
 
     def reason_absent(self, key: str) -> str | None:
-        """Return why the layout never has a key of ours, or None if it should."""
+        """Return why the layout never has a key of the model, or None if it should have it."""
         return _reason(self.absent, key)
 
     def destinations(self, key: str) -> list[Destination]:
-        """Return what a key of the checkpoint feeds."""
+        """Return the tensors of the model that a key of the checkpoint is copied to."""
         bare = key.removeprefix(self.prefix)
         matches = ((re.fullmatch(rule.source, bare), rule) for rule in self.rules)
         found = [self._destination(match, rule) for match, rule in matches if match]
         return found or [Destination(bare)]
 
-    def _destination(self, match: re.Match[str], rule: Rule) -> Destination:
+    def _destination(self, match: re.Match[str], rule: KeyRule) -> Destination:
         needs = [self.prefix + match.expand(other) for other in rule.needs]
         return Destination(match.expand(rule.target), rule.convert, rule.how, needs)
 
 
 @torch.no_grad()
 def transfer(weights: Weights, layout: Layout, targets: Mapping[str, Tensor]) -> CheckReport:
-    """Write a checkpoint's tensors into ours.
+    """Copy the tensors of a checkpoint into the model.
 
     Args:
-        weights: the checkpoint; only its headers when `targets` are on the meta device.
-        layout: the checkpoint's.
-        targets: our tensors by key, written in place and in their own type.
+        weights: the checkpoint; only its headers if `targets` are on the meta device.
+        layout: the layout of the checkpoint.
+        targets: tensors of the model by key, written in place and in their own dtype.
 
     Returns:
-        What became of each; nothing is raised for tensors that do not fit.
+        The report on every tensor; a tensor that does not fit raises no error.
     """
     return _Transfer(weights, layout, targets).run()
 
 
 class _Transfer:
-    """One pass through a checkpoint, and the report that it fills."""
+    """One pass over a checkpoint, and its report."""
 
     def __init__(self, weights: Weights, layout: Layout, targets: Mapping[str, Tensor]) -> None:
         self.weights, self.layout, self.targets = weights, layout, targets
         self.report = CheckReport(path=str(weights.path), layout=layout.name, tensors=len(weights))
-        self.fed: set[str] = set()
+        self.written: set[str] = set()
 
     def run(self) -> CheckReport:
         dtypes: Counter[str] = Counter()
@@ -123,55 +125,58 @@ class _Transfer:
             tensor = self.weights[key]
             self.report.parameters += tensor.numel()
             dtypes[str(tensor.dtype).removeprefix("torch.")] += 1
-            self._place(key, tensor)
+            self._copy(key, tensor)
         self.report.dtypes = dict(dtypes)
         for key in self.targets:
-            if key not in self.fed:
-                self._note_unfed(key)
+            if key not in self.written:
+                self._note_unwritten(key)
         return self.report
 
-    def _place(self, key: str, tensor: Tensor) -> None:
+    def _copy(self, key: str, tensor: Tensor) -> None:
         reason = self.layout.reason_unused(key)
         if reason:
             self.report.ignored.setdefault(reason, []).append(key)
             return
         destinations = self.layout.destinations(key)
-        if any(to.target not in self.targets for to in destinations):
+        # Nothing of a key is written unless the model has all tensors that it is copied to.
+        if any(destination.target not in self.targets for destination in destinations):
             self.report.unexpected.append(key)
             return
-        for to in destinations:
-            self.fed.add(to.target)
-            self._feed(key, tensor, to)
+        for destination in destinations:
+            self.written.add(destination.target)
+            self._write(key, tensor, destination)
 
-    def _feed(self, key: str, tensor: Tensor, to: Destination) -> None:
-        ours = self.targets[to.target]
+    def _write(self, key: str, tensor: Tensor, destination: Destination) -> None:
+        target = self.targets[destination.target]
         entry = Reshaped(
             source=key,
-            target=to.target,
+            target=destination.target,
             from_shape=tuple(tensor.shape),
-            to_shape=tuple(ours.shape),
-            how=to.how,
+            to_shape=tuple(target.shape),
+            how=destination.how,
         )
         try:
-            value = self._converted(tensor, ours, to)
+            value = self._converted(tensor, target, destination)
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
-            # A conversion is written for its layout's shapes and trips over any other.
-            entry.how = f"{to.how}: {error}".partition("\n")[0]
+            # Conversions assume the shapes of their layout and fail on others in various ways.
+            entry.how = f"{destination.how}: {error}".partition("\n")[0]
             self.report.mismatched.append(entry)
             return
-        if value.shape != ours.shape:
+        if value.shape != target.shape:
             self.report.mismatched.append(entry)
             return
-        ours.copy_(value)
+        target.copy_(value)
+        # A tensor that is copied unchanged needs no entry in the report.
         if value is not tensor:
             self.report.reshaped.append(entry)
 
-    def _converted(self, tensor: Tensor, ours: Tensor, to: Destination) -> Tensor:
-        if to.convert is None:
+    def _converted(self, tensor: Tensor, target: Tensor, destination: Destination) -> Tensor:
+        if destination.convert is None:
             return tensor
-        return to.convert(tensor, ours, *(self.weights[key] for key in to.needs))
+        needs = (self.weights[key] for key in destination.needs)
+        return destination.convert(tensor, target, *needs)
 
-    def _note_unfed(self, key: str) -> None:
+    def _note_unwritten(self, key: str) -> None:
         reason = self.layout.reason_absent(key)
         if reason:
             self.report.absent.setdefault(reason, []).append(key)

@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint, read one at a time, or only their shapes and types.
+"""The tensors of a checkpoint, read one at a time, or only their shapes and dtypes.
 
-A folder in the manner of Hugging Face (one file, or several with an index) or one file: safetensors
-or PyTorch's own format, which is read without running any code that it may hold.
+A folder in Hugging Face's layout (one file, or several with an index) or one file: safetensors or
+PyTorch's pickle format, which is read without executing code (`weights_only`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.modeling_utils import str_to_torch_dtype
 
-Reader = Callable[[str], Tensor]
+TensorReader = Callable[[str], Tensor]
 
+ZIP_SIGNATURE = b"PK\x03\x04"
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLE_FILES = (
     "model.safetensors",
@@ -29,34 +30,34 @@ SINGLE_FILES = (
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says which, why and what to do."""
+    """A checkpoint that cannot be used; the message says which, why and how to fix it."""
 
 
 class Weights(Mapping[str, Tensor]):
     """The tensors of one checkpoint by key, in the order of its files.
 
-    A tensor is read when it is asked for, and one file is open at a time: going through a model
-    of many files never holds more than one of them.
+    A tensor is read on access, and one file is open at a time: a pass over a model of many files
+    never holds more than one of them in memory.
 
     Args:
-        path: a checkpoint's folder or file.
-        headers: give tensors on the meta device, which have a shape and a type and no values.
+        path: the folder or file of a checkpoint.
+        headers: return tensors on the meta device, with shape and dtype but without values.
 
     Raises:
-        CheckpointError: if there is no checkpoint, or a damaged, incomplete or unsafe one.
+        CheckpointError: if the checkpoint is missing, damaged, incomplete or unsafe.
     """
 
     def __init__(self, path: Path, *, headers: bool = False) -> None:
         self.path = path
         self._headers = headers
-        self._open_file: tuple[Path, Mapping[str, Reader]] | None = None
+        self._open_file: tuple[Path, Mapping[str, TensorReader]] | None = None
         self._file_of = self._locate()
 
     def __getitem__(self, key: str) -> Tensor:
         file = self._file_of[key]
         readers = self._readers(file)
         if key not in readers:
-            raise CheckpointError(f"{file} lacks {key}, which its index promises: fetch it again")
+            raise CheckpointError(f"{file} lacks {key}, which its index lists: fetch it again")
         return readers[key](key)
 
     def __iter__(self) -> Iterator[str]:
@@ -80,7 +81,7 @@ class Weights(Mapping[str, Tensor]):
             f"{self.path} holds no weights: none of {', '.join((*INDEXES, *SINGLE_FILES))}"
         )
 
-    def _readers(self, file: Path) -> Mapping[str, Reader]:
+    def _readers(self, file: Path) -> Mapping[str, TensorReader]:
         if self._open_file is None or self._open_file[0] != file:
             read = _open_safetensors if file.suffix == ".safetensors" else _open_pickle
             self._open_file = (file, read(file, self._headers))
@@ -90,7 +91,8 @@ class Weights(Mapping[str, Tensor]):
 def _read_index(index: Path) -> dict[str, Path]:
     try:
         file_of: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-        # By file, so that each is opened once; by name, so that none lies outside the folder.
+        # Sorted by file, so that each is opened once; bare file names, so that an index cannot name
+        # a file outside the folder.
         in_order = sorted(file_of.items(), key=lambda entry: entry[1])
         files = {key: index.parent / Path(file).name for key, file in in_order}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -101,9 +103,9 @@ def _read_index(index: Path) -> dict[str, Path]:
     return files
 
 
-def _open_safetensors(file: Path, headers: bool) -> Mapping[str, Reader]:
+def _open_safetensors(file: Path, headers: bool) -> Mapping[str, TensorReader]:
     try:
-        # PyTorch maps the whole file, which a small machine refuses for a large one.
+        # "np" for headers: "pt" maps the whole file, which fails on a machine with less memory.
         handle = safe_open(file, framework="np" if headers else "pt")
     except (SafetensorError, OSError, RuntimeError) as error:
         raise CheckpointError(f"{file} is damaged or cannot be read here: {error}") from error
@@ -116,33 +118,35 @@ def _open_safetensors(file: Path, headers: bool) -> Mapping[str, Reader]:
     return dict.fromkeys(handle.keys(), header if headers else handle.get_tensor)
 
 
-def _open_pickle(file: Path, headers: bool) -> Mapping[str, Reader]:
+def _open_pickle(file: Path, headers: bool) -> Mapping[str, TensorReader]:
     content = _unpickle(file, "meta" if headers else "cpu")
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]  # beside it, a training run keeps its other state
+        content = content["state_dict"]  # training runs store the optimizer's state beside it
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{file} holds no table of weights, but a {type(content).__name__}")
+        raise CheckpointError(
+            f"{file} holds no dictionary of weights, but a {type(content).__name__}"
+        )
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     return dict.fromkeys(tensors, tensors.__getitem__)
 
 
 def _unpickle(file: Path, device: str) -> Any:
     try:
-        # Mapped into memory, a tensor costs memory only while it is read.
+        # Memory-mapped, a tensor takes memory only while it is read.
         mapped = _is_zip(file)
         return torch.load(file, map_location=device, mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_unsafe(file, str(error))) from error
     except Exception as error:
-        # Bytes that are no pickle trip its reader anywhere.
+        # Bytes that are no pickle can raise nearly any exception.
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{file} is damaged or cannot be read here: {reason}") from error
 
 
 def _is_zip(file: Path) -> bool:
-    # Files of PyTorch before 1.6 are no archives and cannot be mapped.
+    # Files of PyTorch before 1.6 are no zip archives and cannot be memory-mapped.
     with file.open("rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"
+        return stream.read(len(ZIP_SIGNATURE)) == ZIP_SIGNATURE
 
 
 def _unsafe(file: Path, message: str) -> str:
@@ -151,5 +155,5 @@ def _unsafe(file: Path, message: str) -> str:
         return f"{file} is damaged or no PyTorch file: fetch it again"
     return (
         f"{file} holds Python objects ({rest.split()[0]}), which can run code when they are read:"
-        " save its weights alone, where you trust it, and give that file"
+        " if you trust it, save its weights alone to another file and give that"
     )

@@ -1,1 +1,1 @@
-"""From images and conversations to what the network takes."""
+"""Preparation of images and conversations for the network."""

@@ -1,7 +1,7 @@
-"""Bracketed phrases in text: `<p> … </p>` around each phrase that something in the image shows.
+"""Bracketed phrases in text: `<p> … </p>` around each grounded phrase.
 
-A space before a phrase moves inside its brackets, "the<p> left lung</p> is", so that the phrase is
-tokenised as it is without them; at the very start of a text, where there is none to move, one is
+A space before a phrase moves inside its brackets, "the<p> left lung</p> is", so that the phrase has
+the same tokens as without brackets; at the start of a text, which has no space to move, one is
 added. Offsets are code points, half-open, into the text without brackets.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 OPEN, CLOSE = "<p>", "</p>"
 ABSENT_OPEN, ABSENT_CLOSE = "<np>", "</np>"
-"""Around a phrase that names what is known to be absent; in training answers only."""
+"""Brackets of a phrase whose target is absent from the image; in training answers only."""
 
 Span = tuple[int, int]
 
@@ -20,15 +20,15 @@ _BRACKET = re.compile("|".join((OPEN, CLOSE, ABSENT_OPEN, ABSENT_CLOSE)))
 
 
 def insert(text: str, spans: Sequence[Span]) -> str:
-    """Put brackets around phrases; `parse` gives both back.
+    """Insert brackets around phrases; the inverse of `parse`.
 
     Args:
-        text: without any bracket.
-        spans: the phrases in reading order, none empty, none overlapping another, none beginning
-            with a space.
+        text: a text without brackets.
+        spans: the phrases in reading order, not empty, not overlapping and not beginning with a
+            space.
 
     Raises:
-        ValueError: if the text has brackets already, or the spans are not as said.
+        ValueError: if the text has brackets already, or the spans are not as required.
     """
     if found := _BRACKET.search(text):
         raise ValueError(f"the text has the bracket {found[0]} of its own at {found.start()}")
@@ -41,6 +41,7 @@ def insert(text: str, spans: Sequence[Span]) -> str:
                 f" {len(text)} characters of the text"
             )
         before = text[done:start]
+        # The space before the phrase moves inside its brackets.
         outside = before.removesuffix(" ")
         added = " " if done + len(outside) == 0 else ""
         pieces += [outside, OPEN, added, before[len(outside) :], text[start:end], CLOSE]
@@ -49,14 +50,14 @@ def insert(text: str, spans: Sequence[Span]) -> str:
 
 
 def parse(text: str) -> tuple[str, list[Span]]:
-    """Take the brackets out of a text and say where the phrases are.
+    """Remove the brackets from a text and return the spans of the phrases.
 
-    A pair is an opening bracket whose next bracket closes it. Brackets without a partner are taken
-    out all the same: of nested pairs the innermost one counts, as in `model.data.phrases`.
+    A pair is an opening bracket whose next bracket closes it. Unpaired brackets are removed too; of
+    nested pairs only the innermost counts, as in `model.data.phrases`.
 
     Returns:
-        The text without brackets and the phrases in reading order; one is empty if its brackets
-        hold nothing.
+        The text without brackets and the spans of the phrases in reading order; a span is empty if
+        there is nothing between its brackets.
     """
     plain, spans = "", []
     opened = ""
@@ -66,6 +67,7 @@ def parse(text: str) -> tuple[str, list[Span]]:
         if bracket[0] == CLOSE and opened == OPEN:
             start += plain[start:].startswith(" ")
             spans.append((start, len(plain)))
+        # Only the last bracket is kept: of nested pairs the innermost counts.
         opened, start, done = bracket[0], len(plain), bracket.end()
     return plain + _between(text[done:], opened, plain), spans
 

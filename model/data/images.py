@@ -27,18 +27,19 @@ from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.masks import mask_box
 
-_CLIPPED_SHARE = 0.00134990  # Φ(−3): the share of a normal distribution below 3 sigma
-_HU_OFFSET = 32768  # makes int16 an index
-_SLAB = 16  # slices upsampled at a time, so that no float copy of a whole volume is made
+_CLIPPED_SHARE = 0.00134990  # Φ(−3): the share of a normal distribution below -3 sigma
+_HU_OFFSET = 32768  # added to int16 values to make them indices of a histogram
+_SLAB = 16  # slices upsampled at a time: a float copy of a whole volume would take gigabytes
+_HALF_FULL = 0.5  # share of a resized voxel from which a mask includes it
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image as it was read.
+    """An image as read from its file.
 
     pixels: float32 (1, depth, height, width), 0 to 1.
     grid: the grid of its file.
-    range_hu: Hounsfield units that 0 and 1 stand for; None for a radiograph.
+    range_hu: Hounsfield units of pixel values 0 and 1; None for a radiograph.
     """
 
     pixels: NDArray[np.float32]
@@ -51,8 +52,8 @@ class Frame:
     """The transform between an image's file and the prepared image.
 
     source: the grid of the file.
-    crop: the part of the array, (depth, height, width), that was prepared.
-    tokens: how it was resized and padded.
+    crop: the region of the array, (depth, height, width), that was prepared.
+    tokens: how the region was resized and padded.
     """
 
     source: FileGrid
@@ -63,14 +64,14 @@ class Frame:
         """Map the model's boxes to the file's grid, clipped to the image.
 
         Args:
-            boxes: (n, 6), centre and size as (z, y, x, d, h, w) in shares of the padded image.
+            boxes: (n, 6), center and size as (z, y, x, d, h, w) in shares of the padded image.
 
         Returns:
             (n, 2, 3), lowest and highest corner along the file's axes, in voxels, half-open.
         """
-        given = boxes.detach().cpu().double().numpy().reshape(-1, 2, 3)
-        centre, half = given[:, 0], given[:, 1] / 2
-        corners = np.stack([centre - half, centre + half], axis=1)
+        center_size = boxes.detach().cpu().double().numpy().reshape(-1, 2, 3)
+        center, half = center_size[:, 0], center_size[:, 1] / 2
+        corners = np.stack([center - half, center + half], axis=1)
         corners = corners * self.tokens.size / self._scale + self._start
         return self.source.boxes_from_array(np.clip(corners, 0, self.source.array_shape))
 
@@ -102,7 +103,7 @@ class Frame:
     def mask_to_model(self, mask: NDArray[np.bool_]) -> Tensor:
         """Map a mask on the file's grid to the prepared image: voxels at least half full."""
         part = self.source.to_array(mask)[self.crop].astype(np.float32)
-        resized = _resized(torch.from_numpy(part)[None], self.tokens.content) >= 0.5
+        resized = _resized(torch.from_numpy(part)[None], self.tokens.content) >= _HALF_FULL
         return _padded(resized, self.tokens.size).squeeze(0)
 
     @property
@@ -127,33 +128,33 @@ def read_image(path: Path) -> SourceImage:
 
 
 def radiograph_image(radiograph: Radiograph) -> SourceImage:
-    """Take a radiograph as an image of one slice."""
+    """Convert a radiograph to an image of one slice."""
     pixels = radiograph.pixels[None, None]
     return SourceImage(pixels, FileGrid(pixels.shape[1:]))
 
 
 def volume_image(volume: Volume) -> SourceImage:
-    """Take a CT as (superior, right, anterior), clipped to its ±3 sigma quantiles.
+    """Convert a CT to axes superior, right, anterior (SRA), clipped to its ±3 sigma quantiles.
 
-    Files of a series have no grid of their own: theirs is the RAS+ grid of the volume.
+    A DICOM series has no single file; its grid is the RAS+ grid of the volume.
     """
     low, high = _clip_bounds_hu(volume.hu)
     pixels = volume.hu.transpose(RAS_OF_ARRAY).astype(np.float32)[None]
     np.clip(pixels, low, high, out=pixels)
     pixels -= low
-    pixels /= max(high - low, 1)
+    pixels /= max(high - low, 1)  # 1 for an image of one value
     return SourceImage(pixels, FileGrid.of(volume), (float(low), float(high)))
 
 
 def prepare(
     source: SourceImage, config: VividMedConfig, rng: np.random.Generator | None = None
 ) -> tuple[ModelImage, Frame]:
-    """Crop, resize and pad an image to what the model's token budget allows.
+    """Crop, resize and pad an image within the token budget of the model.
 
     Args:
         source: the image.
-        config: its patch size, pooling and token budget count.
-        rng: varies the depth of a patch, in training.
+        config: has the patch size, the pooling and the token budget.
+        rng: varies the depth of a patch; for training.
     """
     crop = _foreground(source.pixels[0])
     part = torch.from_numpy(source.pixels[:, *crop])
@@ -167,13 +168,14 @@ def prepare(
         rng=rng,
     )
     pixels = _padded(_resized(part, grid.content), grid.size)
+    # The encoders were pretrained on three channels.
     return ModelImage(pixels.expand(3, -1, -1, -1), grid), Frame(source.grid, crop, grid)
 
 
 def _clip_bounds_hu(hu: NDArray[np.int16]) -> tuple[int, int]:
     """The ±3 sigma quantiles of the voxels above the minimum, as order statistics.
 
-    Where only one value is above the minimum, the minimum is the lower bound.
+    If only one value is above the minimum, the minimum is the lower bound.
     """
     counts = np.zeros(2 * _HU_OFFSET, np.int64)
     for plane in hu:
@@ -187,7 +189,7 @@ def _clip_bounds_hu(hu: NDArray[np.int16]) -> tuple[int, int]:
 
 
 def _foreground(pixels: NDArray[np.float32]) -> tuple[slice, slice, slice]:
-    """The box of all pixels above the lowest value; the whole image if there are none."""
+    """The bounding box of all pixels above the lowest value; the whole image if there are none."""
     depth, height, width = mask_box(pixels > 0)
     if depth.start == depth.stop:
         depth, height, width = (slice(0, n) for n in pixels.shape)
@@ -195,7 +197,7 @@ def _foreground(pixels: NDArray[np.float32]) -> tuple[slice, slice, slice]:
 
 
 def _resized(image: Tensor, size: Triple) -> Tensor:
-    """Resize (channel, depth, height, width) linearly, over the whole footprint when shrinking."""
+    """Resize (channel, depth, height, width) linearly, with antialiasing."""
     depth, height, width = size
     if image.shape[2:] != size[1:]:
         image = interpolate(image, (height, width), mode="bilinear", antialias=True)

@@ -1,7 +1,7 @@
-"""What the model is given: images, texts and the targets of their phrases, packed without padding.
+"""Inputs of the model: images, texts and the targets of their phrases, packed without padding.
 
-Tensors are (channel, depth, height, width); a radiograph is the case of one slice. Boxes and masks
-are in the frame of the prepared (resized and padded) image.
+Images are (channel, depth, height, width); a radiograph has one slice. Boxes and masks are in the
+frame of the prepared (resized and padded) image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from model.data.token_grid import TokenGrid
 
 IGNORED = -100
-"""The label of a position that is not learned."""
+"""The label of a position without a loss, PyTorch's default."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class ModelImage:
     """One prepared image.
 
     pixels: float32 (3, depth, height, width), 0 to 1, padded with 0 to `grid.size`; each part of
-        the model normalises as it was trained.
-    grid: how it is cut into tokens.
+        the model normalizes them as in its training.
+    grid: how the image is divided into patches and tokens.
     """
 
     pixels: Tensor
@@ -33,11 +33,11 @@ class ModelImage:
 
 @dataclass(frozen=True)
 class PhraseTarget:
-    """What one phrase points at in the prepared image; both None: nobody annotated it.
+    """The annotation of one phrase in the prepared image; both None if it has none.
 
-    mask: bool (depth, height, width) of `grid.size`; all False when the target is known absent.
-    boxes: float32 (instances, 6), centre and size as (z, y, x, depth, height, width) in shares of
-        `grid.size`; (0, 6) when the target is known absent.
+    mask: bool (depth, height, width) of `grid.size`; all False if the target is known to be absent.
+    boxes: float32 (instances, 6), center and size as (z, y, x, depth, height, width) in shares of
+        `grid.size`; (0, 6) if the target is known to be absent.
     """
 
     mask: Tensor | None = None
@@ -46,15 +46,15 @@ class PhraseTarget:
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One sample's text with its image's places; every tensor is (length,).
+    """One sample's text with its image positions; every tensor is (length,).
 
-    input_ids: token ids; image places hold the padding id.
-    token_types: 1 at the image's places (boi, tokens, eoi), else 0.
+    input_ids: token ids; image positions hold the padding id.
+    token_types: 1 at image positions (boi, image tokens, eoi), else 0.
     position_ids: see `model.data.sequence`.
-    labels: the id that each position shall predict, or IGNORED: already shifted.
+    labels: the id that each position predicts (already shifted), or IGNORED.
     weights: float32, the weight of each position in the loss.
-    num_phrases: `<p>` … `</p>` pairs that the sequence holds whole.
-    num_cut: pairs behind them that the length limit cut off.
+    num_phrases: complete `<p>` … `</p>` pairs in the sequence.
+    num_cut: further pairs that the length limit cut off.
     """
 
     input_ids: Tensor
@@ -68,7 +68,7 @@ class TokenSequence:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, its text, and one target for each whole phrase of the text, in reading order."""
+    """One image, its text, and one target for each complete phrase, in reading order."""
 
     image: ModelImage
     text: TokenSequence
@@ -76,22 +76,22 @@ class Sample:
 
     @classmethod
     def of(cls, image: ModelImage, text: TokenSequence, targets: Sequence[PhraseTarget]) -> Sample:
-        """Make a sample from the targets of all phrases, those that were cut off among them.
+        """Make a sample from the targets of all phrases, including those that were cut off.
 
         Raises:
-            ValueError: if there is not one target for each phrase of the text before it was cut.
+            ValueError: if the number of targets is not that of the phrases of the uncut text.
         """
-        written = text.num_phrases + text.num_cut
-        if len(targets) != written:
-            raise ValueError(f"{len(targets)} targets for the {written} phrases of the text")
+        phrases = text.num_phrases + text.num_cut
+        if len(targets) != phrases:
+            raise ValueError(f"{len(targets)} targets for the {phrases} phrases of the text")
         return cls(image, text, tuple(targets[: text.num_phrases]))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples packed one behind the other: the arguments of `VividMedForCausalLM.forward`.
+    """Packed (concatenated) samples: the arguments of `VividMedForCausalLM.forward`.
 
-    Text tensors are (1, tokens of all samples); lengths are the tokens of each.
+    Text tensors are (1, tokens of all samples); lengths: tokens of each sample.
     """
 
     input_ids: Tensor
@@ -108,7 +108,7 @@ def pack(samples: Sequence[Sample]) -> Batch:
     """Pack samples of any image size and text length into one batch.
 
     Raises:
-        ValueError: if a sample has another number of targets than whole phrases.
+        ValueError: if the targets of a sample differ in number from its complete phrases.
     """
     for number, sample in enumerate(samples):
         if sample.targets and len(sample.targets) != sample.text.num_phrases:
@@ -119,6 +119,7 @@ def pack(samples: Sequence[Sample]) -> Batch:
     texts = [sample.text for sample in samples]
 
     def row(tensors: list[Tensor]) -> Tensor:
+        # One row, because transformers expects a batch dimension.
         return torch.cat(tensors).unsqueeze(0)
 
     return Batch(

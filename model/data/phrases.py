@@ -1,4 +1,4 @@
-"""From the phrases of a text to the prompts of the localiser (the paper's section 3.3)."""
+"""The hidden states of phrases, which prompt the localizer (the paper's section 3.3)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from model.config import VividMedConfig
 
 
 def phrase_ends(input_ids: Tensor, config: VividMedConfig) -> Tensor:
-    """Find the closing brackets of whole phrases in one text.
+    """Find the closing brackets of complete phrases in one text.
 
     A pair is a `<p>` whose next bracket is `</p>`, as in `model.data.brackets`.
 
     Args:
         input_ids: (tokens,).
-        config: names the ids of the brackets.
+        config: has the ids of the brackets.
 
     Returns:
         (phrases,) positions of `</p>`, in reading order.
@@ -30,7 +30,7 @@ def phrase_ends(input_ids: Tensor, config: VividMedConfig) -> Tensor:
 def phrase_states(
     hidden: Tensor, input_ids: Tensor, lengths: Sequence[int], config: VividMedConfig
 ) -> list[Tensor]:
-    """Pick the hidden state that stands for each phrase.
+    """Select the hidden state of each phrase.
 
     It is the state of `</p>`, as in the paper, or of the token before it, which predicts it, as in
     the released code: `config.prompt_state`.
@@ -38,8 +38,8 @@ def phrase_states(
     Args:
         hidden: (tokens, hidden), the last layer's states after the final norm.
         input_ids: (tokens,).
-        lengths: tokens of each sample; they lie one behind the other.
-        config: of the model.
+        lengths: tokens of each of the packed samples.
+        config: configuration of the model.
 
     Returns:
         (phrases, hidden) for each sample, in reading order.

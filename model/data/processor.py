@@ -1,4 +1,4 @@
-"""Images and questions to what `VividMedForCausalLM.generate` takes, in the transformers way."""
+"""Processors in the manner of transformers: from images and questions to inputs of `generate`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model.data.sequence import Turn, build_prompt
 
 
 class VividMedImageProcessor(BaseImageProcessor):
-    """Fits images to a token budget; the arguments are the fields of the model's configuration."""
+    """Prepares images for a token budget; the arguments are fields of the configuration."""
 
     model_input_names = ["images"]  # noqa: RUF012
 
@@ -52,8 +52,9 @@ class VividMedImageProcessor(BaseImageProcessor):
         """Prepare images of any sizes.
 
         Returns:
-            `images`: what the model takes, and `frames`: the way back to the files, of each image.
+            `images`, the inputs of the model, and `frames`, which map them to the files.
         """
+        # `prepare` reads only these fields of a configuration.
         config = VividMedConfig(
             vision_config={"patch_size": self.patch_size, "pool": self.pool},
             max_vision_tokens=self.max_vision_tokens,
@@ -66,7 +67,7 @@ class VividMedImageProcessor(BaseImageProcessor):
 
 
 class VividMedProcessor(ProcessorMixin):
-    """The image processor and the tokenizer of a model, saved and loaded beside it."""
+    """The image processor and the tokenizer of a model, saved and loaded with it."""
 
     def __init__(
         self, image_processor: VividMedImageProcessor, tokenizer: PreTrainedTokenizerBase
@@ -81,18 +82,18 @@ class VividMedProcessor(ProcessorMixin):
         *,
         grounded: bool = True,
     ) -> BatchFeature:
-        """Make one batch of questions, each about an image of its own.
+        """Make one batch of questions, each about one image.
 
         Args:
             images: one for each question.
             text: the questions.
-            history: the turns before each question; none if not given.
-            grounded: whether the answers shall point at what they name.
+            history: the earlier turns of each question; None: there are none.
+            grounded: whether the answers are to be grounded.
 
         Returns:
             The arguments of `generate`: `input_ids`, `attention_mask` and `token_type_ids`, each
-            (questions, tokens) and padded on the left, and `images`; besides, `frames`, which the
-            caller takes out.
+            (questions, tokens) and padded on the left, and `images`; also `frames`, which the
+            caller removes.
         """
         prepared = self.image_processor(images)
         prompts = [
@@ -112,7 +113,7 @@ class VividMedProcessor(ProcessorMixin):
 
     @property
     def _ids(self) -> VividMedConfig:
-        """A configuration that has the tokenizer's ids: all that sequences are built with."""
+        """A configuration with the token ids of the tokenizer, as building sequences needs it."""
         id_of = self.tokenizer.convert_tokens_to_ids
         return VividMedConfig(
             pad_token_id=self.tokenizer.pad_token_id,
@@ -133,6 +134,7 @@ def _left_padded(prompts: Sequence[TokenSequence], config: VividMedConfig) -> di
     longest = max(len(prompt.input_ids) for prompt in prompts)
 
     def rows(tensors: Sequence[Tensor], padding: int) -> Tensor:
+        # On the left, because generation appends tokens on the right.
         missing = [longest - len(tensor) for tensor in tensors]
         return torch.stack(
             [pad(tensor, (n, 0), value=padding) for tensor, n in zip(tensors, missing, strict=True)]

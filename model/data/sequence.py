@@ -1,9 +1,9 @@
-"""How a conversation about an image becomes one sequence, and what is learned at each position.
+"""Token sequences of conversations about an image, with positions, labels and weights.
 
     <s> [boi, image tokens, eoi] <grd> | <ngrd>  then, for each turn,  <usr> query<sys> answer
 
-Format, positions and labels are those of the released code (MMMM's `prepare_vlm_inputs`); training
-and generation share them.
+Format, positions and labels are those of the released code (MMMM's `prepare_vlm_inputs`), the same
+for training and generation.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from model.data.token_grid import TokenGrid
 class Turn:
     """A question and its answer.
 
-    answer: with `<p> phrase</p>` around what is localised and `<np> phrase</np>` around what is
-        localised although it is known to be absent; see `model.data.brackets`.
+    answer: with `<p> phrase</p>` around grounded phrases and `<np> phrase</np>` around phrases
+        whose target is known to be absent; see `model.data.brackets`.
     """
 
     query: str
@@ -44,23 +44,24 @@ def build_sequence(
     max_length: int = 1024,
     bop_weight: float = 5.0,
 ) -> TokenSequence:
-    """Build a sequence to learn from.
+    """Build a training sequence.
 
-    Learned are the answers and the end of each, which is `</s>` although the sequence itself has
-    none. A `<np>` is read as `<p>`, but never asked for: the position before it shall predict the
-    word that follows. Its `</np>` is read and asked for as `</p>`.
+    Labels are the answers and `</s>` at the end of each, which is not in the input. `<np>` is `<p>`
+    in the input, but never a label: the position before it predicts the token after it. `</np>` is
+    `</p>` in the input and in the labels.
 
     Args:
         turns: the conversation.
-        grid: of the image.
-        tokenizer: of the model.
-        config: of the model.
-        grounded: whether the answers keep their brackets; it is said to the model in front.
-        max_length: tokens, those of the image among them; the rest is cut off.
-        bop_weight: the weight in the loss of a position that is followed by `<p>`.
+        grid: token grid of the image.
+        tokenizer: tokenizer of the model.
+        config: configuration of the model.
+        grounded: whether the answers keep their brackets; <grd> or <ngrd> tells the model.
+        max_length: the longest sequence in tokens, image included; longer ones are cut off.
+        bop_weight: weight in the loss of a position that is followed by `<p>`, 5 in the released
+            code: the model is to start phrases, which are rare among tokens.
 
     Raises:
-        ValueError: if the image alone fills `max_length`.
+        ValueError: if the image leaves no token of `max_length` for text.
     """
     ids = _opening(grid, config, grounded)
     if len(ids) >= max_length:
@@ -88,15 +89,15 @@ def build_prompt(
     config: VividMedConfig,
     grounded: bool,
 ) -> TokenSequence:
-    """Build a sequence that ends where the answer to `query` begins; nothing in it is learned.
+    """Build a sequence that ends where the answer to `query` begins, without labels.
 
     Args:
-        turns: what was said before.
+        turns: the earlier turns.
         query: the question to answer.
-        grid: of the image.
-        tokenizer: of the model.
-        config: of the model.
-        grounded: whether the answer shall have brackets.
+        grid: token grid of the image.
+        tokenizer: tokenizer of the model.
+        config: configuration of the model.
+        grounded: whether the answer is to have brackets.
     """
     ids = _opening(grid, config, grounded)
     for turn in turns:
@@ -112,31 +113,33 @@ def position_ids(
     config: VividMedConfig,
     attention_mask: Tensor | None = None,
 ) -> Tensor:
-    """Number the tokens of whole sequences: <s> 0, boi 1, the image's tokens 2, eoi 3, text from 4.
+    """Compute positions of whole sequences: <s> 0, boi 1, image tokens 2, eoi 3, text from 4.
 
-    Brackets take no position of their own, so that a text has the same positions with and without
-    them: the token after `<p>` has that of `<p>`, and `</p>` has that of the token before it.
+    All image tokens share one position. Brackets take none, so that a text has the same positions
+    with and without them: the token after `<p>` has the position of `<p>`, and `</p>` that of the
+    token before it.
 
     Args:
-        input_ids: (…, tokens), from the first token on: an answer in the making is numbered
-            together with its prompt.
-        token_types: as `input_ids`; 1 at the places of boi, the image's tokens and eoi.
-        config: names the ids of the brackets.
-        attention_mask: as `input_ids`; 0 at padding, which has position 0 on the left.
+        input_ids: (…, tokens), from the first token on: in generation, prompt and answer so far.
+        token_types: as `input_ids`; 1 at boi, image tokens and eoi.
+        config: has the ids of the brackets.
+        attention_mask: as `input_ids`; 0 at padding; padding on the left has position 0.
 
     Returns:
         (…, tokens), int64.
     """
-    within = token_types.bool()
-    inner = within & _shift(within, 1) & _shift(within, -1)
-    shared = inner & _shift(inner, 1)
-    shared |= _shift(input_ids == config.bop_token_id, 1) | (input_ids == config.eop_token_id)
-    real = torch.ones_like(within) if attention_mask is None else attention_mask.bool()
-    return (_shift(real, 1) & ~shared).cumsum(-1)
+    in_image = token_types.bool()
+    # Without boi and eoi, which have positions of their own.
+    image_tokens = in_image & _shift(in_image, 1) & _shift(in_image, -1)
+    # Tokens with the position of the one before them.
+    repeated = image_tokens & _shift(image_tokens, 1)
+    repeated |= _shift(input_ids == config.bop_token_id, 1) | (input_ids == config.eop_token_id)
+    real = torch.ones_like(in_image) if attention_mask is None else attention_mask.bool()
+    return (_shift(real, 1) & ~repeated).cumsum(-1)
 
 
 def _shift(flags: Tensor, by: int) -> Tensor:
-    """Give each position the flag of the one before it (1) or behind it (-1); none is False."""
+    """Give each position the flag of the one before (1) or after it (-1); False at the edge."""
     shifted = flags.roll(by, -1)
     shifted[..., 0 if by > 0 else -1] = False
     return shifted
@@ -149,7 +152,7 @@ def _opening(grid: TokenGrid, config: VividMedConfig, grounded: bool) -> list[in
 
 
 def _query(text: str, tokenizer: PreTrainedTokenizerBase, config: VividMedConfig) -> list[int]:
-    # Nothing that a user writes becomes a bracket or the end of the sequence.
+    # Special tokens that a user spells out are split, so that they are neither brackets nor ends.
     words = tokenizer(f" {text}", add_special_tokens=False, split_special_tokens=True)
     return [config.usr_token_id, *words.input_ids, config.sys_token_id]
 
@@ -173,8 +176,8 @@ def _sequence(
     *,
     bop_weight: float = 1.0,
 ) -> TokenSequence:
-    """Read the brackets of what is absent as ordinary ones, weigh, and cut to `max_length`."""
-    # The last label is the end of an answer, never a <np>: nothing is taken from around the corner.
+    """Replace <np> brackets, set the weights, and cut to `max_length`."""
+    # The last label is the end of an answer, never <np>, so that `roll` never wraps a value around.
     labels = torch.where(labels == config.bonp_token_id, labels.roll(-1), labels)
     labels = torch.where(labels == config.eonp_token_id, config.eop_token_id, labels)
     ids = torch.where(ids == config.bonp_token_id, config.bop_token_id, ids)
@@ -183,15 +186,15 @@ def _sequence(
     weights[:-1][ids[1:] == config.bop_token_id] = bop_weight
     types = torch.zeros_like(ids)
     types[1 : 1 + grid.num_tokens + 2] = 1
-    written = len(phrase_ends(ids, config))
+    all_phrases = len(phrase_ends(ids, config))
     ids, types = ids[:max_length], types[:max_length]
-    whole = len(phrase_ends(ids, config))
+    kept_phrases = len(phrase_ends(ids, config))
     return TokenSequence(
         input_ids=ids,
         token_types=types,
         position_ids=position_ids(ids, types, config),
         labels=labels[:max_length],
         weights=weights[:max_length],
-        num_phrases=whole,
-        num_cut=written - whole,
+        num_phrases=kept_phrases,
+        num_cut=all_phrases - kept_phrases,
     )

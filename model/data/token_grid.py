@@ -1,6 +1,6 @@
-"""How an image of any size is cut into tokens: depth-adaptive patches under a token budget.
+"""The token grid of an image of any size: depth-adaptive patches under a token budget.
 
-The paper, section 3.2 (equation 3), and the released code's rule where the paper gives none.
+Section 3.2 of the paper (equation 3), and the released code where the paper gives no rule.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from math import isqrt, log2
 import numpy as np
 
 DEPTH_POOL = 2
-"""Patches along depth that one token covers, where there are enough slices to pool."""
+"""Patches along depth that are pooled to one token, where there are enough slices."""
 
 DEPTH_NOISE_OCTAVES = 0.25
-"""Standard deviation of training's noise on the depth of a patch (released code)."""
+"""Standard deviation of the augmentation of the patch depth, in octaves (released code)."""
 
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """The way from an image's voxels to its tokens; all triples are (depth, height, width).
+    """How an image is resized, padded and divided; all triples are (depth, height, width).
 
     content: voxels of the image after resizing.
-    size: voxels after padding at the far end, a multiple of what one token covers.
+    size: voxels after padding at the far end, a multiple of the voxels of one token.
     patch: voxels that one patch covers; the depth is a power of two up to the in-plane edge.
-    pool: patches that one image token of the language model covers.
+    pool: patches that are pooled to one image token of the language model.
     """
 
     content: tuple[int, int, int]
@@ -34,7 +34,7 @@ class TokenGrid:
 
     @property
     def patches(self) -> tuple[int, int, int]:
-        """Patches along each axis: the localiser's feature grid."""
+        """Patches along each axis: the feature grid of the localizer."""
         depth, height, width = (n // p for n, p in zip(self.size, self.patch, strict=True))
         return depth, height, width
 
@@ -46,7 +46,7 @@ class TokenGrid:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that the image takes in the language model, without boi and eoi."""
+        """Number of tokens in the language model, without boi and eoi."""
         depth, height, width = self.tokens
         return depth * height * width
 
@@ -60,37 +60,36 @@ def plan(
     max_depth_tokens: int,
     rng: np.random.Generator | None = None,
 ) -> TokenGrid:
-    """Choose how an image is resized, padded and cut so that it fits a budget of tokens.
+    """Choose how an image is resized, padded and divided within a token budget.
 
-    Depth comes first: few slices are one patch each; more get patches of 2, 4, … slices, pooled in
-    pairs, by equation 3 of the paper with the released code's division by what is pooled. Depth is
-    padded to whole tokens, and resampled only if the budget's tokens do not reach all slices. The
-    plane gets what is left of the budget and is scaled, up or down and alike along both axes, to
-    use it best.
+    Depth comes first: few slices are one patch each; more have patches of 1, 2, 4, … slices, pooled
+    in pairs, by equation 3 of the paper with the released code's division by the pooling. Depth is
+    padded to whole tokens, and resampled only if the budget does not cover all slices. The plane
+    has the rest of the budget and is scaled, equally along both axes, to use most of it.
 
     Args:
         shape_dhw: voxels of the image along depth, height and width.
         patch_size: edge of the patch kernel in voxels, a power of two.
-        pool: patches that one token covers along each in-plane axis.
-        max_tokens: budget of the image, without boi and eoi.
-        max_depth_tokens: budget along depth.
-        rng: if given, the depth of a patch varies by about half an octave: training's augmentation.
+        pool: patches that are pooled to one token along each in-plane axis.
+        max_tokens: token budget of the image, without boi and eoi.
+        max_depth_tokens: token budget along depth.
+        rng: if given (training), the depth of a patch varies by `DEPTH_NOISE_OCTAVES`.
 
     Raises:
         ValueError: if the image has no voxels or the budget no tokens.
     """
     if min(shape_dhw) < 1:
-        raise ValueError(f"an image of {shape_dhw} voxels has nothing to see")
+        raise ValueError(f"an image of {shape_dhw} voxels is empty")
     if min(max_tokens, max_depth_tokens) < 1:
         raise ValueError(
-            f"a budget of {max_tokens} tokens, {max_depth_tokens} along depth, holds no image"
+            f"a budget of {max_tokens} tokens, {max_depth_tokens} along depth, is below one token"
         )
     depth, height, width = shape_dhw
     depth_budget = min(max_depth_tokens, max_tokens)
     patch_depth, depth_pool = _depth_patch(depth, patch_size, depth_budget, rng)
-    slab = patch_depth * depth_pool
+    slab = patch_depth * depth_pool  # slices of one token
     depth_tokens = min(_ceil_div(depth, slab), depth_budget)
-    stride = patch_size * pool
+    stride = patch_size * pool  # pixels of one token along an in-plane axis
     rows, columns = _fit_plane(height, width, stride, max_tokens // depth_tokens)
     return TokenGrid(
         content=(min(depth, depth_tokens * slab), rows, columns),
@@ -107,9 +106,11 @@ def plan(
 def _depth_patch(
     depth: int, patch_size: int, budget: int, rng: np.random.Generator | None
 ) -> tuple[int, int]:
-    """Return the slices of a patch and the patches of a token along depth."""
+    """Return along depth the slices of one patch and the patches of one token."""
     if depth <= budget:
         return 1, 1
+    # Equation 3: the depth of a patch is the power of two nearest to the slices that it must cover,
+    # at most the edge of the cubic kernel.
     octaves = log2(depth / (DEPTH_POOL * budget))
     if rng is not None:
         octaves += rng.normal(scale=DEPTH_NOISE_OCTAVES)
@@ -117,9 +118,9 @@ def _depth_patch(
 
 
 def _fit_plane(height: int, width: int, stride: int, budget: int) -> tuple[int, int]:
-    """Return the pixels of a plane at the largest scale that its budget of tokens allows.
+    """Return the pixels (rows, columns) of a plane at the largest scale within the token budget.
 
-    The scale can only end where one axis fills its last token, so each axis is tried as that one.
+    At the largest scale one axis fills its last token exactly; both axes are tried.
     """
     rows = _full_tokens(height, width, budget)
     columns = _full_tokens(width, height, budget)
@@ -130,11 +131,11 @@ def _fit_plane(height: int, width: int, stride: int, budget: int) -> tuple[int, 
 
 
 def _full_tokens(filled: int, other: int, budget: int) -> int:
-    """Return the most tokens t along an axis that fills them with t · ceil(t · a) in the budget.
+    """Return the largest number of tokens t along one axis with t · ceil(t · a) <= budget.
 
     a = other / filled. With n the smallest integer whose square reaches a · budget, the other axis
-    takes n tokens if at least one t fits between (n - 1) / a and budget / n, else n - 1. Integers
-    throughout: a quotient of floats may fall on the wrong side of a token.
+    has n tokens if some t lies between (n - 1) / a and budget / n, else n - 1. Computed in
+    integers, because float division can round to the wrong side of a token.
     """
     area = other * budget
     n = isqrt(_ceil_div(area, filled) - 1) + 1

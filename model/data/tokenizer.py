@@ -1,4 +1,4 @@
-"""The tokenizers: Vicuna's with eight tokens of ours, and a small one trained on the spot."""
+"""Tokenizers: Vicuna's with eight added tokens, and a small one trained on a few texts."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ MARKERS = ("<sys>", "<usr>", "<grd>", "<ngrd>", OPEN, CLOSE, ABSENT_OPEN, ABSENT
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer on a few texts; the same texts give the same tokenizer.
 
-    The special tokens have the ids of the `tiny` preset. Any text comes back from its tokens as it
-    was, whatever the tokenizer was trained on.
+    The special tokens have the ids of the `tiny` preset. Decoding restores any text exactly, also
+    one that differs from the training texts.
 
     Args:
-        texts: with or without brackets.
-        vocab_size: at most so many tokens; 12 special ones and the 256 bytes are always there.
+        texts: training texts, with or without brackets.
+        vocab_size: the largest size; 12 special tokens and the 256 bytes are always included.
     """
     special = [UNKNOWN, BEGIN, END, RESERVED, *MARKERS]
     tokenizer = Tokenizer(BPE())
-    # The markers are tokens already while training, so that no merge reaches into or across them.
+    # The markers are special tokens during training too, so that no merge includes a part of them.
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
@@ -65,15 +65,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 def load_tokenizer(
     path: str | Path, config: VividMedConfig | None = None
 ) -> PreTrainedTokenizerBase:
-    """Read a saved tokenizer, or Vicuna's, to which the tokens of VividMed are added.
+    """Load a saved tokenizer, or Vicuna's with the tokens of VividMed added.
 
     Args:
         path: a folder with `tokenizer.json` or Vicuna's `tokenizer.model`.
-        config: of the model that the tokenizer shall serve.
+        config: configuration of the model, to compare the ids with; None: not compared.
 
     Raises:
         FileNotFoundError: if the folder holds neither file.
-        ValueError: if a special token has another id than `config` says.
+        ValueError: if the id of a special token differs from `config`.
     """
     folder = Path(path)
     tokenizer: PreTrainedTokenizerBase
@@ -98,8 +98,8 @@ def load_tokenizer(
 
 
 def _from_sentencepiece(file: Path) -> LlamaTokenizer:
-    # transformers would need protobuf to read it, and would order the merges by id: runs of spaces,
-    # whose ids are small and whose scores are not, would be joined before the words behind them.
+    # transformers needs protobuf to read this file, and would order the merges by id. Runs of
+    # spaces have small ids but low scores, and would be merged before the words that follow them.
     model = SentencePieceProcessor(model_file=str(file))
     pieces = [model.id_to_piece(number) for number in range(len(model))]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
@@ -125,5 +125,5 @@ def _check(tokenizer: PreTrainedTokenizerBase, config: VividMedConfig, folder: P
         if found != wanted:
             raise ValueError(
                 f"the tokenizer in {folder} gives {token} the id {found}, the model expects"
-                f" {wanted}: use the tokenizer that the model was trained with"
+                f" {wanted}: use the tokenizer of the model's training"
             )

@@ -1,5 +1,5 @@
-"""What a user can put right; this module imports nothing, so that it can be caught cheaply."""
+"""Errors that a user can fix; this module imports nothing, so that importing it is cheap."""
 
 
 class InferenceError(Exception):
-    """A prediction that cannot be made; the message says why and what to do."""
+    """A prediction that cannot be made; the message says why and how to fix it."""

@@ -1,4 +1,4 @@
-"""Trained models from their folders."""
+"""Loading of trained models."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _NEEDED = ("config.json", "processor_config.json", "tokenizer.json")
 
 
 def load(folder: Path) -> tuple[VividMedForCausalLM, VividMedProcessor]:
-    """Load a model and its processor as `save_pretrained` wrote them, for inference.
+    """Load a model and its processor from the folder of `save_pretrained`, for inference.
 
-    Weights keep the type they were saved in; a GPU is used if there is one.
+    Weights keep their saved dtype; a GPU is used if available.
 
     Raises:
-        InferenceError: if the folder is absent, of another model, or incomplete.
+        InferenceError: if the folder is missing or incomplete, or holds another model.
     """
     _check(folder)
     disable_progress_bar()
     try:
         processor = VividMedProcessor.from_pretrained(folder, local_files_only=True)
         model = VividMedForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
-    # transformers, tokenizers and safetensors raise nearly anything at damaged files.
+    # transformers, tokenizers and safetensors raise exceptions of many types for damaged files.
     except Exception as error:
         detail = str(error).strip().split("\n")[0]
         raise InferenceError(
@@ -53,10 +53,10 @@ def _check(folder: Path) -> None:
             " (`vividmed model check` says what a folder of weights holds)"
         )
     try:
-        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+        model_type = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise InferenceError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    if kind != VividMedConfig.model_type:
+    if model_type != VividMedConfig.model_type:
         raise InferenceError(
-            f"{folder} holds a model of type {kind}, not {VividMedConfig.model_type}"
+            f"{folder} holds a model of type {model_type}, not {VividMedConfig.model_type}"
         )

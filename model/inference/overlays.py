@@ -1,7 +1,7 @@
 """Pictures of predictions: the image with outlines of masks, boxes and a legend.
 
-A radiograph is drawn once, with everything. A CT gets a row for every phrase that is grounded: the
-axial and the coronal slice that show it best; what else lies on these slices has thin lines.
+A radiograph is drawn once, with all tags. A CT has a row for every grounded phrase: the axial and
+the coronal slice that show it best; other tags on these slices have thin lines.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from storage.imaging.slices import Slice, largest_slices, middle_slices, slices_
 from storage.imaging.windows import windows
 from storage.records import Tag
 
-_COLOURS = "#ff5a5f #31c7ff #ffd23f #6ee27a #ff9f40 #c792ff #ff7ad1 #40e0d0 #b8d430 #9fb4ff".split()
+_COLORS = "#ff5a5f #31c7ff #ffd23f #6ee27a #ff9f40 #c792ff #ff7ad1 #40e0d0 #b8d430 #9fb4ff".split()
 _BACKGROUND, _INK = "#101418", "#e8ecf0"
 _RADIOGRAPH_PX, _SLICE_PX = 1100, 420  # longest side of a picture
-_MOST_ROWS = 12  # of slices; a longer strip is not looked at
+_MOST_ROWS = 12  # rows of slices; nobody looks at a longer strip
 _TEXT_PX, _GAP_PX = 18, 8  # height of the legend's text; space between pictures
 _THICK_PX, _THIN_PX = 3, 1  # lines of the tags that a picture is for, and of the others
 _WINDOW = "lung and soft tissue"  # one window for all: a phrase may have no known target
@@ -35,10 +35,10 @@ Panel = Slice | None
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A tag in its colour, with the outlines of its mask on the panels that are shown."""
+    """A tag in its color, with the outlines of its mask on the panels that are shown."""
 
     tag: Tag
-    colour: str
+    color: str
     outlines: Mapping[Panel, list[NDArray[np.float64]]]
 
 
@@ -47,7 +47,7 @@ def draw(source: SourceImage, tags: Sequence[Tag]) -> Image.Image:
 
     Args:
         source: the image.
-        tags: in reading order, which is the order of the colours; boxes and masks lie on the grid
+        tags: in reading order, which is the order of the colors; boxes and masks lie on the grid
             of the image's file.
     """
     is_ct = source.grid.affine is not None
@@ -56,8 +56,8 @@ def draw(source: SourceImage, tags: Sequence[Tag]) -> Image.Image:
     rows = [(tag, panels_for(source.grid, tag)) for tag in chosen]
     panels = [panel for _, of_row in rows for panel in of_row]
     drawn = [
-        _Drawn(tag, colour, _outlines(source.grid, tag, panels))
-        for tag, colour in zip(tags, islice(cycle(_COLOURS), len(tags)), strict=True)
+        _Drawn(tag, color, _outlines(source.grid, tag, panels))
+        for tag, color in zip(tags, islice(cycle(_COLORS), len(tags)), strict=True)
     ]
     parts = []
     for tag, of_row in rows:
@@ -97,28 +97,28 @@ def _picture(
     source: SourceImage, panel: Panel, drawn: Sequence[_Drawn], chosen: Tag | None
 ) -> Image.Image:
     """A panel with boxes and masks on it; all lines are thick if none is chosen."""
-    grey = _grey(source, panel)
-    rows, columns = grey.shape
+    gray = _gray(source, panel)
+    rows, columns = gray.shape
     if panel is None:
-        image = picture(grey, columns / rows, _RADIOGRAPH_PX)
+        image = picture(gray, columns / rows, _RADIOGRAPH_PX)
     else:
         aspect = panel.aspect(source.grid.ras_shape, source.grid.spacing_xyz_mm)
-        image = picture(grey, aspect, _SLICE_PX)
+        image = picture(gray, aspect, _SLICE_PX)
     image = image.convert("RGB")
     scale = np.array([image.width / columns, image.height / rows])
     canvas = ImageDraw.Draw(image)
     for found in drawn:
         thickness = _THICK_PX if chosen is None or chosen is found.tag else _THIN_PX
         for line in found.outlines[panel]:
-            canvas.line([tuple(xy) for xy in line * scale], found.colour, thickness, joint="curve")
+            canvas.line([tuple(xy) for xy in line * scale], found.color, thickness, joint="curve")
         for box in _boxes(source.grid, panel, found.tag):
             corners = np.reshape(box, (2, 2)) * scale
-            canvas.rectangle([tuple(xy) for xy in corners], outline=found.colour, width=thickness)
+            canvas.rectangle([tuple(xy) for xy in corners], outline=found.color, width=thickness)
     return image
 
 
-def _grey(source: SourceImage, panel: Panel) -> NDArray[np.float32]:
-    """A panel's pixels, 0 to 1 for the eye."""
+def _gray(source: SourceImage, panel: Panel) -> NDArray[np.float32]:
+    """The pixels of a panel, 0 (black) to 1 (white)."""
     array = source.pixels[0]
     if panel is None or source.range_hu is None:
         return array[0]
@@ -128,7 +128,7 @@ def _grey(source: SourceImage, panel: Panel) -> NDArray[np.float32]:
 
 
 def _boxes(grid: FileGrid, panel: Panel, tag: Tag) -> list[tuple[float, float, float, float]]:
-    """Left, top, right, bottom of the boxes that a panel meets."""
+    """Left, top, right, bottom of the boxes that intersect a panel."""
     if not tag.grounding.boxes:
         return []
     corners = np.stack([box.corners for box in tag.grounding.boxes])
@@ -141,17 +141,17 @@ def _boxes(grid: FileGrid, panel: Panel, tag: Tag) -> list[tuple[float, float, f
 
 
 def _legend(drawn: Sequence[_Drawn]) -> Image.Image:
-    """A line for each tag: its colour, its phrase, and what grounds it."""
+    """A line for each tag: its color, its phrase, and what grounds it."""
     font = ImageFont.load_default(_TEXT_PX)
-    lines = [(found.colour, _caption(found.tag)) for found in drawn]
+    lines = [(found.color, _caption(found.tag)) for found in drawn]
     if not lines:
         lines = [(_BACKGROUND, "no phrase is grounded")]
     width = max(int(font.getlength(text)) for _, text in lines) + 3 * _TEXT_PX
     image = Image.new("RGB", (width, (_TEXT_PX + _GAP_PX) * len(lines)), _BACKGROUND)
     canvas = ImageDraw.Draw(image)
-    for number, (colour, text) in enumerate(lines):
+    for number, (color, text) in enumerate(lines):
         top = number * (_TEXT_PX + _GAP_PX)
-        canvas.rectangle((_GAP_PX, top + 4, _GAP_PX + _TEXT_PX, top + _TEXT_PX), fill=colour)
+        canvas.rectangle((_GAP_PX, top + 4, _GAP_PX + _TEXT_PX, top + _TEXT_PX), fill=color)
         canvas.text((2 * _TEXT_PX, top), text, _INK, font)
     return image
 

@@ -1,8 +1,8 @@
-"""From image files and a task to text, and to what its phrases point at in the files.
+"""Prediction: from image files and a task to text with grounded phrases.
 
-Generation is greedy, as in the paper. When the answers are finished, one pass over the whole
-sequences gives the hidden states of their phrases, and the localiser grounds them: the states are
-the same as those while generating, and need not be kept.
+Generation is greedy, as in the paper. When the answers are complete, one forward pass over the
+whole sequences gives the hidden states of their phrases, which prompt the localizer: they equal the
+states during generation, which therefore need not be kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from model.network.vividmed import VividMedForCausalLM
 from storage.records import Tag
 
 MAX_NEW_TOKENS = 1024
-"""Of an answer, as in the paper's evaluation."""
+"""The longest answer, as in the paper's evaluation."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Prediction:
 
     Boxes and masks lie on the grid of the image's file.
 
-    complete: False if the answer had to stop at `max_new_tokens`, before its end.
+    complete: False if the answer was cut off at `max_new_tokens`.
     """
 
     path: Path
@@ -59,17 +59,17 @@ def predict(
     max_new_tokens: int = MAX_NEW_TOKENS,
     write: Callable[[str], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Ask one question about every image; predictions come as their batches are done.
+    """Ask one question about every image, and yield predictions batch by batch.
 
     Args:
         model: in evaluation mode, on its device.
-        processor: of the model.
+        processor: processor of the model.
         paths: files of radiographs and CTs, folders of DICOM series.
         question: see `model.inference.prompts`.
-        pointer: what grounds a phrase.
-        batch_size: images at a time.
-        max_new_tokens: of an answer.
-        write: takes the text while it is generated, if there is just one image.
+        pointer: turns the localizer's output into tags.
+        batch_size: images in a batch.
+        max_new_tokens: the longest answer, in tokens.
+        write: receives the text during generation, if there is only one image.
 
     Raises:
         ImageError: if an image cannot be read.
@@ -79,16 +79,19 @@ def predict(
         batch = paths[start : start + batch_size]
         sources = [read_image(path) for path in batch]
         inputs = processor(sources, [question.query] * len(sources), grounded=question.grounded)
+        # `generate` refuses arguments that the model does not take.
         frames: Sequence[Frame] = inputs.pop("frames")
         inputs = _on_device(inputs, model.device)
         sequences = model.generate(
             **inputs, max_new_tokens=max_new_tokens, do_sample=False, streamer=streamer
         )
+        # Prompts are padded on the left, so that all answers begin in the same column.
         generated = sequences[:, inputs["input_ids"].shape[1] :]
         tokens = [finished(row, model.config) for row in generated]
-        answers = [read_answer(of, processor.tokenizer, model.config) for of in tokens]
+        answers = [read_answer(row, processor.tokenizer, model.config) for row in tokens]
         located = _localize(model, inputs, tokens, answers, pointer)
-        ended = [len(of) < generated.shape[1] for of in tokens]
+        # A complete answer is shorter than its row, which holds its end token too.
+        ended = [len(row) < generated.shape[1] for row in tokens]
         for path, source, answer, frame, found, complete in zip(
             batch, sources, answers, frames, located, ended, strict=True
         ):
@@ -108,20 +111,21 @@ def _localize(
     answers: Sequence[Answer],
     pointer: Pointer,
 ) -> list[Localization]:
-    """Ground the phrases of finished answers; nothing is computed if there are none."""
+    """Localize the phrases of complete answers; without phrases nothing is computed."""
     if not any(answer.spans for answer in answers):
         return [Localization()] * len(answers)
-    room = max(len(of) for of in tokens)
+    longest = max(len(row) for row in tokens)
 
-    def behind(name: str, parts: Sequence[Tensor]) -> Tensor:
-        rows = torch.stack([pad(part, (0, room - len(part))) for part in parts])
+    def appended(name: str, answer_rows: Sequence[Tensor]) -> Tensor:
+        """An input of the prompts, (answers, tokens), followed by that of the answers."""
+        rows = torch.stack([pad(row, (0, longest - len(row))) for row in answer_rows])
         return torch.cat([inputs[name], rows], dim=1)
 
     return model.localize(
-        behind("input_ids", tokens),
+        appended("input_ids", tokens),
         images=inputs["images"],
-        attention_mask=behind("attention_mask", [torch.ones_like(of) for of in tokens]),
-        token_type_ids=behind("token_type_ids", [torch.zeros_like(of) for of in tokens]),
+        attention_mask=appended("attention_mask", [torch.ones_like(row) for row in tokens]),
+        token_type_ids=appended("token_type_ids", [torch.zeros_like(row) for row in tokens]),
         masks=pointer.uses_masks,
         boxes=pointer.uses_boxes,
     )

@@ -1,4 +1,4 @@
-"""What the model is asked for each task: the wording of `prompts.yaml` and the user's own words."""
+"""Prompts of the tasks: the wording of `prompts.yaml` and the user's own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from model.inference.errors import InferenceError
 Task = Literal["report", "detect", "vqa"]
 
 Pointing = Literal["by-category", "masks", "boxes", "both"]
-"""What grounds a phrase: for anatomy a mask and for an abnormality boxes, or always the same."""
+"""How phrases are grounded: by category (anatomy: mask, abnormality: boxes) or all alike."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and whether the answer shall point at what it names."""
+    """A task, its prompt, and whether the answer is to be grounded."""
 
     task: Task
     query: str
@@ -27,16 +27,16 @@ class Question:
 
 
 def ask(task: Task, prompt: str | None = None, *, grounded: bool | None = None) -> Question:
-    """Put a task into words.
+    """Make the prompt of a task.
 
     Args:
         task: the task.
-        prompt: for `report` an instruction in place of the usual one, for `detect` names of targets
-            between commas (none: any abnormality), for `vqa` the question.
-        grounded: whether the answer points at what it names; None: as is usual for the task.
+        prompt: for `report` an instruction in place of the default, for `detect` names of targets
+            separated by commas (None: any abnormality), for `vqa` the question.
+        grounded: whether the answer is to be grounded; None: the default of the task.
 
     Raises:
-        InferenceError: if the prompt is missing or has no words.
+        InferenceError: if the prompt is missing or empty.
     """
     wording = _declared()[task]
     pointing = wording["grounded"] if grounded is None else grounded

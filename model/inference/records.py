@@ -1,4 +1,4 @@
-"""Predictions as files: JSON for programs, masks on the image's own grid, a picture for people."""
+"""Predictions as files: JSON, masks on the grid of the image's file, and a picture."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MaskRecord(BaseModel):
 
 
 class TagRecord(BaseModel):
-    """A phrase of the text and what it points at; `text[start:end]` in code points."""
+    """A grounded phrase of the text; `text[start:end]` in code points."""
 
     start: int
     end: int
@@ -61,7 +61,7 @@ class TagRecord(BaseModel):
 
 
 class PredictionRecord(BaseModel):
-    """What a model says of an image."""
+    """The answer of a model about an image."""
 
     image: str
     model: str
@@ -82,8 +82,8 @@ def record(
 
     Args:
         prediction: the prediction.
-        model: what made it.
-        mask_files: names of files of masks, by the number of the tag.
+        model: name of the model.
+        mask_files: names of the mask files, by the index of the tag.
     """
     grid, files = prediction.source.grid, mask_files or {}
     return PredictionRecord(
@@ -100,13 +100,13 @@ def record(
 def write(prediction: Prediction, folder: Path, model: str) -> PredictionRecord:
     """Write `prediction.json`, `overlay.png` and a file for each mask.
 
-    One file a mask, since masks may overlap; an empty mask gets none. The JSON goes first and comes
-    last: where it is, all that it names is.
+    One file for each mask, because masks may overlap; an empty mask has none. An earlier JSON is
+    deleted first and the new one is written last: if it exists, so do all files that it names.
 
     Args:
         prediction: the prediction.
-        folder: it is made; what an earlier prediction left in it is replaced.
-        model: what made it.
+        folder: created if needed; an earlier prediction in it is replaced.
+        model: name of the model.
 
     Raises:
         OSError: if the folder cannot be written to.

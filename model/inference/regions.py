@@ -1,7 +1,7 @@
 """From the localizer's output to tags: phrases with boxes and a mask on the grid of the file.
 
-Anatomy is grounded by a mask, an abnormality by boxes (section 3.1 of the paper); a phrase that
-the taxonomy does not know by both.
+Anatomy is grounded by a mask, an abnormality by boxes (section 3.1 of the paper), a phrase that is
+not in the taxonomy by both.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Pointer:
     """Turns the localizer's output for the phrases of an answer into tags.
 
     Args:
-        taxonomy: decides what a phrase is grounded by.
-        pointing: overrules that.
-        threshold: the probability above which a box counts.
+        taxonomy: gives the category of a phrase.
+        pointing: grounds by category, or all phrases alike.
+        threshold: boxes of a higher probability of presence are kept.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Pointer:
         localization: Localization,
         frame: Frame,
     ) -> list[Tag]:
-        """Ground the phrases of one answer; empty ones are left out.
+        """Ground the phrases of one answer; empty phrases are left out.
 
         Args:
             text: the answer without brackets.
-            spans: where its phrases are, in code points.
-            localization: one row for each span.
-            frame: of the prepared image that was localised in.
+            spans: its phrases, in code points, half-open.
+            localization: the output of the localizer, one row for each span.
+            frame: maps the prepared image to the file.
         """
         return [
             self._tag(text, span, localization, index, frame)
@@ -67,7 +67,8 @@ class Pointer:
         ]
 
     def target_of(self, phrase: str) -> str | None:
-        """The target whose name or synonym takes up most of a phrase."""
+        """The target with the longest name or synonym in a phrase."""
+        # The longest match is the most specific: "lung nodule" rather than "lung".
         found = self._matcher.find(phrase)
         longest = max(found, key=lambda match: match.end - match.start, default=None)
         return None if longest is None else longest.target
@@ -91,21 +92,23 @@ class Pointer:
         if by_mask and localization.mask_logits is not None:
             voxels = frame.mask_to_file(localization.mask_logits[index])
             mask = Mask.of(voxels, frame.source.affine)
+        # An empty mask is a result, but shows nothing.
         found = boxes or (mask is not None and mask.voxel_count)
         grounding = Grounding(boxes, mask, None if found else "not_found")
         return Tag(start, end, text[start:end], target, category, grounding)
 
     def _grounded_by(self, category: Category | None) -> tuple[bool, bool]:
         if self._pointing == "by-category":
+            # An unknown category is neither, and has both.
             return category != "abnormality", category != "anatomy"
         return self.uses_masks, self.uses_boxes
 
     def _boxes(self, boxes: Tensor, scores: Tensor, frame: Frame) -> tuple[AnyBox, ...]:
-        """Those above the threshold, most probable first."""
+        """The boxes above the threshold, by decreasing probability."""
         order = scores.argsort(descending=True)
-        kind = Box if frame.source.affine is None else VolumeBox
+        box_type = Box if frame.source.affine is None else VolumeBox
         return tuple(
-            kind.from_corners(corners, score)
+            box_type.from_corners(corners, score)
             for corners, score in zip(
                 frame.boxes_to_file(boxes[order]), scores[order].tolist(), strict=True
             )
@@ -114,7 +117,7 @@ class Pointer:
 
 
 def _trimmed(text: str, span: tuple[int, int]) -> tuple[int, int]:
-    """A span without the space that a model writes inside its brackets."""
+    """A span without the white space that a model writes inside its brackets."""
     phrase = text[slice(*span)]
     start = span[0] + len(phrase) - len(phrase.lstrip())
     return start, start + len(phrase.strip())

@@ -1,8 +1,8 @@
-"""Predictions in a store: as grounded reports beside those of the pipeline.
+"""Predictions in a store: grounded reports beside those of the pipeline.
 
-A prediction is a part of its own, with a study, its image, its report, boxes and masks, and a
+A prediction is a separate part with a study, its image, its report, boxes and masks, and a
 manifest; `status`, `sql`, `show` and the gallery read it like any other. Masks and boxes of a CT
-are brought to its RAS+ grid, on which the store holds them.
+are converted to its RAS+ grid, the grid of the store.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from storage.store import Store
 
 STAGE = "predict"
 SPLIT = "test"
-"""Of all predictions: a model's own words are nothing to train on."""
+"""Split of all predictions, which must not be trained on."""
 
 _PARTS = 2**31
-"""Numbers of parts: those that a 32-bit column of the catalogue holds."""
+"""Number of possible parts: a 32-bit column of the catalogue holds the part number."""
 
 
 def store_prediction(store: Store, dataset: str, prediction: Prediction, model: str) -> Part:

@@ -1,4 +1,4 @@
-"""Text that appears while it is generated."""
+"""Streaming of text during generation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from transformers import PreTrainedTokenizerBase, TextStreamer
 
 
 class Streamer(TextStreamer):
-    """Hands over whole words of one answer, without brackets, as soon as they are there.
+    """Passes on complete words of one answer, without brackets, as they are generated.
 
-    For one image at a time: the texts of a batch grow side by side, and nobody can read them so.
+    For one image only: the answers of a batch would be interleaved.
 
     Args:
-        tokenizer: of the model.
-        write: takes the next piece of the text.
+        tokenizer: tokenizer of the model.
+        write: receives the next piece of the text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, write: Callable[[str], None]) -> None:
@@ -22,6 +22,6 @@ class Streamer(TextStreamer):
         self._write = write
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: ARG002
-        """Take a piece of the text; transformers calls it."""
+        """Pass on a piece of the text; called by transformers."""
         if text:
             self._write(text)

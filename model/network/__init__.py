@@ -1,1 +1,1 @@
-"""The network: vision, language, localization."""
+"""The network: vision transformer, language model and localization network."""

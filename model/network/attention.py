@@ -1,7 +1,7 @@
-"""Attention over samples of different length that lie one behind the other in one sequence.
+"""Attention over samples of different lengths concatenated (packed) in one sequence.
 
-Packing instead of padding: nothing is computed for positions that do not exist, and no sample sees
-another. What carries it depends on what is there:
+Packing instead of padding: nothing is computed for padding, and no sample attends to another. The
+implementation depends on the device and the precision:
 
 - FlashAttention's variable-length kernel on a GPU in half precision (`torch.nn.attention.varlen`),
 - FlexAttention with a block-diagonal mask on a GPU in single precision,
@@ -26,11 +26,11 @@ def packed_attention(
     """Let every token attend to the tokens of its own sample only.
 
     Args:
-        query: (tokens, heads, head_dim), the samples one behind the other.
+        query: (tokens, heads, head_dim), the samples concatenated.
         key: as query.
         value: as query.
-        lengths: tokens of each sample; their sum is the number of tokens.
-        causal: whether a token sees only itself and the earlier ones of its sample.
+        lengths: tokens of each sample; they add up to the number of tokens.
+        causal: whether a token attends only to itself and the earlier tokens of its sample.
 
     Returns:
         (tokens, heads, head_dim).
@@ -45,15 +45,17 @@ def packed_attention(
 def by_length(
     query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], *, causal: bool
 ) -> Tensor:
-    """Attend with one batched call for all samples of one length; arguments as above."""
+    """Attend with one batched call for all samples of one length; see `packed_attention`."""
     if len(set(lengths)) == 1:
         return _dense(query, key, value, len(lengths), causal)
     starts = list(accumulate(lengths, initial=0))
     parts: list[Tensor] = [query[:0]] * len(lengths)
     for length in sorted(set(lengths)):
-        members = [i for i, of in enumerate(lengths) if of == length]
-        places = [slice(starts[i], starts[i] + length) for i in members]
-        q, k, v = (torch.cat([of[place] for place in places]) for of in (query, key, value))
+        members = [i for i, sample_length in enumerate(lengths) if sample_length == length]
+        ranges = [slice(starts[i], starts[i] + length) for i in members]
+        q, k, v = (
+            torch.cat([states[tokens] for tokens in ranges]) for states in (query, key, value)
+        )
         attended = _dense(q, k, v, len(members), causal).split(length)
         for i, part in zip(members, attended, strict=True):
             parts[i] = part
@@ -63,16 +65,16 @@ def by_length(
 def flex(
     query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], *, causal: bool
 ) -> Tensor:
-    """Attend with FlexAttention and a block-diagonal mask; arguments as above."""
+    """Attend with FlexAttention and a block-diagonal mask; see `packed_attention`."""
     mask = _block_mask(lengths, causal, query.device)
     attend = _compiled_flex() if query.is_cuda else _flex_attention()
-    heads_first = [of.transpose(0, 1).unsqueeze(0) for of in (query, key, value)]
+    heads_first = [states.transpose(0, 1).unsqueeze(0) for states in (query, key, value)]
     attended: Tensor = attend(*heads_first, block_mask=mask)
     return attended.squeeze(0).transpose(0, 1)
 
 
 def _dense(query: Tensor, key: Tensor, value: Tensor, samples: int, causal: bool) -> Tensor:
-    q, k, v = (of.unflatten(0, (samples, -1)).transpose(1, 2) for of in (query, key, value))
+    q, k, v = (states.unflatten(0, (samples, -1)).transpose(1, 2) for states in (query, key, value))
     return scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(0, 1)
 
 
@@ -85,12 +87,13 @@ def _flash(
     longest = max(lengths)
     window = (-1, 0) if causal else (-1, -1)
     attended = varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
-    assert isinstance(attended, Tensor)  # noqa: S101 (a pair only when asked for)
+    assert isinstance(attended, Tensor)  # noqa: S101 (a pair only if the log-sum-exp is requested)
     return attended
 
 
-# What follows is the same for every layer of a model: making it once a batch saves a wait for the
-# GPU in each. Outside inference mode, because what is kept may serve a training step next.
+# Offsets and masks are equal for all layers of a model: the cache spares every layer but the first
+# a synchronization with the GPU. They are made outside inference mode, because a later training
+# step may reuse them.
 
 
 @lru_cache(maxsize=16)
@@ -124,5 +127,5 @@ def _flex_attention() -> Any:
 
 @lru_cache(maxsize=1)
 def _compiled_flex() -> Any:
-    # Uncompiled, FlexAttention holds the whole score matrix.
+    # Without compilation, FlexAttention materializes the whole score matrix.
     return torch.compile(_flex_attention(), dynamic=True)

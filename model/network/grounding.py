@@ -1,4 +1,4 @@
-"""The localiser within the whole model: which network answers for what, and what it learns."""
+"""The localizer within the whole model: which network predicts masks and boxes, and its loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from model.network.localization.losses import LocalizationLoss, localization_los
 
 
 class Branch(NamedTuple):
-    """A network and what it is there for: a shared one for both, the released two for one each."""
+    """A localization network and what it predicts.
+
+    The shared network predicts masks and boxes, each of the two released networks one of them.
+    """
 
     network: Localizer
     masks: bool
@@ -27,18 +30,28 @@ class Branch(NamedTuple):
         prompts: Sequence[Tensor],
         targets: Sequence[Sequence[PhraseTarget]],
     ) -> list[LocalizationLoss]:
-        """Localise the phrases with an annotation of its kind; one loss for each sample."""
-        chosen = [[i for i, of in enumerate(sample) if self._answers(of)] for sample in targets]
-        wanted = [[sample[i] for i in kept] for sample, kept in zip(targets, chosen, strict=True)]
-        found = self.network(
+        """Localize the phrases with an annotation for this network; one loss for each sample."""
+        chosen = [
+            [i for i, target in enumerate(sample) if self._trains_on(target)] for sample in targets
+        ]
+        annotated = [
+            [sample[i] for i in indices] for sample, indices in zip(targets, chosen, strict=True)
+        ]
+        predicted = self.network(
             images,
-            [of[kept] for of, kept in zip(prompts, chosen, strict=True)],
-            masks=[self.masks and any(of.mask is not None for of in sample) for sample in wanted],
-            boxes=[self.boxes and any(of.boxes is not None for of in sample) for sample in wanted],
+            [states[indices] for states, indices in zip(prompts, chosen, strict=True)],
+            masks=[
+                self.masks and any(target.mask is not None for target in sample)
+                for sample in annotated
+            ],
+            boxes=[
+                self.boxes and any(target.boxes is not None for target in sample)
+                for sample in annotated
+            ],
         )
-        return [localization_loss(*pair) for pair in zip(found, wanted, strict=True)]
+        return [localization_loss(*pair) for pair in zip(predicted, annotated, strict=True)]
 
-    def _answers(self, target: PhraseTarget) -> bool:
+    def _trains_on(self, target: PhraseTarget) -> bool:
         return (self.masks and target.mask is not None) or (self.boxes and target.boxes is not None)
 
 
@@ -48,19 +61,19 @@ def grounding_loss(
     prompts: Sequence[Tensor],
     targets: Sequence[Sequence[PhraseTarget]],
 ) -> LocalizationLoss:
-    """Score the localisation of a batch.
+    """Compute the localization loss of a batch.
 
     Args:
         branches: the networks.
         images: one for each sample.
         prompts: (phrases, hidden) of each sample.
-        targets: of each sample's phrases, or none for a sample that has nothing annotated.
+        targets: one for each phrase of a sample; empty for a sample without annotations.
 
     Returns:
-        The means over all samples; one without annotations counts, with 0.
+        The means over all samples; a sample without annotations counts as 0.
 
     Raises:
-        ValueError: if images, prompts and targets do not fit each other in number.
+        ValueError: if the numbers of images, prompts and targets differ.
     """
     if not len(images) == len(prompts) == len(targets):
         raise ValueError(
@@ -72,8 +85,8 @@ def grounding_loss(
             raise ValueError(
                 f"sample {number} has {len(sample)} targets for {len(phrases)} phrases"
             )
-    losses = [loss for of in branches for loss in of.losses(images, prompts, targets)]
-    # The parts of a network that had nothing to do are zeros that know no device.
+    losses = [loss for branch in branches for loss in branch.losses(images, prompts, targets)]
+    # A branch without annotated phrases returns zeros on the CPU: the sum starts on the device.
     zero = prompts[0].new_zeros(())
     parts = {
         field.name: sum((getattr(loss, field.name) for loss in losses), start=zero)
@@ -90,31 +103,37 @@ def localize(
     masks: bool,
     boxes: bool,
 ) -> list[Localization]:
-    """Localise all phrases of each sample, with the networks that are there for what is asked.
+    """Localize all phrases of each sample, with the networks that predict what is requested.
 
     Raises:
-        ValueError: if there is not one image for each sample.
+        ValueError: if the number of images is not that of the samples.
     """
     if len(images) != len(prompts):
         raise ValueError(f"{len(images)} images for {len(prompts)} samples: each sample has one")
     if not (masks or boxes):
         return [Localization()] * len(images)
-    found = [
+    predicted = [
         network(images, prompts, masks=masks and for_masks, boxes=boxes and for_boxes)
         for network, for_masks, for_boxes in branches
         if (masks and for_masks) or (boxes and for_boxes)
     ]
+    # Of two networks the first predicts masks and the last boxes; a shared one is first and last.
     return [
         Localization(parts[0].mask_logits, parts[-1].boxes, parts[-1].presence_logits)
-        for parts in zip(*found, strict=True)
+        for parts in zip(*predicted, strict=True)
     ]
 
 
-def nothing_of(modules: Iterable[nn.Module]) -> Tensor:
-    """Zero, computed from every trained parameter.
+def zero_from_parameters(modules: Iterable[nn.Module]) -> Tensor:
+    """Return 0, computed from every trainable parameter, so that each of them has a gradient.
 
-    A batch may have no mask, no box, or no phrase at all. Parameters that took no part in it would
-    have no gradient then, and DistributedDataParallel would wait for those on the other processes.
+    A batch may have no mask, no box or no phrase at all. Unused parameters would have no gradient,
+    and DistributedDataParallel would wait for them.
     """
-    parameters = [of for module in modules for of in module.parameters() if of.requires_grad]
-    return sum((of.sum() * 0 for of in parameters), start=torch.zeros(()))
+    trainable = [
+        parameter
+        for module in modules
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
+    return sum((parameter.sum() * 0 for parameter in trainable), start=torch.zeros(()))

@@ -1,9 +1,9 @@
-"""The language model: a Llama decoder in which image tokens have weights of their own.
+"""The language model: a Llama decoder with separate weights for image tokens.
 
-CogVLM's visual expert: attention mixes all tokens, but the projections around it and the MLP exist
-twice, and each token goes through those of its kind only. Everything else is Llama: RMSNorm before
-each sub-layer, rotary positions, SwiGLU. Samples lie one behind the other in one row (training), or
-in rows with padding (generation, with a cache).
+CogVLM's visual expert: all tokens attend to each other, but the attention projections and the MLP
+exist twice, one set for text and one for image tokens. Everything else is Llama: RMSNorm before
+each sub-layer, rotary positions, SwiGLU. Samples are packed in one row (training) or padded in
+several rows (generation, with a cache).
 
 Module names are those of CogVLM's checkpoints.
 """
@@ -27,18 +27,18 @@ from transformers.utils.output_capturing import capture_outputs
 
 from model.config import VividMedConfig
 from model.data.inputs import ModelImage
-from model.data.sequence import position_ids as number_tokens
+from model.data.sequence import position_ids as compute_position_ids
 from model.network.attention import packed_attention
 from model.network.patches import GridPositions, LearnedRow
 from model.network.vision import VisionTower
 
 
 class Routing(NamedTuple):
-    """Which of the tokens, flattened over rows, go to which expert.
+    """Which expert each token, flattened over rows, goes to.
 
-    order: (tokens,) their indices, those of the language expert first.
-    inverse: (tokens,) the way back.
-    language: how many go to the language expert.
+    order: (tokens,) token indices sorted by expert, those of the language expert first.
+    inverse: (tokens,) the inverse permutation.
+    language: number of tokens of the language expert.
     """
 
     order: Tensor
@@ -47,38 +47,38 @@ class Routing(NamedTuple):
 
     @classmethod
     def of(cls, token_types: Tensor) -> Routing | None:
-        """Route (rows, tokens) by type; None if there is nothing for the visual expert.
+        """Route (rows, tokens) by type; None if no token goes to the visual expert.
 
-        The visual expert takes a token when it and the next are of the image: boi and the image's
-        tokens, but not eoi.
+        The visual expert takes a token if it and the next one belong to the image: boi and the
+        image tokens, but not eoi.
         """
         image = token_types.bool()
         vision = image.clone()
         vision[:, :-1] &= image[:, 1:]
         vision[:, -1] = False
         vision = vision.flatten()
-        seen = vision.nonzero().squeeze(1)
-        if not len(seen):
+        image_tokens = vision.nonzero().squeeze(1)
+        if not len(image_tokens):
             return None
-        order = torch.cat([(~vision).nonzero().squeeze(1), seen])
-        return cls(order, order.argsort(), len(order) - len(seen))
+        order = torch.cat([(~vision).nonzero().squeeze(1), image_tokens])
+        return cls(order, order.argsort(), len(order) - len(image_tokens))
 
     def apply(self, hidden: Tensor, language: nn.Module, vision: nn.Module) -> Tensor:
-        """Send each token of (rows, tokens, hidden) through its expert, and no other."""
+        """Apply to each token of (rows, tokens, hidden) its expert."""
         rows = hidden.shape[0]
         sorted_by_expert = hidden.flatten(0, 1).index_select(0, self.order)
-        read, seen = sorted_by_expert.tensor_split([self.language])
-        out = torch.cat([language(read), vision(seen)]).index_select(0, self.inverse)
+        text, image = sorted_by_expert.tensor_split([self.language])
+        out = torch.cat([language(text), vision(image)]).index_select(0, self.inverse)
         return out.unflatten(0, (rows, -1))
 
 
 class Context(NamedTuple):
-    """What the layers of one pass share.
+    """Inputs that all layers of one forward pass share.
 
     rotation: cosine and sine, each (rows, tokens, head_dim).
     routing: see `Routing`.
-    lengths: tokens of each sample in a packed row, else None.
-    mask: for rows with padding, as transformers makes it.
+    lengths: tokens of each sample in a packed row; None for padded rows.
+    mask: the attention mask of padded rows, in the form of transformers.
     cache: the keys and values of earlier passes.
     """
 
@@ -89,14 +89,14 @@ class Context(NamedTuple):
     cache: Cache | None
 
     def route(self, hidden: Tensor, language: nn.Module, vision: nn.Module) -> Tensor:
-        """Apply the two experts to the tokens of each."""
+        """Apply to each token its expert."""
         if self.routing is None:
             return language(hidden)
         return self.routing.apply(hidden, language, vision)
 
 
 class VisionExpertAttention(nn.Module):
-    """Causal self-attention over a sample's tokens; each kind has projections of its own."""
+    """Causal self-attention within a sample, with separate projections for image tokens."""
 
     is_causal = True
 
@@ -111,14 +111,15 @@ class VisionExpertAttention(nn.Module):
         self.vision_expert_dense = nn.Linear(hidden, hidden, bias=False)
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
-        """Mix the tokens of each sample; (rows, tokens, hidden) to the same."""
+        """Attend within each sample; (rows, tokens, hidden) to the same."""
         mixed = context.route(
             hidden, self.language_expert_query_key_value, self.vision_expert_query_key_value
         )
+        # CogVLM stores query, key and value in one matrix.
         query, key, value = mixed.unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         rotated = apply_rotary_pos_emb(query, key, *context.rotation, unsqueeze_dim=2)
-        # Under autocast the rotation is longer than what it rotates.
-        query, key = (of.to(value.dtype) for of in rotated)
+        # Under autocast the rotation is float32 and would promote the half-precision states.
+        query, key = (states.to(value.dtype) for states in rotated)
         if context.lengths is not None:
             attended = packed_attention(
                 query[0], key[0], value[0], context.lengths, causal=True
@@ -130,7 +131,7 @@ class VisionExpertAttention(nn.Module):
         )
 
     def _attend_rows(self, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
-        query, key, value = (of.transpose(1, 2) for of in (query, key, value))
+        query, key, value = (states.transpose(1, 2) for states in (query, key, value))
         if context.cache is not None:
             key, value = context.cache.update(key, value, self.layer)
         attended: Tensor = sdpa_attention_forward(self, query, key, value, context.mask)[0]
@@ -138,7 +139,7 @@ class VisionExpertAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU."""
+    """Llama's MLP (SwiGLU)."""
 
     def __init__(self, config: VividMedConfig) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ class MLP(nn.Module):
 
 
 class VisionExpertMLP(nn.Module):
-    """One MLP for each kind of token."""
+    """One MLP for text tokens and one for image tokens."""
 
     def __init__(self, config: VividMedConfig) -> None:
         super().__init__()
@@ -165,7 +166,7 @@ class VisionExpertMLP(nn.Module):
 
 
 class DecoderLayer(GradientCheckpointingLayer):
-    """Attention and MLP, each normalised before and added after."""
+    """Pre-norm residual block: attention, then MLP."""
 
     def __init__(self, config: VividMedConfig, layer: int) -> None:
         super().__init__()
@@ -180,12 +181,12 @@ class DecoderLayer(GradientCheckpointingLayer):
         return hidden + self.mlp(self.post_attention_layernorm(hidden), context)
 
 
-DRAW_THEMSELVES = (GridPositions, LearnedRow, VisionTower)
-"""Modules with parameters of a kind that transformers does not know."""
+SELF_INITIALIZING = (GridPositions, LearnedRow, VisionTower)
+"""Modules with bare parameters, which transformers cannot initialize by module type."""
 
 
 class VividMedPreTrainedModel(PreTrainedModel):
-    """What transformers has to know about the model."""
+    """The declarations that transformers reads, and weight initialization."""
 
     config_class = VividMedConfig
     base_model_prefix = "model"
@@ -196,15 +197,16 @@ class VividMedPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": DecoderLayer}  # noqa: RUF012
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw the weights of one module: transformers' way, or its own if it has one."""
-        if not (isinstance(module, DRAW_THEMSELVES) or getattr(module, "draws_itself", False)):
+        """Initialize one module, by its own `reset_parameters` where it is to keep that."""
+        own = isinstance(module, SELF_INITIALIZING) or getattr(module, "keeps_own_init", False)
+        if not own:
             super()._init_weights(module)
         elif reset := getattr(module, "reset_parameters", None):
             reset()
 
 
 class VividMedModel(VividMedPreTrainedModel):
-    """The vision tower and the decoder: images and token ids in, hidden states out."""
+    """The vision tower and the decoder: from images and token ids to hidden states."""
 
     def __init__(self, config: VividMedConfig) -> None:
         super().__init__(config)
@@ -233,21 +235,21 @@ class VividMedModel(VividMedPreTrainedModel):
         """Run the decoder.
 
         Args:
-            input_ids: (rows, tokens); anything at the places of an image.
-            attention_mask: (rows, tokens seen so far and now), 0 at padding.
-            token_type_ids: (rows, tokens), 1 at boi, the image's tokens and eoi; none: all text.
-            position_ids: (rows, tokens); none: numbered here, for which the sequences have to be
-                whole.
-            past_key_values: of the tokens before.
-            images: whose places are in `input_ids`, in reading order, row after row.
-            lengths: tokens of each sample, if the one row holds samples one behind the other.
-            use_cache: whether keys and values are kept for the next pass; never begun in training.
+            input_ids: (rows, tokens); ids at image positions are ignored.
+            attention_mask: (rows, cached and new tokens), 0 at padding.
+            token_type_ids: (rows, tokens), 1 at boi, image tokens and eoi; None: all text.
+            position_ids: (rows, tokens); None: computed here, which needs whole sequences.
+            past_key_values: cache of the earlier tokens.
+            images: the images at the image positions, in reading order, row after row.
+            lengths: tokens of each sample, if one row holds packed samples.
+            use_cache: whether to keep keys and values; ignored in training.
 
         Returns:
             `last_hidden_state` (rows, tokens, hidden) after the final norm.
 
         Raises:
-            ValueError: if the images do not fill their places exactly, or the lengths their row.
+            ValueError: if the images do not fill the image positions exactly, the lengths do not
+                add up to the row, or positions are missing while the cache is in use.
         """
         if lengths is not None:
             _require_one_row(input_ids, sum(lengths))
@@ -255,9 +257,11 @@ class VividMedModel(VividMedPreTrainedModel):
             token_type_ids = torch.zeros_like(input_ids)
         if position_ids is None:
             if past_key_values is not None and past_key_values.get_seq_length():
-                raise ValueError("position_ids are missing: a part of a sequence has no numbers")
-            position_ids = self._number(input_ids, token_type_ids, attention_mask, lengths)
-        # A layer whose activations are computed again would write its keys and values twice.
+                raise ValueError(
+                    "position_ids are missing: they cannot be computed from a part of a sequence"
+                )
+            position_ids = self._position_ids(input_ids, token_type_ids, attention_mask, lengths)
+        # Gradient checkpointing runs a layer twice, which would append its keys and values twice.
         if use_cache and past_key_values is None and lengths is None and not self.training:
             past_key_values = DynamicCache(config=self.config)
         hidden = self._embed(input_ids, token_type_ids, images or ())
@@ -277,7 +281,7 @@ class VividMedModel(VividMedPreTrainedModel):
             last_hidden_state=self.norm(hidden), past_key_values=past_key_values
         )
 
-    def _number(
+    def _position_ids(
         self,
         input_ids: Tensor,
         token_types: Tensor,
@@ -285,42 +289,45 @@ class VividMedModel(VividMedPreTrainedModel):
         lengths: Sequence[int] | None,
     ) -> Tensor:
         if lengths is None:
-            return number_tokens(input_ids, token_types, self.config, attention_mask)
+            return compute_position_ids(input_ids, token_types, self.config, attention_mask)
         samples = zip(
             input_ids.split(list(lengths), -1), token_types.split(list(lengths), -1), strict=True
         )
-        return torch.cat([number_tokens(*sample, self.config) for sample in samples], -1)
+        return torch.cat([compute_position_ids(*sample, self.config) for sample in samples], -1)
 
     def _embed(
         self, input_ids: Tensor, token_types: Tensor, images: Sequence[ModelImage]
     ) -> Tensor:
-        words = self.embed_tokens(input_ids)
-        places = token_types.bool()
-        tokens = sum(image.grid.num_tokens + 2 for image in images)
-        if tokens != (wanted := int(places.sum())):
+        embedded = self.embed_tokens(input_ids)
+        is_image = token_types.bool()
+        tokens = sum(image.grid.num_tokens + 2 for image in images)  # 2: boi and eoi
+        if tokens != (positions := int(is_image.sum())):
             raise ValueError(
-                f"the {len(images)} images take {tokens} tokens, the text has {wanted} places for"
-                " them: build the text with the grid of its image"
+                f"the {len(images)} images take {tokens} tokens, the text has {positions} positions"
+                " for them: build the text with the grid of its image"
             )
         if not images:
-            return words
-        # The beams of a search share their image: it is looked at once.
+            return embedded
+        # The beams of a search share their image, which is encoded once.
         distinct = {id(image): image for image in images}
         features = dict(zip(distinct, self.vision(list(distinct.values())), strict=True))
-        seen = torch.cat([features[id(image)] for image in images])
-        return words.masked_scatter(places.unsqueeze(-1), seen.to(words))
+        image_tokens = torch.cat([features[id(image)] for image in images])
+        return embedded.masked_scatter(is_image.unsqueeze(-1), image_tokens.to(embedded))
 
 
 def _require_one_row(input_ids: Tensor, tokens: int) -> None:
     if input_ids.shape != (1, tokens):
         raise ValueError(
-            f"samples of {tokens} tokens in all take one row of as many, not"
-            f" {tuple(input_ids.shape)}: pack them one behind the other"
+            f"lengths add up to {tokens} tokens, input_ids have the shape"
+            f" {tuple(input_ids.shape)}: concatenate the samples in one row (1, {tokens})"
         )
 
 
 def _rotation(positions: Tensor, hidden: Tensor, config: VividMedConfig) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the rotary embedding, each (rows, tokens, head_dim), halves alike."""
+    """Cosine and sine of the rotary embedding, each (rows, tokens, head_dim).
+
+    Both halves of the last axis are equal, as `apply_rotary_pos_emb` expects.
+    """
     head_dim = config.hidden_size // config.num_attention_heads
     steps = torch.arange(0, head_dim, 2, dtype=torch.float32, device=hidden.device) / head_dim
     angles = positions.unsqueeze(-1).float() / config.rope_theta**steps

@@ -1,8 +1,7 @@
-"""Learned grids at other sizes: position embeddings and convolution kernels.
+"""Resampling of learned grids: position embeddings and convolution kernels.
 
-Grids learned at one size serve every other: position embeddings follow an image's own patch grid,
-kernels are carried from two to three dimensions when a checkpoint is read, and a kernel made for a
-thick block of slices is folded onto fewer when an image has fewer.
+Position embeddings are resampled to the patch grid of an image, 2D kernels are inflated to 3D when
+a checkpoint is read, and the depth of a kernel is pooled when an image has fewer slices a patch.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from torch.nn.functional import interpolate
 
 
 def resample_grid(grid: Tensor, size: Sequence[int], *, scale: bool = False) -> Tensor:
-    """Shrink axes by averaging, then grow the others by interpolation.
+    """Shrink axes by averaging, then enlarge the others by interpolation.
 
-    Averaging where the grid shrinks keeps what every cell knows; interpolation alone would skip
-    cells. Growth is trilinear for grids with depth and bicubic for those without, cell centres
-    mapped to cell centres. Computed in single precision at least.
+    Averaging uses every cell of a grid that shrinks; interpolation alone would skip cells.
+    Enlarging is trilinear for 3D grids and bicubic for 2D grids, with cell centers aligned.
+    Computed in single precision or better.
 
     Args:
         grid: (batch, channels, depth, height, width) or (batch, channels, height, width).
         size: the new size of the last two or three axes.
-        scale: multiply by old volume over new volume, so that a convolution kernel's sum, and with
-            it the response to a constant image, stays what it was.
+        scale: multiply by old over new number of cells, which preserves the sum of a convolution
+            kernel and so its response to a constant image.
 
     Returns:
-        The grid at `size`, in the type of `grid`.
+        The grid at `size`, in the dtype of `grid`.
     """
     old = grid.shape[2:]
     shrunk = [min(before, after) for before, after in zip(old, size, strict=True)]
-    values = grid if grid.element_size() >= 4 else grid.float()
+    values = grid if grid.element_size() >= 4 else grid.float()  # 4 bytes: single precision
     if shrunk != list(old):
         values = interpolate(values, size=shrunk, mode="area")
     if shrunk != list(size):
@@ -44,13 +43,13 @@ def resample_grid(grid: Tensor, size: Sequence[int], *, scale: bool = False) -> 
 
 
 def inflate_kernel(kernel: Tensor, depth: int) -> Tensor:
-    """Spread a 2D kernel evenly over `depth` slices.
+    """Inflate a 2D kernel to 3D by repeating it over `depth` slices, divided by `depth`.
 
-    A stack of equal slices gets the response that the kernel gives to one of them.
+    The response to a stack of equal slices is that of the 2D kernel to one of them.
 
     Args:
         kernel: (out, in, height, width).
-        depth: slices of the new kernel.
+        depth: depth of the 3D kernel in slices.
 
     Returns:
         (out, in, depth, height, width).
@@ -59,37 +58,36 @@ def inflate_kernel(kernel: Tensor, depth: int) -> Tensor:
 
 
 def sum_pool_depth(kernel: Tensor, depth: int) -> Tensor:
-    """Fold a kernel onto fewer slices by adding neighbouring ones.
+    """Reduce the depth of a kernel by sum-pooling neighboring slices.
 
-    The response to a volume that is constant along depth stays what it was.
+    The response to a volume that is constant along depth does not change.
 
     Args:
         kernel: (out, in, kernel depth, height, width).
-        depth: slices to fold onto; the kernel's depth is a multiple of it.
+        depth: the new depth, a divisor of the kernel's.
 
     Returns:
-        (out, in, depth, height, width); the kernel itself when there is nothing to fold.
+        (out, in, depth, height, width); the kernel itself if it has that depth already.
     """
-    return kernel if kernel.shape[2] == depth else _groups(kernel, depth).sum(3)
+    return kernel if kernel.shape[2] == depth else _grouped_slices(kernel, depth).sum(3)
 
 
 def mean_pool_depth(kernel: Tensor, depth: int) -> Tensor:
-    """Fold a transposed convolution's kernel onto fewer slices by averaging neighbouring ones.
+    """Reduce the depth of a transposed convolution's kernel by mean-pooling neighboring slices.
 
-    The slices of such a kernel write different output slices: an output slice that stands for
-    several of them gets their mean.
+    Each slice of such a kernel produces one output slice; the pooled slice produces their mean.
 
     Args:
         kernel: (in, out, kernel depth, height, width).
-        depth: slices to fold onto; the kernel's depth is a multiple of it.
+        depth: the new depth, a divisor of the kernel's.
 
     Returns:
-        (in, out, depth, height, width); the kernel itself when there is nothing to fold.
+        (in, out, depth, height, width); the kernel itself if it has that depth already.
     """
-    return kernel if kernel.shape[2] == depth else _groups(kernel, depth).mean(3)
+    return kernel if kernel.shape[2] == depth else _grouped_slices(kernel, depth).mean(3)
 
 
-def _groups(kernel: Tensor, depth: int) -> Tensor:
+def _grouped_slices(kernel: Tensor, depth: int) -> Tensor:
     if depth < 1 or kernel.shape[2] % depth:
-        raise ValueError(f"a kernel of {kernel.shape[2]} slices cannot be folded onto {depth}")
+        raise ValueError(f"a kernel of {kernel.shape[2]} slices cannot be pooled to {depth}")
     return kernel.unflatten(2, (depth, -1))

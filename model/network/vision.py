@@ -2,8 +2,8 @@
 
 CogVLM's image encoder (section 3.1 of the paper), made three-dimensional: patches whose depth
 follows the image, positions resampled to its grid, max-pooling over the grid before the adapter.
-The images of a batch lie one behind the other in one sequence; everything but attention runs over
-all of them at once. Norms stand after the sub-layer: x + norm(f(x)).
+The images of a batch are concatenated in one sequence (packed); everything but attention runs on
+all of them at once. Post-norm inside the residual branch: x + norm(f(x)).
 
 Module names are those of CogVLM's checkpoints.
 """
@@ -11,6 +11,7 @@ Module names are those of CogVLM's checkpoints.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,13 @@ from model.data.token_grid import TokenGrid
 from model.network.attention import packed_attention
 from model.network.patches import INITIAL_STD, GridPositions, LearnedRow, PatchConv
 
-# The channel means and deviations of CLIP's training images.
+# Channel means and standard deviations of CLIP's training images, in pixels of 0 to 1.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class PatchEmbedding(nn.Module):
-    """Patches with positions, a class token before those of each image."""
+    """Embeds the patches of each image with their positions, after a class token."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -40,13 +41,13 @@ class PatchEmbedding(nn.Module):
         self.position_embedding = GridPositions(config.hidden_size, (depth, height, width))
 
     def forward(self, images: Sequence[ModelImage]) -> Tensor:
-        """Return (tokens of all images, hidden); an image has one token more than patches."""
+        """Return (tokens of all images, hidden): for each image a class token, then its patches."""
         class_token = self.cls_embedding.weight + self.cls_pos_embed.weight
         grids = {image.grid.patches for image in images}
         positions = {patches: self.position_embedding(patches) for patches in grids}
         packed: list[Tensor] = []
         for image in images:
-            pixels = _normalise(image.pixels).to(class_token)
+            pixels = _normalize(image.pixels).to(class_token)
             patches = self.proj(pixels, image.grid.patch[0])
             packed += [class_token, patches + positions[image.grid.patches]]
         return torch.cat(packed)
@@ -62,7 +63,7 @@ class Attention(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Mix the tokens of each image; (tokens, hidden) to the same."""
+        """Attend within each image; (tokens, hidden) to the same."""
         query, key, value = (
             self.query_key_value(hidden).unflatten(1, (3, self.num_heads, -1)).unbind(1)
         )
@@ -83,7 +84,7 @@ class MLP(nn.Module):
 
 
 class TransformerLayer(GradientCheckpointingLayer):
-    """A residual block that normalises what its sub-layers add, not what they are given."""
+    """A residual block that normalizes the output of its sub-layers, not their input."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -99,7 +100,7 @@ class TransformerLayer(GradientCheckpointingLayer):
 
 
 class Transformer(nn.Module):
-    """The stack of layers; no norm at its end."""
+    """The stack of layers, without a final norm."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -133,20 +134,20 @@ class Adapter(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """Images in, embeddings for the language model out."""
+    """From images to embeddings for the language model."""
 
     def __init__(self, config: VividMedConfig) -> None:
         super().__init__()
         self.patch_embedding = PatchEmbedding(config.vision)
         self.transformer = Transformer(config.vision)
         self.linear_proj = Adapter(config)
-        # Bare parameters, as released: adapters neither train nor save them.
+        # Bare parameters, as in the released code, where LoRA adapters neither train nor save them.
         self.boi = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.eoi = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the markers of an untrained model."""
+        """Initialize the markers of the beginning and the end of an image."""
         nn.init.trunc_normal_(self.boi, std=INITIAL_STD)
         nn.init.trunc_normal_(self.eoi, std=INITIAL_STD)
 
@@ -154,34 +155,32 @@ class VisionTower(nn.Module):
         """Embed images of any depth and size.
 
         Args:
-            images: pixels in 0 to 1; they are normalised here, padding too, as the backbone was
-                trained.
+            images: pixels in 0 to 1; they are normalized here with the padding, as in the training
+                of the backbone.
 
         Returns:
-            (tokens + 2, language hidden) for each image: boi, the tokens in the order depth,
-            height, width, eoi.
+            (tokens + 2, language hidden) for each image: boi, the tokens in (depth, height, width)
+            order, eoi.
         """
         if not images:
             return []
         grids = [image.grid for image in images]
-        lengths = [1 + _volume(grid.patches) for grid in grids]
+        lengths = [1 + prod(grid.patches) for grid in grids]  # 1: the class token
         hidden = self.transformer(self.patch_embedding(images), lengths).split(lengths)
-        pooled = [_pool(of[1:], grid) for of, grid in zip(hidden, grids, strict=True)]
+        # Without the class token: the language model has only the patches.
+        pooled = [_pool(features[1:], grid) for features, grid in zip(hidden, grids, strict=True)]
         tokens = self.linear_proj(torch.cat(pooled)).split([grid.num_tokens for grid in grids])
-        return [torch.cat([self.boi[0], of, self.eoi[0]]) for of in tokens]
+        return [torch.cat([self.boi[0], of_image, self.eoi[0]]) for of_image in tokens]
 
 
-def _normalise(pixels: Tensor) -> Tensor:
-    mean, std = (pixels.new_tensor(of).view(-1, 1, 1, 1) for of in (CLIP_MEAN, CLIP_STD))
+def _normalize(pixels: Tensor) -> Tensor:
+    mean, std = (
+        pixels.new_tensor(channels).view(-1, 1, 1, 1) for channels in (CLIP_MEAN, CLIP_STD)
+    )
     return (pixels - mean) / std
 
 
-def _volume(shape: tuple[int, int, int]) -> int:
-    depth, height, width = shape
-    return depth * height * width
-
-
 def _pool(features: Tensor, grid: TokenGrid) -> Tensor:
-    """Reduce the features of an image's patches, (patches, hidden), to (tokens, hidden)."""
+    """Max-pool the features of an image: (patches, hidden) to (tokens, hidden)."""
     pooled = max_pool3d(features.unflatten(0, grid.patches).movedim(3, 0), grid.pool)
     return pooled.flatten(1).transpose(0, 1)

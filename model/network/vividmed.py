@@ -1,6 +1,6 @@
-"""The whole model: text from images, and from the text's phrases masks and boxes in the images.
+"""The whole model: it writes text about images and localizes the phrases of the text in them.
 
-A phrase's hidden state at its closing bracket, projected, prompts the localiser (the paper's
+The hidden state of a phrase's closing bracket, projected, prompts the localizer (the paper's
 section 3.3). Module names are those of the released model (MMMM).
 """
 
@@ -20,27 +20,27 @@ from transformers.utils import ModelOutput
 from model.config import VividMedConfig
 from model.data.inputs import IGNORED, ModelImage, PhraseTarget
 from model.data.phrases import phrase_states
-from model.data.sequence import position_ids as number_tokens
-from model.network.grounding import Branch, grounding_loss, localize, nothing_of
+from model.data.sequence import position_ids as compute_position_ids
+from model.network.grounding import Branch, grounding_loss, localize, zero_from_parameters
 from model.network.language import VividMedModel, VividMedPreTrainedModel
 from model.network.localization.localizer import Localization, Localizer
 from model.network.localization.losses import LocalizationLoss
 
 RELEASED_MASK_INSTANCES = 3
-"""Instance tokens of the released network for masks, which nothing reads."""
+"""Instance tokens of the released mask network; they are in its weights and have no output."""
 
 
 @dataclass
 class VividMedOutput(ModelOutput):
-    """What a pass gives; losses need `labels`, those of localisation `targets`.
+    """Output of a forward pass; losses need `labels`, the localization loss also `targets`.
 
-    loss: the language model's loss, plus the localiser's.
-    lm_loss: weighted cross entropy, over the number of positions that are learned.
-    grounding: the parts of the localiser's loss, means over all samples of the batch.
-    logits: (rows, tokens, vocabulary); None with `labels`, when they are computed at the positions
-        that are learned alone.
-    past_key_values: the cache.
-    hidden_states: of each layer, if `output_hidden_states`.
+    loss: the language model's loss, plus the localizer's.
+    lm_loss: weighted cross entropy, divided by the number of positions with a label.
+    grounding: the parts of the localizer's loss, means over all samples of the batch.
+    logits: (rows, tokens, vocabulary); None with `labels`, because the loss computes them only at
+        positions with a label.
+    past_key_values: the cache of keys and values.
+    hidden_states: the states of each layer, with `output_hidden_states`.
     """
 
     loss: Tensor | None = None
@@ -52,13 +52,13 @@ class VividMedOutput(ModelOutput):
 
 
 class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
-    """CogVLM with a promptable localiser.
+    """CogVLM with a promptable localizer.
 
-    The localiser and what prompts it stay in single precision when the rest is loaded in a shorter
-    type, as released.
+    The localizer and the projection to its prompts stay in single precision when the rest is loaded
+    in half precision, as in the released code.
 
     Raises:
-        ValueError: if the vision transformer and the localiser have patches of different size.
+        ValueError: if the vision transformer and the localizer have different patch sizes.
     """
 
     _keep_in_fp32_modules_strict = ("sam", "isam_model", "vg_proj")
@@ -74,9 +74,9 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
         )
         if config.localizer.patch_size != config.vision.patch_size:
             raise ValueError(
-                f"vision_config cuts images into patches of {config.vision.patch_size} and"
-                f" localizer_config of {config.localizer.patch_size}: they share an image's grid,"
-                " give both the same patch_size"
+                f"vision_config has patch_size {config.vision.patch_size} and localizer_config"
+                f" {config.localizer.patch_size}: both use the same patch grid of an image, give"
+                " them the same patch_size"
             )
         instances = config.localizer.num_instances
         self.sam: Localizer
@@ -88,10 +88,11 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
                 config.localizer, num_instances=RELEASED_MASK_INSTANCES, boxes=False
             )
             self.isam_model = Localizer(config.localizer, num_instances=instances, boxes=True)
-        # The language model's small deviation would silence an untrained localiser.
+        # Initialized with the language model's small standard deviation, an untrained localizer
+        # would give nearly constant outputs: its modules keep PyTorch's initialization.
         for part in self._localizing_parts():
             for module in part.modules():
-                module.draws_itself = True  # type: ignore[assignment]
+                module.keeps_own_init = True  # type: ignore[assignment]
         self.post_init()
 
     def forward(
@@ -113,24 +114,24 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
         """Run the model.
 
         Args:
-            input_ids: (rows, tokens); this and the next five are explained by the decoder,
-                `VividMedModel.forward`.
+            input_ids: (rows, tokens); for this and the next five see `VividMedModel.forward`.
             attention_mask: 0 at padding.
-            token_type_ids: 1 at the places of images.
+            token_type_ids: 1 at image positions.
             position_ids: see `model.data.sequence`.
-            past_key_values: of the tokens before.
+            past_key_values: cache of the earlier tokens.
             images: in reading order.
-            labels: (rows, tokens), the id that each position shall predict, already shifted, or
+            labels: (rows, tokens), the id that each position predicts (already shifted), or
                 IGNORED.
-            label_weights: (rows, tokens), the weight of each position in the loss; none: 1.
-            lengths: tokens of each sample, if the one row holds samples one behind the other.
-            targets: of each sample's phrases in reading order, or none for a sample without any.
-            use_cache: whether keys and values are kept.
-            logits_to_keep: how many of the last positions get logits; 0: all.
-            **kwargs: `output_hidden_states`, and what generation hands around.
+            label_weights: (rows, tokens), the weight of each position in the loss; None: 1.
+            lengths: tokens of each sample, if one row holds packed samples.
+            targets: for each sample the targets of its phrases in reading order; empty if it has
+                none.
+            use_cache: whether to keep keys and values.
+            logits_to_keep: number of last positions to compute logits for; 0: all.
+            **kwargs: `output_hidden_states`, and further arguments of generation.
 
         Raises:
-            ValueError: if images, samples, phrases and targets do not fit each other in number.
+            ValueError: if the numbers of images, samples, phrases and targets do not match.
         """
         states = self.model(
             input_ids,
@@ -155,8 +156,8 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
             with self._single_precision():
                 prompts = self._prompts(hidden, input_ids, lengths)
                 output.grounding = grounding_loss(self._branches(), images or (), prompts, targets)
-            unused = nothing_of(self._localizing_parts())
-            output.loss = output.lm_loss + output.grounding.total + unused
+            zero = zero_from_parameters(self._localizing_parts())
+            output.loss = output.lm_loss + output.grounding.total + zero
         return output
 
     @torch.no_grad()
@@ -171,29 +172,31 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
         masks: bool = True,
         boxes: bool = True,
     ) -> list[Localization]:
-        """Localise the phrases of finished texts.
+        """Localize the phrases of complete texts.
 
         Args:
             input_ids: (rows, tokens), prompt and answer.
             images: one for each sample.
             attention_mask: (rows, tokens), 0 at padding.
-            token_type_ids: (rows, tokens), 1 at the places of the image.
-            lengths: tokens of each sample, if the one row holds samples one behind the other.
+            token_type_ids: (rows, tokens), 1 at image positions.
+            lengths: tokens of each sample, if one row holds packed samples.
             masks: whether to compute masks.
             boxes: whether to compute boxes.
 
         Returns:
-            For each sample its phrases, as `model.data.phrases.phrase_ends` finds them.
+            One localization for each sample, its phrases in the order of
+            `model.data.phrases.phrase_ends`.
 
         Raises:
-            ValueError: if images and samples, or images and their places, do not fit each other.
+            ValueError: if the images do not match the samples or the image positions.
         """
         if lengths is None:
-            real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            lengths = real.sum(-1).tolist()
-            input_ids = input_ids[real.bool()].unsqueeze(0)
+            # Packed, padded rows go through the same code and cost nothing for padding.
+            kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            lengths = kept.sum(-1).tolist()
+            input_ids = input_ids[kept.bool()].unsqueeze(0)
             if token_type_ids is not None:
-                token_type_ids = token_type_ids[real.bool()].unsqueeze(0)
+                token_type_ids = token_type_ids[kept.bool()].unsqueeze(0)
         hidden = self.model(
             input_ids, token_type_ids=token_type_ids, images=images, lengths=lengths
         ).last_hidden_state
@@ -211,14 +214,14 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
         is_first_iteration: bool | None = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Make the arguments of the next step from everything written so far.
+        """Make the arguments of the next step from the tokens so far.
 
-        Positions are those of the whole sequence, prompt and answer, the same as when it is read
-        at once.
+        Positions are computed on the whole sequence, prompt and answer, and so equal those of one
+        forward pass over it.
         """
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
-        kwargs["position_ids"] = number_tokens(
+        kwargs["position_ids"] = compute_position_ids(
             input_ids, token_type_ids, self.config, attention_mask
         )
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
@@ -228,15 +231,15 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
             is_first_iteration=is_first_iteration,
             **kwargs,
         )
-        # The cache has seen the image.
-        seen = kwargs.get("past_key_values") is not None and not is_first_iteration
-        inputs["images"] = None if seen else images
+        # After the first step the image tokens are in the cache.
+        cached = kwargs.get("past_key_values") is not None and not is_first_iteration
+        inputs["images"] = None if cached else images
         return inputs
 
     def _prepare_attention_mask_for_generation(
         self, inputs_tensor: Tensor, generation_config: Any, model_kwargs: dict[str, Any]
     ) -> Tensor:
-        # The places of an image hold the padding id, but are none.
+        # Image positions hold the padding id, but are not padding.
         mask: Tensor = super()._prepare_attention_mask_for_generation(
             inputs_tensor, generation_config, model_kwargs
         )
@@ -254,12 +257,13 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
     def _language_loss(
         self, hidden: Tensor, labels: Tensor, label_weights: Tensor | None
     ) -> Tensor:
-        learned = labels != IGNORED
-        logits = self.lm_head(hidden[learned]).float()
-        losses = cross_entropy(logits, labels[learned], reduction="none")
+        labeled = labels != IGNORED
+        # Most positions are image or question: logits are computed only where there is a label.
+        logits = self.lm_head(hidden[labeled]).float()
+        losses = cross_entropy(logits, labels[labeled], reduction="none")
         if label_weights is not None:
-            losses = losses * label_weights[learned]
-        return losses.sum() / learned.sum().clamp(min=1)
+            losses = losses * label_weights[labeled]
+        return losses.sum() / labeled.sum().clamp(min=1)
 
     def _prompts(
         self, hidden: Tensor, input_ids: Tensor, lengths: Sequence[int] | None
@@ -267,8 +271,9 @@ class VividMedForCausalLM(VividMedPreTrainedModel, GenerationMixin):
         rows, tokens = input_ids.shape
         lengths = lengths or [tokens] * rows
         states = phrase_states(hidden.flatten(0, 1), input_ids.flatten(), lengths, self.config)
-        together = torch.cat(states).to(next(self.vg_proj.parameters()).dtype)
-        return self.vg_proj(together).split([len(of) for of in states])
+        # One projection for the phrases of all samples.
+        all_states = torch.cat(states).to(next(self.vg_proj.parameters()).dtype)
+        return self.vg_proj(all_states).split([len(of_sample) for of_sample in states])
 
     def _branches(self) -> list[Branch]:
         if self.isam_model is None:

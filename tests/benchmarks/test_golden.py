@@ -5,6 +5,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -18,7 +19,7 @@ from storage.manifests import Manifest, write_manifest
 from storage.masks import encode_mask
 from storage.shards import Part, shard_path, table_from_rows, write_shard
 from storage.store import Store
-from tasks.pipeline.runner import run_stage
+from tasks.pipeline.runner import ShardResult, run_stage
 from tasks.pipeline.settings import BuildSettings
 from tasks.pipeline.stages import pipeline
 
@@ -43,7 +44,7 @@ def test_the_first_reports_of_openi_are_as_frozen(real_input, tmp_path, golden) 
     settings = BuildSettings(dataset="openi", source=str(source), store=str(store), limit=FIRST)
     plan = pipeline(settings)
     for part in plan.parts:
-        done = {}
+        done: dict[str, ShardResult] = {}
         for name, stage in plan.stages.items():
             done[name] = run_stage(plan.store, stage, part, done)
 
@@ -64,7 +65,7 @@ def test_the_model_gives_what_is_frozen() -> None:
 
 TEXT = "Findings: There are nodules in the lungs. The heart is large."
 BOX = {"x_min": 10.0, "y_min": 20.0, "x_max": 30.5, "y_max": 40.25, "score": 0.7}
-SITE = {"laterality": None, "zones": []}
+SITE: dict[str, Any] = {"laterality": None, "zones": []}
 
 
 def tag(words, text=TEXT, **changes):

@@ -65,7 +65,7 @@ def write_study(
         "notice": "research use, not for clinical decisions",
     }
     report = {"image_id": image["image_id"], "text": text, "tags": rows["tags"], "provenance": made}
-    tables = {
+    tables: dict[str, list[dict[str, Any]]] = {
         "studies": [key | {"images": [image], "source": "authored"}],
         "clean_reports": [key | {"removed": ["Compared <with> before."], "status": "edited"}],
         "phrases": [],

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -20,7 +21,7 @@ from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.ingest import ingest_studies
 from tasks.pipeline.request_plan import plan_run
 from tasks.pipeline.run_summary import stored_summaries
-from tasks.pipeline.runner import run_stage
+from tasks.pipeline.runner import ShardResult, run_stage
 from tasks.pipeline.settings import BuildSettings, make_settings
 from tasks.pipeline.stages import parts_of, pipeline
 from taxonomy.targets import load_taxonomy
@@ -111,11 +112,16 @@ def _shards(settings: BuildSettings, reader):
     return [ingest_studies(part, reader, own).rows for part, own in parts.items()]
 
 
+def _planned(shards, settings: BuildSettings) -> dict[str, Counter[str]]:
+    assert settings.llm is not None
+    return plan_run(shards, settings, settings.llm, TAXONOMY, approximate_tokens)
+
+
 def _build(settings: BuildSettings) -> None:
     """The text stages of a run, part by part, without an orchestrator."""
     run = pipeline(settings)
     for part in run.parts:
-        done = {}
+        done: dict[str, ShardResult] = {}
         for name in ("ingest", "clean", "extract", "filter"):
             done[name] = run_stage(run.store, run.stages[name], part, done)
 
@@ -131,7 +137,7 @@ def test_the_summary_of_a_run_has_the_figures_of_the_plan(
         server.url, str(tmp_path), protocol, require_sections=require, shard_size=8
     )
     shards = _shards(settings, openi_reader)
-    planned = plan_run(shards, settings, settings.llm, TAXONOMY, approximate_tokens)
+    planned = _planned(shards, settings)
     assert server.answered == {}
     assert not list(tmp_path.iterdir())
 
@@ -203,6 +209,7 @@ def test_an_engine_is_known_without_being_made(place, tmp_path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     chosen = {"cleaner": "llm", "extractor": "llm", "filter": "llm", "dataset": "openi"}
     settings = make_settings(chosen | {"llm": place})
+    assert settings.llm is not None
     assert chat_fingerprint(settings.llm) == chat_engine(settings.llm).fingerprint
 
 
@@ -215,13 +222,17 @@ def test_a_plan_needs_neither_the_host_nor_the_key(tmp_path, openi_reader) -> No
     }
     settings = _settings("http://127.0.0.1:9/v1", str(tmp_path), llm={"server": place})
     shards = _shards(settings, openi_reader)
-    planned = plan_run(shards, settings, settings.llm, TAXONOMY, approximate_tokens)
+    planned = _planned(shards, settings)
     assert planned["clean"]["requests"] > 0
 
 
 def test_a_plan_counts_only_the_steps_that_ask_a_model(tmp_path, openi_reader) -> None:
-    mixed = {"cleaner": "rules", "extractor": "lexicon", "llm": {"vllm": {"model": "m"}}}
+    mixed: dict[str, Any] = {
+        "cleaner": "rules",
+        "extractor": "lexicon",
+        "llm": {"vllm": {"model": "m"}},
+    }
     settings = _settings("http://127.0.0.1:9/v1", str(tmp_path), **mixed)
     shards = _shards(settings, openi_reader)
-    planned = plan_run(shards, settings, settings.llm, TAXONOMY, approximate_tokens)
+    planned = _planned(shards, settings)
     assert [usage["requests"] > 0 for usage in planned.values()] == [False, False, True]

@@ -1,6 +1,7 @@
 """The presets: whole models of consistent sizes, the same after a round through JSON."""
 
 import json
+from typing import Literal
 
 import pytest
 import torch
@@ -82,7 +83,9 @@ def test_the_paper_s_tokens_follow_vicuna_s_words() -> None:
 
 @pytest.mark.parametrize("localizers", ["shared", "separate"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_sizes_of_a_preset_fit_each_other(name: str, localizers: str) -> None:
+def test_the_sizes_of_a_preset_fit_each_other(
+    name: str, localizers: Literal["shared", "separate"]
+) -> None:
     """A CT through every part on the meta device, which computes shapes alone."""
     config = preset(name)
     config.localizers = localizers

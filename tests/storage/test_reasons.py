@@ -40,6 +40,7 @@ def _literal_codes(tree: ast.AST) -> Iterator[str]:
             if place is not None and len(node.args) > place:
                 code = node.args[place]
                 if isinstance(code, ast.Constant):
+                    assert isinstance(code.value, str)
                     yield code.value
 
 

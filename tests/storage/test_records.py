@@ -1,5 +1,6 @@
 """A record that goes through its row, through Arrow, comes back as it was."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from storage.records import (
     Box,
     GroundedReport,
     Grounding,
+    Laterality,
     Mask,
     MaskKey,
     Modifiers,
@@ -24,7 +26,7 @@ from storage.records import (
 from storage.shards import table_from_rows
 
 words = st.text(alphabet="ab,:() ", min_size=1, max_size=6)
-sides = st.sampled_from([None, "left", "right", "bilateral"])
+sides: st.SearchStrategy[Laterality | None] = st.sampled_from([None, "left", "right", "bilateral"])
 zones = st.lists(words, max_size=2).map(tuple)
 numbers = st.floats(0, 4096, width=32)
 boxes = st.builds(Box, *[numbers] * 5) | st.builds(VolumeBox, *[numbers] * 7)
@@ -61,10 +63,7 @@ def reports(draw: st.DrawFn) -> GroundedReport:
         for i, grounding in enumerate(draw(st.lists(groundings, max_size=3)))
     ]
     # A mask of its own for each tag, whatever their sites.
-    numbered = [
-        Tag(*(getattr(tag, name) for name in Tag.__slots__[:-1]), i if tag.grounding.mask else 0)
-        for i, tag in enumerate(tags)
-    ]
+    numbered = [replace(tag, instance=i if tag.grounding.mask else 0) for i, tag in enumerate(tags)]
     made = Provenance("prediction", model="m", query="q")
     return GroundedReport("d", "test", "s1", "i1", "xxx", tuple(numbered), made)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from storage.datasets.reader import Study
 from storage.datasets.registry import find_declaration
 from storage.shards import table_from_rows
 from tasks.audit.scores import report_number
@@ -12,7 +13,9 @@ def even_studies(real_input):
     """OpenI's reports with even numbers, as `studies`; the odd ones are held out."""
     reader = find_declaration("openi").open(real_input("openi/NLMCXR_reports.tgz").parent)
     records = [r for r in reader.records() if report_number(r.key.removesuffix(".xml")) % 2 == 0]
-    return table_from_rows("studies", [s.row("openi", "train") for s in reader.read(records)])
+    studies = [study for study in reader.read(records) if isinstance(study, Study)]
+    assert len(studies) == len(records)
+    return table_from_rows("studies", [study.row("openi", "train") for study in studies])
 
 
 @pytest.fixture(scope="session")

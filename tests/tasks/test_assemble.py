@@ -39,7 +39,12 @@ def _phrase(text: str, words: str, target: str, laterality: str | None = None) -
 
 
 def _box(target: str, x: float, laterality: str | None = None) -> dict[str, Any]:
-    place = {"image_id": "i1", "target": target, "laterality": laterality, "zones": []}
+    place: dict[str, Any] = {
+        "image_id": "i1",
+        "target": target,
+        "laterality": laterality,
+        "zones": [],
+    }
     corners = {"x_min": x, "y_min": 0.0, "x_max": x + 10, "y_max": 10.0, "score": 0.5}
     return KEY | place | corners | {"instance": 0, "detector": "atlas 1"}
 
@@ -199,9 +204,10 @@ def test_stripping_the_tags_gives_back_the_cleaned_text(findings: str, data: st.
 
 
 def test_an_empty_part_assembles_to_nothing() -> None:
-    empty = {t: table_from_rows(t, []) for t in ("studies", "clean_reports", "positives")}
     output = assemble_reports(
-        *empty.values(),
+        table_from_rows("studies", []),
+        table_from_rows("clean_reports", []),
+        table_from_rows("positives", []),
         table_from_rows("boxes", []),
         table_from_rows("masks", []),
         rejects_table(PART, "detect", []),

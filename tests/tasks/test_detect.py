@@ -45,7 +45,7 @@ def _tables(folder: Path, studies: int) -> tuple[pa.Table, pa.Table]:
             Image.fromarray(np.full((4, 4), 99, np.uint8)).save(file)
         image = {"image_id": f"i{number}", "uri": str(file), "modality": "CR", "view": "PA"}
         rows.append(key | {"images": [image]})
-        modifiers = {"laterality": None, "zones": [], "count": None}
+        modifiers: dict[str, Any] = {"laterality": None, "zones": [], "count": None}
         phrases.append(key | {"target": "heart", "modifiers": modifiers})
     return table_from_rows("studies", rows), table_from_rows("positives", phrases)
 

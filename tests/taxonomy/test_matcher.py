@@ -59,7 +59,7 @@ def test_every_phrase_finds_its_own_target():
 @given(st.text())
 def test_tokens_cover_everything_but_space(text):
     tokens = tokenize(text)
-    covered = set()
+    covered: set[int] = set()
     end = 0
     for start, stop in zip(tokens.starts, tokens.ends, strict=True):
         assert end <= start < stop

@@ -1,1 +1,1 @@
-"""The promptable localisation network: masks and instance boxes, in 2D and 3D."""
+"""The promptable localization network: masks and instance boxes, in 2D and 3D."""

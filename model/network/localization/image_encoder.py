@@ -1,7 +1,7 @@
-"""The localiser's vision transformer: plain, pre-norm, over images of any size at once.
+"""The localizer's vision transformer: a plain pre-norm ViT over packed images of any size.
 
-SegVol's encoder (NeurIPS 2024; MONAI's ViT) with depth-adaptive patches; parameter names as
-released.
+SegVol's encoder (NeurIPS 2024; MONAI's ViT) with depth-adaptive patches; parameter names are those
+of the released weights.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from model.network.attention import packed_attention
 from model.network.patches import GridPositions, PatchConv
 
 CHANNELS = 3
+"""Input channels: grayscale images are repeated, as for the vision tower."""
 
 
 class ImageEncoder(nn.Module):
-    """Features of every patch; pixels are 0 to 1 and are not normalised, as released."""
+    """Computes the features of every patch; pixels are 0 to 1, not normalized, as in training."""
 
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()
@@ -31,10 +32,11 @@ class ImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, images: Sequence[ModelImage]) -> tuple[Tensor, ...]:
-        """Encode images of any sizes; returns (patches, hidden) for each, in (d, h, w) order."""
+        """Return (patches, hidden) for each image, in (depth, height, width) order."""
         if not images:
             return ()
         embedded = [self.patch_embedding(image) for image in images]
+        # Everything but attention works on single tokens: one call serves all images.
         lengths = [len(tokens) for tokens in embedded]
         tokens = torch.cat(embedded)
         for block in self.blocks:
@@ -43,7 +45,7 @@ class ImageEncoder(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Patches of the depth that suits the image, and where they lie."""
+    """Embeds the patches of an image, with their positions."""
 
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()
@@ -58,7 +60,7 @@ class PatchEmbedding(nn.Module):
 
 
 class EncoderBlock(GradientCheckpointingLayer):
-    """Attention within each image, then an MLP; layer norms in front."""
+    """Pre-norm residual block: attention within each image, then an MLP."""
 
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""How far a sample's masks and boxes are from what was annotated: the localiser's training loss.
+"""The training loss of the localizer.
 
-Masks: Dice and focal loss. Instances: Hungarian matching, then L1 and generalised IoU of the
-matched boxes and a focal loss of presence. Weights are the paper's where it gives them, else the
-released code's.
+Masks: Dice and focal loss. Instances: Hungarian matching, then L1 and generalized IoU of the
+matched boxes and a focal loss of presence. Weights are those of the paper, or of the released code
+where the paper gives none.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ from model.network.localization.matching import GIOU_WEIGHT, L1_WEIGHT, PRESENCE
 DICE_WEIGHT = 2.0
 FOCAL_WEIGHT = 2.0
 FOCAL_GAMMA = 2.0
-PRESENCE_ALPHA = 0.85
-"""Weight of queries that have a box; those without have the rest."""
+"""Focusing exponent of both focal losses, as in RetinaNet (ICCV 2017)."""
 
-# Without smoothing an empty target has a constant Dice loss: the focal loss alone teaches it.
+PRESENCE_ALPHA = 0.85
+"""Weight of matched queries in the focal loss of presence; unmatched ones have 1 - 0.85."""
+
+# Without smoothing, an empty target has a constant Dice loss: only the focal loss trains on it.
+# smooth_dr keeps the quotient finite where target and prediction are empty.
 _dice = DiceLoss(sigmoid=True, smooth_nr=0.0, smooth_dr=1e-8)
 
 
 @dataclass(frozen=True)
 class LocalizationLoss:
-    """The parts of one sample's loss, unweighted scalars; 0 where nothing was annotated."""
+    """The parts of one sample's loss, unweighted scalars; 0 without annotations."""
 
     dice: Tensor
     focal: Tensor
@@ -42,7 +45,7 @@ class LocalizationLoss:
 
     @property
     def total(self) -> Tensor:
-        """The weighted sum that is trained."""
+        """The weighted sum, which training minimizes."""
         masks = DICE_WEIGHT * self.dice + FOCAL_WEIGHT * self.focal
         boxes = L1_WEIGHT * self.l1 + GIOU_WEIGHT * self.giou
         return masks + boxes + PRESENCE_WEIGHT * self.presence
@@ -51,23 +54,25 @@ class LocalizationLoss:
 def localization_loss(
     localization: Localization, targets: Sequence[PhraseTarget]
 ) -> LocalizationLoss:
-    """Score one sample; phrases without annotation, and branches that were not run, are skipped.
+    """Compute the loss of one sample, without unannotated phrases and branches that did not run.
 
     Dice and focal loss are means over the phrases with a mask, the focal loss of presence over all
-    queries of the phrases with boxes, L1 and 1 - GIoU over their matched pairs. A mask or boxes
-    that are known to be empty are annotations as well. All is computed in single precision.
+    queries of the phrases with boxes, L1 and 1 - GIoU over their matched pairs. An empty mask and
+    an empty list of boxes are annotations too. All losses are computed in single precision.
 
     Args:
-        localization: of P phrases.
-        targets: P, in the same order.
+        localization: the output for P phrases.
+        targets: their P targets, in the same order.
 
     Raises:
-        ValueError: if phrases and targets do not fit each other, in number or size.
+        ValueError: if phrases and targets differ in number, or masks in size.
     """
-    outputs = [of for of in (localization.mask_logits, localization.boxes) if of is not None]
+    outputs = [
+        output for output in (localization.mask_logits, localization.boxes) if output is not None
+    ]
     for output in outputs:
         if len(output) != len(targets):
-            raise ValueError(f"{len(targets)} targets for {len(output)} localised phrases")
+            raise ValueError(f"{len(targets)} targets for {len(output)} localized phrases")
     device = outputs[0].device if outputs else torch.device("cpu")
     with torch.autocast(device.type, enabled=False):
         zero = torch.zeros((), device=device)
@@ -87,8 +92,9 @@ def _mask_loss(
     if any(mask.shape != logits.shape[2:] for mask in masks):
         sizes = sorted({tuple(mask.shape) for mask in masks})
         raise ValueError(f"masks of {sizes} for an image prepared as {tuple(logits.shape[2:])}")
-    wanted = torch.stack(masks).unsqueeze(1).to(logits)
-    return _dice(logits, wanted), sigmoid_focal_loss(logits, wanted, gamma=FOCAL_GAMMA).mean()
+    annotation = torch.stack(masks).unsqueeze(1).to(logits)
+    focal = sigmoid_focal_loss(logits, annotation, gamma=FOCAL_GAMMA).mean()
+    return _dice(logits, annotation), focal
 
 
 def _instance_loss(
@@ -99,13 +105,13 @@ def _instance_loss(
         return None
     boxes = localization.boxes[annotated].float()
     logits = localization.presence_logits[annotated].float()
-    wanted = [of.to(boxes) for target in targets if (of := target.boxes) is not None]
-    pairs = match(boxes, logits, wanted)
+    true_boxes = [target.boxes.to(boxes) for target in targets if target.boxes is not None]
+    pairs = match(boxes, logits, true_boxes)
     present = torch.zeros_like(logits)
     present[pairs.phrase, pairs.query] = 1
     presence = sigmoid_focal_loss(logits, present, gamma=FOCAL_GAMMA, alpha=PRESENCE_ALPHA).mean()
-    matched, target = boxes[pairs.phrase, pairs.query], torch.cat(wanted)[pairs.target]
-    pairs_or_one = max(len(matched), 1)
-    l1 = (matched - target).abs().mean(dim=-1).sum() / pairs_or_one
-    giou = (1 - generalized_iou(matched, target)).sum() / pairs_or_one
+    matched, target = boxes[pairs.phrase, pairs.query], torch.cat(true_boxes)[pairs.target]
+    pair_count = max(len(matched), 1)
+    l1 = (matched - target).abs().mean(dim=-1).sum() / pair_count
+    giou = (1 - generalized_iou(matched, target)).sum() / pair_count
     return l1, giou, presence

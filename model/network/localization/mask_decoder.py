@@ -1,8 +1,8 @@
-"""From an image's features and the prompts of its phrases to masks and instance embeddings.
+"""The mask decoder: from image features and prompts to masks and instance embeddings.
 
-The decoder of "Segment Anything" (ICCV 2023), with mask tokens of another meaning: the first stands
-for everything that the phrase names, each of the others for one instance of it. The similarity to
-the prompt is SegVol's (NeurIPS 2024).
+The decoder of "Segment Anything" (ICCV 2023) with a different use of its mask tokens: the first is
+for the semantic mask of a phrase, each of the others for one instance. The similarity to the prompt
+is SegVol's (NeurIPS 2024).
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from model.network.localization.upscaling import Upscaling
 
 
 class MaskDecoder(nn.Module):
-    """Tokens [iou, semantic mask, K instances, prompt], one two-way pass a phrase."""
+    """Decodes each phrase with the tokens [iou, semantic mask, K instances, prompt]."""
 
     def __init__(self, config: LocalizerConfig, num_instances: int) -> None:
         super().__init__()
         hidden = config.hidden_size
+        # SAM's token for the predicted IoU: it has no output here, but takes part in attention, for
+        # which the released weights were trained.
         self.iou_token = nn.Embedding(1, hidden)
         self.mask_tokens = nn.Embedding(1 + num_instances, hidden)
         self.transformer = TwoWayTransformer(config)
@@ -38,29 +40,31 @@ class MaskDecoder(nn.Module):
         """Run the transformer for P prompts on one image.
 
         Args:
-            image: (patches, hidden), the dense prompt added.
-            positions: (patches, hidden), the positional code of the patches.
+            image: (patches, hidden), with the dense prompt added.
+            positions: (patches, hidden), the positional encoding of the patches.
             prompts: (P, hidden).
 
         Returns:
-            the semantic token (P, hidden), the instance tokens (P, K, hidden) and the image as each
-            phrase sees it (P, patches, hidden).
+            the semantic token (P, hidden), the instance tokens (P, K, hidden) and the image
+            features after attention to each phrase (P, patches, hidden).
         """
         learned = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([learned.expand(len(prompts), -1, -1), prompts.unsqueeze(1)], dim=1)
-        tokens, seen = self.transformer(tokens, image.unsqueeze(0), positions)
-        return tokens[:, 1], tokens[:, 2:-1], seen
+        tokens, attended = self.transformer(tokens, image.unsqueeze(0), positions)
+        # The first token is the iou token, the last one the prompt.
+        return tokens[:, 1], tokens[:, 2:-1], attended
 
-    def masks(self, semantic: Tensor, seen: Tensor, prompts: Tensor, grid: TokenGrid) -> Tensor:
-        """Turn the semantic token into mask logits (P, depth, height, width) of `grid.size`.
+    def masks(self, semantic: Tensor, attended: Tensor, prompts: Tensor, grid: TokenGrid) -> Tensor:
+        """Compute mask logits (P, depth, height, width) of `grid.size` from the semantic token.
 
-        A voxel's logit is the product of its up-sampled feature with the token's, plus its
-        similarity to the prompt.
+        The logit of a voxel is the dot product of its up-sampled feature with the weights that the
+        token predicts, plus its similarity to the prompt.
         """
-        features = seen.transpose(1, 2).unflatten(2, grid.patches)
+        features = attended.transpose(1, 2).unflatten(2, grid.patches)
         features = self.output_upscaling(features, grid.patch[0])
         weights = self.output_hypernetworks_mlps[0](semantic)
         weights = weights + self.txt_align_upscaled_embedding(prompts)
+        # Each phrase has its own features and its own weights.
         logits = torch.einsum("pc,pc...->p...", weights, features)
         return interpolate(
             logits.unsqueeze(0), grid.size, mode="trilinear", align_corners=False
@@ -68,7 +72,7 @@ class MaskDecoder(nn.Module):
 
 
 class HyperNetwork(nn.Module):
-    """Three layers that turn a token into the weights of a voxel classifier."""
+    """A three-layer MLP from a token to the weights of a linear voxel classifier."""
 
     def __init__(self, hidden_size: int, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which instance query answers for which box: Hungarian matching, as in DETR (ECCV 2020)."""
+"""Hungarian matching of instance queries and boxes, as in DETR (ECCV 2020)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from torch import Tensor
 
 from model.network.localization.boxes import generalized_iou
 
+# Weights of the matching cost and of the loss, equal to those of Deformable DETR (ICLR 2021).
 L1_WEIGHT = 5.0
 GIOU_WEIGHT = 2.0
 PRESENCE_WEIGHT = 2.0
 
+DIVERGED_COST = 1e6
+"""Cost in place of NaN: larger than any real one."""
+
 
 class Matches(NamedTuple):
-    """Matched pairs of all phrases, one entry a pair.
+    """Matched pairs of all phrases, one entry for each pair.
 
     phrase: (pairs,) index of the phrase.
     query: (pairs,) index of its instance query.
-    target: (pairs,) index of the box in the boxes of all phrases, one behind the other.
+    target: (pairs,) index of the box in the concatenated boxes of all phrases.
     """
 
     phrase: Tensor
@@ -33,24 +37,24 @@ class Matches(NamedTuple):
 def match(boxes: Tensor, presence_logits: Tensor, targets: Sequence[Tensor]) -> Matches:
     """Assign the boxes of each phrase to its queries at the lowest total cost.
 
-    A pair costs 2 (1 - p) + 5 mean|Δ| + 2 (1 - GIoU); a query that is left over costs 2 p, where p
-    is its probability of presence. Taking a query's own cost of being left over from its pairs
-    changes no assignment and leaves one column a box. The presence terms are linear, as in the
-    released code; the paper's text names the focal loss there.
+    A pair costs 2 (1 - p) + 5 mean|Δ| + 2 (1 - GIoU), an unmatched query costs 2 p, where p is its
+    probability of presence. Subtracting the cost of an unmatched query from all its pairs does not
+    change the assignment, and leaves only real boxes to assign. The presence terms are linear, as
+    in the released code; the paper's text names the focal loss there.
 
     Args:
-        boxes: (phrases, queries, 6) predicted, centre and size.
+        boxes: (phrases, queries, 6) predicted, center and size.
         presence_logits: (phrases, queries).
-        targets: for each phrase (N, 6); N may be 0, and of more boxes than queries the cheapest
-            are matched.
+        targets: for each phrase (N, 6); N may be 0. If N exceeds the queries, the pairs of lowest
+            cost are matched.
     """
-    counts = [len(of) for of in targets]
+    counts = [len(of_phrase) for of_phrase in targets]
     device = boxes.device
     phrase = torch.repeat_interleave(torch.tensor(counts, device=device))
     costs = _costs(boxes[phrase], presence_logits[phrase], torch.cat([*targets]))
-    # A diverged model shall show in its loss, not as an error of the solver.
-    costs = costs.nan_to_num(nan=1e6).cpu()
-    pairs = [linear_sum_assignment(of.numpy()) for of in costs.split(counts)]
+    # With NaN the solver would raise; a diverged model is to show in its loss.
+    costs = costs.nan_to_num(nan=DIVERGED_COST).cpu()
+    pairs = [linear_sum_assignment(of_phrase.numpy()) for of_phrase in costs.split(counts)]
     starts = [sum(counts[:i]) for i in range(len(counts))]
     target = [i + start for (rows, _), start in zip(pairs, starts, strict=True) for i in rows]
     query = [int(i) for _, columns in pairs for i in columns]
@@ -59,7 +63,7 @@ def match(boxes: Tensor, presence_logits: Tensor, targets: Sequence[Tensor]) -> 
 
 
 def _costs(boxes: Tensor, presence_logits: Tensor, targets: Tensor) -> Tensor:
-    """Cost (targets, queries) of boxes (targets, queries, 6), less that of being left over."""
+    """Cost (targets, queries) of boxes (targets, queries, 6), minus that of unmatched queries."""
     targets = targets.unsqueeze(1)
     distance = (boxes - targets).abs().mean(dim=-1)
     giou = generalized_iou(boxes, targets)

@@ -1,6 +1,6 @@
-"""The decoder's transformer, in which tokens look at the image and the image looks back.
+"""The decoder's two-way transformer: tokens attend to the image, and the image to the tokens.
 
-"Segment Anything", Kirillov et al., ICCV 2023, appendix A; parameter names as released there.
+"Segment Anything", Kirillov et al., ICCV 2023, appendix A; parameter names are the released ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from model.config import LocalizerConfig
 
 
 class TwoWayTransformer(nn.Module):
-    """Update a few tokens and the features of an image by turns."""
+    """Updates tokens and image features alternately."""
 
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()
@@ -29,13 +29,14 @@ class TwoWayTransformer(nn.Module):
         """Let P sets of tokens and one image attend to each other.
 
         Args:
-            tokens: (P, tokens, hidden); they are their own positional code throughout.
+            tokens: (P, tokens, hidden); the input tokens are also the positional encoding.
             image: (1, patches, hidden).
-            positions: (patches, hidden), the positional code of the patches.
+            positions: (patches, hidden), the positional encoding of the patches.
 
         Returns:
-            the tokens as they came, and the image as each set sees it: (P, patches, hidden).
+            the tokens (P, tokens, hidden) and the image features of each set (P, patches, hidden).
         """
+        # As in SAM, positional encodings are added to queries and keys, never to values.
         codes = tokens
         for layer in self.layers:
             tokens, image = layer(tokens, image, codes, positions)
@@ -68,22 +69,22 @@ class TwoWayBlock(GradientCheckpointingLayer):
     def forward(
         self, tokens: Tensor, image: Tensor, codes: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `TwoWayTransformer.forward`; codes: (P, tokens, hidden)."""
+        """As `TwoWayTransformer.forward`; codes: (P, tokens, hidden), the input tokens."""
         if self.first:
-            # The tokens are still nothing but their codes.
+            # In the first block the tokens equal their codes: SAM neither adds them nor a residual.
             tokens = self.norm1(self.self_attn(tokens, tokens, tokens))
         else:
             coded = tokens + codes
             tokens = self.norm1(tokens + self.self_attn(coded, coded, tokens))
-        placed = image + positions
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + codes, placed, image))
+        keys = image + positions
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + codes, keys, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(placed, tokens + codes, tokens))
+        image = self.norm4(image + self.cross_attn_image_to_token(keys, tokens + codes, tokens))
         return tokens, image
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose inner width may be a fraction of the outer one."""
+    """Multi-head attention with an inner width of hidden_size / downsample."""
 
     def __init__(self, config: LocalizerConfig, downsample: int = 1) -> None:
         super().__init__()
@@ -95,11 +96,12 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, config.hidden_size)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend; each input is (P or 1, length, hidden), and what is shared is projected once."""
+        """Attend; each input is (P or 1, length, hidden), and a shared one is projected once."""
+        # The image is shared by all phrases until the first layer has updated it.
         batch = max(len(query), len(key))
         q, k, v = (
-            self._heads(project(of)).expand(batch, -1, -1, -1)
-            for project, of in (
+            self._heads(project(states)).expand(batch, -1, -1, -1)
+            for project, states in (
                 (self.q_proj, query),
                 (self.k_proj, key),
                 (self.v_proj, value),

@@ -1,8 +1,8 @@
-"""From the patch grid towards voxels: up-sampling that stops where depth is exhausted.
+"""Up-sampling from the patch grid towards voxels, with a depth that depends on the patch.
 
-A patch that covers p voxels of depth has no more than p to give, so a layer doubles the depth only
-while that leaves at least a voxel a step. Where it does not, the kernel is averaged over depth, and
-a radiograph is up-sampled as in 2D, by the same weights.
+A patch that covers p voxels of depth is up-sampled to at most p slices: a layer doubles the depth
+only where the result has no more slices than voxels. Otherwise the kernel is averaged over depth,
+so that the same weights up-sample a radiograph in 2D.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from model.network.resampling import mean_pool_depth
 
 
 class DepthAwareUpsample(nn.ConvTranspose3d):
-    """Transposed convolution that doubles height and width, and depth where the patch allows.
+    """Transposed convolution that doubles height, width and, for thick patches, depth.
 
-    level: up-sampling layers before this one.
+    level: number of up-sampling layers before this one.
     """
 
     def __init__(self, in_channels: int, out_channels: int, level: int) -> None:
@@ -24,7 +24,7 @@ class DepthAwareUpsample(nn.ConvTranspose3d):
         self.smallest_patch_depth = 2 ** (level + 1)
 
     def forward(self, features: Tensor, patch_depth: int) -> Tensor:  # type: ignore[override]
-        """Up-sample (P, channels, d, h, w) of patches that cover `patch_depth` voxels of depth."""
+        """Up-sample (P, channels, d, h, w); a patch covers `patch_depth` voxels of depth."""
         depth = 2 if patch_depth >= self.smallest_patch_depth else 1
         kernel = mean_pool_depth(self.weight, depth)
         return conv_transpose3d(features, kernel, self.bias, stride=(depth, 2, 2))
@@ -34,12 +34,12 @@ class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of (P, channels, d, h, w)."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise each position for itself."""
+        """Normalize over the channels at each position."""
         return super().forward(features.movedim(1, -1)).movedim(-1, 1)
 
 
 class Upscaling(nn.Sequential):
-    """Two up-sampling layers: a quarter, then an eighth of the channels."""
+    """Two up-sampling layers, to a quarter and an eighth of the channels."""
 
     def __init__(self, hidden_size: int, eps: float) -> None:
         super().__init__(

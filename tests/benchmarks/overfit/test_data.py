@@ -53,7 +53,7 @@ def test_the_texts_name_targets_of_the_taxonomy_and_eight_structures_of_the_ct_h
 
 
 def test_masks_lie_on_the_voxels_of_the_file_that_have_their_density(cases):
-    stored = np.asarray(nib.load(cases["ct"].path).dataobj)
+    stored = np.asarray(nib.Nifti1Image.from_filename(cases["ct"].path).dataobj)
     found = truths(cases["ct"])
     for phrase, low, high in [
         ("right lung", -900, -600),

@@ -11,7 +11,7 @@ from storage.images.file_grid import FileGrid
 from storage.records import Grounding, Mask, Tag, VolumeBox
 
 SHAPE = (4, 8, 8)
-WHOLE = tuple(slice(0, n) for n in SHAPE)
+WHOLE = (slice(0, 4), slice(0, 8), slice(0, 8))
 FRAME = Frame(FileGrid(SHAPE), WHOLE, TokenGrid(SHAPE, SHAPE, (1, 4, 4), (1, 1, 1)))
 COARSE = Frame(FileGrid(SHAPE), WHOLE, TokenGrid((4, 4, 4), (4, 4, 4), (1, 4, 4), (1, 1, 1)))
 BOX = np.array([[0.0, 2, 2], [4, 6, 6]])

@@ -49,8 +49,8 @@ def picture(shape, bright, config):
     return ModelImage((noise + 0.6 * bright).expand(3, -1, -1, -1), grid)
 
 
-def ellipsoid(shape, centre, radii):
-    places = np.indices(shape) - np.reshape(centre, (3, 1, 1, 1))
+def ellipsoid(shape, center, radii):
+    places = np.indices(shape) - np.reshape(center, (3, 1, 1, 1))
     return torch.from_numpy((places**2 / np.reshape(radii, (3, 1, 1, 1)) ** 2).sum(0) <= 1)
 
 
@@ -95,6 +95,8 @@ def test_a_mask_in_a_volume_and_a_box_in_a_radiograph_are_learned_with_their_tex
         lengths=batch.lengths,
     )
     (liver,), (nodule,) = batch.targets
+    assert liver.mask is not None
+    assert nodule.boxes is not None
     found = volume.mask_logits[0] > 0
     assert 2 * (found & liver.mask).sum() / (found.sum() + liver.mask.sum()) > 0.8
     best = radiograph.presence_logits[0].argmax()
@@ -130,4 +132,4 @@ def test_only_weights_of_linear_and_convolution_layers_decay():
     for parameter in spared["params"]:
         module, dimensions = kinds[id(parameter)]
         assert dimensions == 1 or not isinstance(module, nn.Linear | DepthAwareUpsample)
-    assert any(isinstance(kinds[id(of)][0], PatchConv) for of in spared["params"])
+    assert any(isinstance(kinds[id(parameter)][0], PatchConv) for parameter in spared["params"])

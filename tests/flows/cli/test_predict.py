@@ -17,7 +17,7 @@ from storage.images.loading import load_volume
 from storage.manifests import is_complete, read_manifests
 from storage.records import Box, GroundedReport, masks_by_key
 from storage.store import Store
-from tests.model.inference.memorised import ANSWERS, block, memorised, text_of, write_images
+from tests.model.inference.memorized import ANSWERS, block, memorized, text_of, write_images
 from tests.storage.images.dicom_files import write_ct_slice
 
 
@@ -49,7 +49,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    trained = memorised()
+    trained = memorized()
     trained.model.save_pretrained(folder)
     trained.processor.save_pretrained(folder)
     return folder
@@ -80,8 +80,8 @@ def test_images_become_grounded_reports_in_their_own_coordinates(
     [nodule] = film["tags"]
     assert nodule["boxes"][0]["frame"] == "pixels"
     heart, _ = ct["tags"]
-    mask = nib.load(tmp_path / "ct" / heart["mask"]["file"])
-    original = nib.load(pictures["ct.nii.gz"])
+    mask = nib.Nifti1Image.from_filename(tmp_path / "ct" / heart["mask"]["file"])
+    original = nib.Nifti1Image.from_filename(pictures["ct.nii.gz"])
     np.testing.assert_allclose(mask.affine, original.affine, atol=1e-5)
     voxels = np.asarray(mask.dataobj) > 0
     assert 2 * (voxels & block()).sum() / (voxels.sum() + block().sum()) > 0.9
@@ -173,6 +173,7 @@ def test_predictions_in_a_store_are_grounded_reports(
     volume, mask = load_volume(ct), heart.grounding.mask
     assert mask is not None
     assert (heart.grounding.kind, mask.shape) == ("mask", volume.hu.shape)
+    assert mask.affine is not None
     np.testing.assert_allclose(np.reshape(mask.affine, (4, 4)), volume.affine, atol=1e-5)
     bright = volume.hu == 200
     assert 2 * (mask.voxels & bright).sum() / (mask.voxels.sum() + bright.sum()) > 0.9

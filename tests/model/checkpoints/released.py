@@ -83,7 +83,7 @@ def write_cogvlm(folder: Path, weights: dict[str, Tensor], shards: int = 3) -> N
     folder.mkdir(parents=True, exist_ok=True)
     config = cogvlm_config(TABLES["small"]["cogvlm"])
     (folder / "config.json").write_text(json.dumps(config))
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(shards):
         name = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         part = {key: weights[key] for key in list(weights)[number::shards]}

@@ -6,6 +6,7 @@ import json
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from model.network.vividmed import VividMedForCausalLM
 from tests.model.examples import samples
 
 FROZEN = {"model.vision"}
-LOCALISING = ("sam.", "isam_model.", "vg_proj.")
+LOCALIZING = ("sam.", "isam_model.", "vg_proj.")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def base() -> VividMedForCausalLM:
     return VividMedForCausalLM(preset("tiny")).eval()
 
 
-def write_adapter(model: nn.Module, folder: Path, *, localising: bool = True) -> None:
+def write_adapter(model: nn.Module, folder: Path, *, localizing: bool = True) -> None:
     """Adapt as the released code does: every linear layer of the language model gets an update.
 
     Every other module with weights of its own is trained whole; bare parameters cannot be.
@@ -42,8 +43,8 @@ def write_adapter(model: nn.Module, folder: Path, *, localising: bool = True) ->
     for name, module in model.named_modules():
         if not list(module.parameters(recurse=False)) or name in FROZEN:
             continue
-        if name.startswith(LOCALISING):
-            modules += [name] * localising
+        if name.startswith(LOCALIZING):
+            modules += [name] * localizing
         elif isinstance(module, nn.Linear) and name != "lm_head":
             layers.append(name)
         else:
@@ -148,7 +149,9 @@ def test_an_adapter_can_be_trained_on_and_saved(
 
 
 @pytest.mark.parametrize("localizers", ["shared", "separate"])
-def test_adapted_localisers_find_what_merged_ones_do(localizers: str, tmp_path: Path) -> None:
+def test_adapted_localizers_find_what_merged_ones_do(
+    localizers: Literal["shared", "separate"], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     config = preset("tiny")
     config.localizers = localizers
@@ -157,11 +160,12 @@ def test_adapted_localisers_find_what_merged_ones_do(localizers: str, tmp_path: 
     adapted = PeftModel.from_pretrained(deepcopy(base), str(tmp_path)).eval()
     merged = deepcopy(base)
     assert merge_adapter(merged, tmp_path).fits
+    wrapped = adapted.get_base_model()
+    assert isinstance(wrapped, VividMedForCausalLM)
     batch = pack(samples())
     given = {name: getattr(batch, name) for name in ("images", "token_type_ids", "lengths")}
     found, expected, before = (
-        model.localize(batch.input_ids, **given)
-        for model in (adapted.get_base_model(), merged, base)
+        model.localize(batch.input_ids, **given) for model in (wrapped, merged, base)
     )
     for ours, theirs, old in zip(found[:2], expected, before, strict=False):
         for name in ("mask_logits", "boxes", "presence_logits"):
@@ -203,19 +207,19 @@ def test_an_adapter_merges_into_a_plain_model_again(
         torch.testing.assert_close(plain.state_dict()[key], value, rtol=1e-4, atol=1e-5)
 
 
-def test_the_second_stage_leaves_the_localiser_alone(
+def test_the_second_stage_leaves_the_localizer_alone(
     base: VividMedForCausalLM, tmp_path: Path
 ) -> None:
-    write_adapter(base, tmp_path, localising=False)
+    write_adapter(base, tmp_path, localizing=False)
     merged = deepcopy(base)
     report = merge_adapter(merged, tmp_path)
     assert report.fits
-    localising = {key for key in base.state_dict() if key.startswith(LOCALISING)}
-    assert without_biases(report) == localising | {
+    localizing = {key for key in base.state_dict() if key.startswith(LOCALIZING)}
+    assert without_biases(report) == localizing | {
         "model.vision.boi",
         "model.vision.eoi",
     }
-    for key in localising:
+    for key in localizing:
         assert torch.equal(merged.state_dict()[key], base.state_dict()[key])
 
 
@@ -237,7 +241,7 @@ def test_keys_without_a_module_are_reported_and_left_out(
     assert logits(adapted.eval()).isfinite().all()
 
 
-def test_check_recognises_an_adapter(adapter: Path) -> None:
+def test_check_recognizes_an_adapter(adapter: Path) -> None:
     report = check(adapter, "tiny")
     assert report.fits
     assert report.layout == "LoRA adapter"
@@ -261,7 +265,7 @@ def test_an_adapter_of_another_model_is_refused(base: VividMedForCausalLM, tmp_p
     llama = nn.ModuleDict({"q_proj": nn.Linear(8, 8), "v_proj": nn.Linear(8, 8)})
     get_peft_model(llama, LoraConfig(target_modules=["q_proj"])).save_pretrained(str(tmp_path))
     assert len(check(tmp_path, "tiny").unexpected) == 1
-    with pytest.raises(CheckpointError, match="nothing in the adapter"):
+    with pytest.raises(CheckpointError, match="no tensor of the adapter"):
         merge_adapter(base, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint is recognised, and held against our model, by its headers alone."""
+"""A checkpoint is recognized, and compared with the model, by its headers alone."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_no_bytes_end_in_a_trace(content: bytes, suffix: str) -> None:
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.bin")
-    with pytest.raises(CheckpointError, match="no table of weights, but a list"):
+    with pytest.raises(CheckpointError, match="no dictionary of weights, but a list"):
         check(tmp_path / "list.bin")
 
 
@@ -228,7 +228,7 @@ def test_an_unknown_configuration_is_said(own: Path, config: str) -> None:
 
 
 def test_the_paper_has_the_published_number_of_parameters() -> None:
-    """CogVLM's 17.64 thousand million, 17.67 with cubic kernels and positions; the two localisers.
+    """CogVLM's 17.64 billion, 17.67 with cubic kernels and positions; the two localizers.
 
     Ours lack what they never use: points, masks given as prompts and the instances' masks.
     """
@@ -244,7 +244,7 @@ def test_the_paper_has_the_published_number_of_parameters() -> None:
     assert round((count(model.model) + count(model.lm_head)) / 1e9, 2) == 17.67
 
 
-def test_the_released_localisers_have_the_published_number_of_parameters() -> None:
+def test_the_released_localizers_have_the_published_number_of_parameters() -> None:
     config = preset("paper")
     config.localizers = "separate"
     model = blank_model(config)

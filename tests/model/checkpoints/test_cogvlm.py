@@ -24,7 +24,7 @@ EMBEDDING = "model.vision.patch_embedding"
 
 
 def config(folder: Path) -> VividMedConfig:
-    """The folder's sizes, with a localiser that a test can afford."""
+    """The folder's sizes, with a localizer that a test can afford."""
     ours = cogvlm_config(folder)
     ours.localizer_config = LocalizerConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_heads=4, decoder_heads=4
@@ -98,11 +98,11 @@ def test_new_tokens_are_the_mean_of_the_old(
 def test_an_even_image_is_embedded_as_before(
     model: VividMedForCausalLM, weights: dict[str, Tensor], patch_depth: int
 ) -> None:
-    """Kernels of 14 × 14 there, of 16 × 16 × 16 here: the same response to an even colour."""
+    """Kernels of 14 × 14 there, of 16 × 16 × 16 here: the same response to an even color."""
     kernel, bias = weights[f"{EMBEDDING}.proj.weight"], weights[f"{EMBEDDING}.proj.bias"]
-    colour = torch.tensor([0.3, -1.1, 0.8]).view(len(CLIP_MEAN), 1, 1)
-    there = conv2d(colour.expand(3, 14, 14)[None], kernel, bias).flatten()
-    image = colour.unsqueeze(1).expand(3, patch_depth, 16, 16)
+    color = torch.tensor([0.3, -1.1, 0.8]).view(len(CLIP_MEAN), 1, 1)
+    there = conv2d(color.expand(3, 14, 14)[None], kernel, bias).flatten()
+    image = color.unsqueeze(1).expand(3, patch_depth, 16, 16)
     here = model.model.vision.patch_embedding.proj(image, patch_depth)[0]
     # Bicubic growth moves a little of what lies at a kernel's edge.
     torch.testing.assert_close(here, there, rtol=0.05, atol=0.05 * there.abs().max().item())
@@ -121,7 +121,7 @@ def test_positions_keep_their_place(folder: Path, weights: dict[str, Tensor]) ->
     torch.testing.assert_close(grid[:, 0, 31, 0], theirs[33:, :2].mean((0, 1)))
 
 
-def test_the_localiser_begins_as_pytorch_draws_it(model: VividMedForCausalLM) -> None:
+def test_the_localizer_begins_as_pytorch_draws_it(model: VividMedForCausalLM) -> None:
     ours = model.config.localizer
     fresh = Localizer(ours, num_instances=ours.num_instances, boxes=True).state_dict()
     for key, value in model.sam.state_dict().items():
@@ -132,8 +132,8 @@ def test_the_localiser_begins_as_pytorch_draws_it(model: VividMedForCausalLM) ->
 def test_precision_is_that_of_each_part(folder: Path) -> None:
     model, _ = load_cogvlm(folder, config(folder))
     for key, value in model.state_dict().items():
-        localising = key.startswith(("sam.", "vg_proj."))
-        assert value.dtype == (torch.float32 if localising else torch.bfloat16), key
+        localizing = key.startswith(("sam.", "vg_proj."))
+        assert value.dtype == (torch.float32 if localizing else torch.bfloat16), key
 
 
 def test_a_loaded_model_saves_and_loads(folder: Path, tmp_path: Path) -> None:

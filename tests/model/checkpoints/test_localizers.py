@@ -1,4 +1,4 @@
-"""Published checkpoints of promptable networks become our localiser."""
+"""Published checkpoints of promptable networks become our localizer."""
 
 from __future__ import annotations
 
@@ -176,11 +176,11 @@ def test_sam_gives_its_image_encoder(sam: tuple[Path, dict[str, torch.Tensor]]) 
     ours = localizer(qkv_bias=True)
     report = load_localizer(ours, path)
     assert report.fits
-    encoder = ours.image_encoder
+    loaded = ours.image_encoder.state_dict()
     block = weights["image_encoder.blocks.1.attn.proj.weight"]
-    assert torch.equal(encoder.blocks[1].attn.out_proj.weight, block)
+    assert torch.equal(loaded["blocks.1.attn.out_proj.weight"], block)
     assert torch.equal(
-        encoder.blocks[0].attn.qkv.bias, weights["image_encoder.blocks.0.attn.qkv.bias"]
+        loaded["blocks.0.attn.qkv.bias"], weights["image_encoder.blocks.0.attn.qkv.bias"]
     )
     ignored = listed(report.ignored)
     assert any("rel_pos_h" in key for key in ignored)
@@ -190,19 +190,19 @@ def test_sam_gives_its_image_encoder(sam: tuple[Path, dict[str, torch.Tensor]]) 
     assert not any(key.startswith("image_encoder.blocks") for key in absent)
 
 
-def test_sam_answers_an_even_colour_as_before(sam: tuple[Path, dict[str, torch.Tensor]]) -> None:
+def test_sam_answers_an_even_color_as_before(sam: tuple[Path, dict[str, torch.Tensor]]) -> None:
     """SAM subtracts a mean and divides; ours is given 0 to 1, so the kernel does it."""
     path, weights = sam
     ours = localizer(qkv_bias=True)
     load_localizer(ours, path)
-    colour = torch.tensor([0.2, 0.9, 0.5]).view(3, 1, 1)
+    color = torch.tensor([0.2, 0.9, 0.5]).view(3, 1, 1)
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     stem = "image_encoder.patch_embed.proj"
-    normalised = ((255 * colour - mean) / std).expand(3, 16, 16)
-    there = conv2d(normalised[None], weights[f"{stem}.weight"], weights[f"{stem}.bias"]).flatten()
+    normalized = ((255 * color - mean) / std).expand(3, 16, 16)
+    there = conv2d(normalized[None], weights[f"{stem}.weight"], weights[f"{stem}.bias"]).flatten()
     for depth in (1, 8, 16):
-        image = colour.unsqueeze(1).expand(3, depth, 16, 16)
+        image = color.unsqueeze(1).expand(3, depth, 16, 16)
         here = ours.image_encoder.patch_embedding.proj(image, depth)
         torch.testing.assert_close(here[0], there, rtol=1e-4, atol=1e-4)
 
@@ -246,7 +246,7 @@ def test_a_file_with_gaps_is_refused(segvol: tuple[Path, dict[str, torch.Tensor]
 def test_a_checkpoint_of_the_whole_model_is_refused(tmp_path: Path) -> None:
     weights = tensors(shapes(TABLES["small"]["cogvlm"], "cogvlm"))
     torch.save(weights, tmp_path / "cogvlm.bin")
-    with pytest.raises(CheckpointError, match="is a checkpoint of CogVLM, and not of SegVol"):
+    with pytest.raises(CheckpointError, match="is a checkpoint of CogVLM, not of SegVol"):
         load_localizer(localizer(), tmp_path / "cogvlm.bin")
 
 

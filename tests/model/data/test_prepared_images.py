@@ -188,11 +188,11 @@ def test_edges_come_back_to_a_quarter_of_a_voxel(shape: tuple[int, int, int], ax
     _, frame = prepare(SourceImage(np.ones((1, *shape), np.float32), FileGrid(shape)), tiny())
     others = tuple(other for other in range(3) if other != axis)
     scale = frame.tokens.content[axis] / shape[axis]
-    centres = torch.arange(frame.tokens.size[axis]) + 0.5
+    centers = torch.arange(frame.tokens.size[axis]) + 0.5
     along = [-1 if one == axis else 1 for one in range(3)]
     for first in range(3, shape[axis] - 3, 5):
         for edge in (first - 0.25, first + 0.25):
-            logits = (centres - edge * scale).reshape(along).expand(frame.tokens.size)
+            logits = (centers - edge * scale).reshape(along).expand(frame.tokens.size)
             found = np.flatnonzero(frame.mask_to_file(logits).any(axis=others))
             assert found[0] == first
 

@@ -65,13 +65,13 @@ def test_images_without_a_question_each_are_refused(processor: VividMedProcessor
 
 @pytest.mark.parametrize("loader", [VividMedProcessor, AutoProcessor])
 def test_it_is_saved_and_loaded_beside_the_model(
-    processor: VividMedProcessor, tmp_path: Path, loader: type
+    processor: VividMedProcessor, tmp_path: Path, loader: type[VividMedProcessor | AutoProcessor]
 ) -> None:
     processor.save_pretrained(tmp_path)
     tiny().save_pretrained(tmp_path)
     loaded = loader.from_pretrained(tmp_path)
     assert isinstance(loaded, VividMedProcessor)
-    before, after = (of([film(70, 50)], ["What is<p> seen?"]) for of in (processor, loaded))
+    before, after = (either([film(70, 50)], ["What is<p> seen?"]) for either in (processor, loaded))
     assert torch.equal(before["input_ids"], after["input_ids"])
     assert before["images"][0].grid == after["images"][0].grid
     assert loaded.image_processor.max_vision_tokens == tiny().max_vision_tokens

@@ -159,7 +159,7 @@ def test_few_slices_are_kept_apart_in_training_too() -> None:
 
 
 def test_no_image_and_no_budget_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(0, 4, 4\) voxels has nothing to see"):
+    with pytest.raises(ValueError, match=r"\(0, 4, 4\) voxels is empty"):
         paper_plan((0, 4, 4))
-    with pytest.raises(ValueError, match="0 tokens, 4 along depth, holds no image"):
+    with pytest.raises(ValueError, match="0 tokens, 4 along depth, is below one token"):
         paper_plan((1, 4, 4), max_tokens=0)

@@ -28,7 +28,7 @@ def test_special_tokens_have_the_ids_of_the_preset():
     assert (special.pad_token_id, special.bos_token_id, special.eos_token_id) == (0, 1, 2)
 
 
-def test_a_phrase_is_tokenised_as_without_brackets():
+def test_a_phrase_is_tokenized_as_without_brackets():
     brackets = {tiny().bop_token_id, tiny().eop_token_id}
     with_brackets = ids("The<p> heart</p> is large.")
     assert [i for i in with_brackets if i not in brackets] == ids("The heart is large.")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.model.inference.memorised import Memorised, memorised, write_images
+from tests.model.inference.memorized import Memorized, memorized, write_images
 
 
 @pytest.fixture(scope="session")
-def trained() -> Memorised:
-    return memorised()
+def trained() -> Memorized:
+    return memorized()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from model.data.images import SourceImage, read_image
 from model.inference.overlays import draw, panels_for
 from storage.imaging.slices import Slice
 from storage.records import Box, Grounding, Mask, Tag, VolumeBox
-from tests.model.inference.memorised import BLOCK, DISC_XYXY, block
+from tests.model.inference.memorized import BLOCK, DISC_XYXY, block
 
 TEXT_PX = 26  # height of a line of the legend
 RED = np.array([0xFF, 0x5A, 0x5F])

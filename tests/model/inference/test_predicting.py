@@ -10,10 +10,10 @@ from model.inference.prompts import ask
 from model.inference.regions import Pointer
 from storage.images.types import ImageError
 from taxonomy.targets import load_taxonomy
-from tests.model.inference.memorised import ANSWERS, DISC_XYXY, Memorised, block, text_of
+from tests.model.inference.memorized import ANSWERS, DISC_XYXY, Memorized, block, text_of
 
 
-def predicted(trained: Memorised, paths: list[Path], **options) -> list[Prediction]:
+def predicted(trained: Memorized, paths: list[Path], **options) -> list[Prediction]:
     question = options.pop("question", ask("report"))
     pointer = Pointer(load_taxonomy(), options.pop("pointing", "by-category"))
     options = {"max_new_tokens": 60, **options}
@@ -21,7 +21,7 @@ def predicted(trained: Memorised, paths: list[Path], **options) -> list[Predicti
 
 
 def test_a_batch_of_a_film_and_a_ct_is_grounded_in_both_files(
-    trained: Memorised, pictures: dict[str, Path]
+    trained: Memorized, pictures: dict[str, Path]
 ) -> None:
     film, ct = predicted(trained, [pictures[name] for name in ANSWERS])
     assert film.text == text_of("film.png")
@@ -45,7 +45,7 @@ def test_a_batch_of_a_film_and_a_ct_is_grounded_in_both_files(
 
 
 def test_a_batch_says_what_each_image_alone_says(
-    trained: Memorised, pictures: dict[str, Path]
+    trained: Memorized, pictures: dict[str, Path]
 ) -> None:
     paths = [pictures[name] for name in (*ANSWERS, *reversed(ANSWERS))]
     together = predicted(trained, paths)
@@ -61,7 +61,7 @@ def test_a_batch_says_what_each_image_alone_says(
                 )
 
 
-def test_text_is_handed_over_while_it_grows(trained: Memorised, pictures: dict[str, Path]) -> None:
+def test_text_is_handed_over_while_it_grows(trained: Memorized, pictures: dict[str, Path]) -> None:
     pieces: list[str] = []
     [film] = predicted(trained, [pictures["film.png"]], write=pieces.append)
     assert len(pieces) > 3
@@ -69,7 +69,7 @@ def test_text_is_handed_over_while_it_grows(trained: Memorised, pictures: dict[s
 
 
 def test_an_answer_that_had_to_stop_is_marked(
-    trained: Memorised, pictures: dict[str, Path]
+    trained: Memorized, pictures: dict[str, Path]
 ) -> None:
     paths = [pictures[name] for name in ANSWERS]
     whole = predicted(trained, paths)
@@ -84,7 +84,7 @@ def test_an_answer_that_had_to_stop_is_marked(
 
 
 def test_without_grounding_nothing_is_pointed_at(
-    trained: Memorised, pictures: dict[str, Path]
+    trained: Memorized, pictures: dict[str, Path]
 ) -> None:
     question = ask("vqa", "Is there a nodule?")
     [film] = predicted(trained, [pictures["film.png"]], question=question, max_new_tokens=4)
@@ -92,12 +92,12 @@ def test_without_grounding_nothing_is_pointed_at(
     assert isinstance(film.text, str)
 
 
-def test_only_what_is_asked_for_is_localised(trained: Memorised, pictures: dict[str, Path]) -> None:
+def test_only_what_is_asked_for_is_localized(trained: Memorized, pictures: dict[str, Path]) -> None:
     [ct] = predicted(trained, [pictures["ct.nii.gz"]], pointing="boxes")
     assert all(tag.grounding.mask is None for tag in ct.tags)
     assert all(tag.grounding.boxes is not None for tag in ct.tags)
 
 
-def test_an_image_that_cannot_be_read_is_named(trained: Memorised, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_named(trained: Memorized, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"missing\.png"):
         predicted(trained, [tmp_path / "missing.png"])

@@ -14,7 +14,7 @@ from model.inference.predict import Prediction
 from model.inference.prompts import ask
 from model.inference.records import PredictionRecord, record, write
 from storage.records import Box, Grounding, Mask, Tag, VolumeBox
-from tests.model.inference.memorised import DISC_XYXY, block, ct_affine
+from tests.model.inference.memorized import DISC_XYXY, block, ct_affine
 
 TEXT = "The heart ♥ and the aorta."
 
@@ -44,10 +44,10 @@ def test_masks_of_a_ct_lie_on_the_grid_of_its_file_and_may_overlap(
     heart, aorta, empty = (tag.mask for tag in found.tags)
     assert heart is not None and heart.file is not None  # noqa: PT018
     assert aorta is not None and aorta.file is not None  # noqa: PT018
-    stored = nib.load(tmp_path / "out" / heart.file)
+    stored = nib.Nifti1Image.from_filename(tmp_path / "out" / heart.file)
     np.testing.assert_allclose(stored.affine, ct_affine(), atol=1e-4)
     np.testing.assert_array_equal(np.asarray(stored.dataobj), block())
-    other = np.asarray(nib.load(tmp_path / "out" / aorta.file).dataobj)
+    other = np.asarray(nib.Nifti1Image.from_filename(tmp_path / "out" / aorta.file).dataobj)
     assert (other & block()).sum() == block().sum()
     assert heart.voxel_count == block().sum()
     assert heart.volume_mm3 == pytest.approx(block().sum() * 1.5 * 2.5, rel=1e-3)
@@ -61,9 +61,10 @@ def test_boxes_of_a_ct_are_in_voxels_and_millimetres(ct: Prediction) -> None:
     assert box.frame == "voxels"
     assert box.box == [8, 20, 10.12, 24, 34, 18]
     assert box.score == 0.8765
-    centre = np.mean(box.corners_ras_mm, axis=0)
+    assert box.corners_ras_mm is not None
+    center = np.mean(box.corners_ras_mm, axis=0)
     middle = np.array([16, 27, 14.06]) - 0.5
-    np.testing.assert_allclose(centre, ct_affine()[:3, :3] @ middle + ct_affine()[:3, 3], atol=0.02)
+    np.testing.assert_allclose(center, ct_affine()[:3, :3] @ middle + ct_affine()[:3, 3], atol=0.02)
 
 
 def test_json_comes_back_and_offsets_are_code_points(ct: Prediction, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Phrases point where the localiser says, by what the taxonomy calls them."""
+"""Phrases point where the localizer says, by what the taxonomy calls them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from model.inference.regions import Pointer
 from model.network.localization.localizer import Localization
 from taxonomy.targets import load_taxonomy
 from tests.model.examples import tiny
-from tests.model.inference.memorised import block
+from tests.model.inference.memorized import block
 
 TEXT = "heart, lung nodule, thingummy"
 SPANS = [(0, 5), (6, 18), (19, 29)]

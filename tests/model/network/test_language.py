@@ -1,7 +1,10 @@
 """The decoder: Llama where there is no image, experts where there is one, rows as packed."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from model.network import language
@@ -9,7 +12,7 @@ from model.network.attention import packed_attention
 from model.network.language import MLP, Context, Routing, VisionExpertMLP, VividMedModel
 from tests.model.examples import samples, tiny
 
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,11 @@ def packed(of):
 def padded(of):
     """One sample a row, padding on the left."""
     longest = max(len(one.text.input_ids) for one in of)
-    rows = {"input_ids": [], "token_type_ids": [], "attention_mask": []}
+    rows: dict[str, list[Tensor]] = {
+        "input_ids": [],
+        "token_type_ids": [],
+        "attention_mask": [],
+    }
     for one in of:
         blank = torch.zeros(longest - len(one.text.input_ids), dtype=torch.long)
         rows["input_ids"].append(torch.cat([blank, one.text.input_ids]))
@@ -123,6 +130,7 @@ def test_permuting_the_batch_permutes_the_states(decoder):
 def test_the_visual_expert_takes_boi_and_the_image_but_not_eoi():
     types = torch.tensor([[0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0]])
     routing = Routing.of(types)
+    assert routing is not None
     assert routing.order[routing.language :].tolist() == [1, 2, 3, 9, 10]
     assert torch.equal(routing.order[routing.inverse], torch.arange(14))
     assert Routing.of(torch.zeros(2, 5, dtype=torch.long)) is None
@@ -133,7 +141,8 @@ def test_an_expert_changes_its_own_tokens_only(expert):
     torch.manual_seed(0)
     layer = VisionExpertMLP(tiny())
     types = torch.tensor([[0, 1, 1, 1, 1, 0, 0]])
-    context = Context(None, Routing.of(types), None, None, None)
+    no_rotation = (torch.empty(0), torch.empty(0))
+    context = Context(no_rotation, Routing.of(types), None, None, None)
     hidden = torch.randn(1, 7, tiny().hidden_size)
     before = layer(hidden, context)
     seen = torch.tensor([False, True, True, True, False, False, False])
@@ -165,7 +174,7 @@ def test_a_cache_changes_nothing(decoder):
     whole = decoder(**text).last_hidden_state
     seen = int(text["token_type_ids"].nonzero()[:, 1].max()) + 1
     assert whole.shape[1] - seen > 10
-    numbers = decoder._number(
+    numbers = decoder._position_ids(
         text["input_ids"], text["token_type_ids"], text["attention_mask"], None
     )
     first = decoder(
@@ -192,16 +201,16 @@ def test_a_cache_changes_nothing(decoder):
 
 @torch.no_grad()
 def test_autocast_attends_in_the_short_type(decoder, monkeypatch):
-    kinds = set()
+    dtypes: set[torch.dtype] = set()
 
     def watched(*tensors, **options):
-        kinds.update(of.dtype for of in tensors[:3])
+        dtypes.update(tensor.dtype for tensor in tensors[:3])
         return packed_attention(*tensors, **options)
 
     monkeypatch.setattr(language, "packed_attention", watched)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         decoder(**packed(samples()))
-    assert kinds == {torch.bfloat16}
+    assert dtypes == {torch.bfloat16}
 
 
 def test_a_part_of_a_sequence_needs_its_numbers(decoder):
@@ -213,13 +222,15 @@ def test_a_part_of_a_sequence_needs_its_numbers(decoder):
 
 @pytest.mark.parametrize("shape", [(2, 6), (1, 5)])
 def test_lengths_have_to_fill_one_row(decoder, shape):
-    with pytest.raises(ValueError, match=r"6 tokens in all take one row of as many, not \("):
+    with pytest.raises(
+        ValueError, match=r"lengths add up to 6 tokens, input_ids have the shape \("
+    ):
         decoder(torch.full(shape, 20), lengths=[4, 2])
 
 
 def test_images_have_to_fit_their_places(decoder):
     text = packed(samples())
-    with pytest.raises(ValueError, match=r"2 images take \d+ tokens, the text has \d+ places"):
+    with pytest.raises(ValueError, match=r"2 images take \d+ tokens, the text has \d+ positions"):
         decoder(**{**text, "images": text["images"][:2]})
     with pytest.raises(ValueError, match="0 images take 0 tokens"):
         decoder(**{**text, "images": None})

@@ -98,7 +98,7 @@ def test_positions_keep_their_direction_on_every_grid(patches: tuple[int, int, i
         along = resampled.movedim(axis, 0)[..., axis]
         assert steps == 1 or (along.diff(dim=0) > -1e-6).all()
         assert steps == 1 or (along[-1] > along[0]).all()
-        torch.testing.assert_close(along, -along.flip(0))  # centred on the image
+        torch.testing.assert_close(along, -along.flip(0))  # centered on the image
 
 
 def test_a_row_is_a_module_with_one_parameter() -> None:

@@ -100,7 +100,7 @@ def test_an_inflated_kernel_sees_a_stack_as_one_slice(depth: int) -> None:
     )
 
 
-def test_sum_pooling_adds_neighbouring_slices() -> None:
+def test_sum_pooling_adds_neighboring_slices() -> None:
     kernel = grid(4, 3, 8, 2, 2)
     pooled = sum_pool_depth(kernel, 2)
     torch.testing.assert_close(
@@ -118,5 +118,5 @@ def test_mean_pooled_upsampling_writes_the_mean_of_the_slices_it_stands_for() ->
 
 def test_a_kernel_is_not_folded_unevenly() -> None:
     for fold in (sum_pool_depth, mean_pool_depth):
-        with pytest.raises(ValueError, match="8 slices cannot be folded onto 3"):
+        with pytest.raises(ValueError, match="8 slices cannot be pooled to 3"):
             fold(grid(1, 1, 8, 2, 2), 3)

@@ -50,8 +50,8 @@ def plain_tower(weights: Mapping[str, Tensor], picture: ModelImage) -> Tensor:
     """The published architecture for one image, written out from the weights of a state dict."""
 
     def norm(values: Tensor, name: str, eps: float) -> Tensor:
-        centred = values - values.mean(-1, keepdim=True)
-        scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+        centered = values - values.mean(-1, keepdim=True)
+        scaled = centered / (centered.square().mean(-1, keepdim=True) + eps).sqrt()
         return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     def linear(values: Tensor, name: str) -> Tensor:
@@ -99,7 +99,8 @@ def plain_embedding(weights: Mapping[str, Tensor], picture: ModelImage) -> Tenso
         ]
     )
     learned = weights["patch_embedding.position_embedding.weight"]
-    smaller = [min(of) for of in zip(learned.shape[2:], (depth, height, width), strict=True)]
+    learned_depth, learned_height, learned_width = learned.shape[2:]
+    smaller = (min(learned_depth, depth), min(learned_height, height), min(learned_width, width))
     positions = nnf.interpolate(
         nnf.adaptive_avg_pool3d(learned, smaller), (depth, height, width), mode="trilinear"
     )
@@ -177,7 +178,7 @@ class Host(PreTrainedModel):
 def gradients(host: Host, images: list[ModelImage]) -> tuple[dict[str, Tensor], int]:
     """Return every parameter's gradient and how often the first layer's attention ran."""
     runs: list[nn.Module] = []
-    attention = host.vision.transformer.layers[0].attention
+    attention = host.get_submodule("vision.transformer.layers.0.attention")
     hook = attention.register_forward_hook(lambda module, *_: runs.append(module))
     host.zero_grad()
     torch.cat(host.vision(images)).square().sum().backward()

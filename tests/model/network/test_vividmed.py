@@ -1,11 +1,13 @@
-"""The whole model: losses, generation, localisation, and its life on disk."""
+"""The whole model: losses, generation, localization, and its life on disk."""
 
 import math
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -18,7 +20,7 @@ from model.network.localization.losses import localization_loss
 from model.network.vividmed import VividMedForCausalLM
 from tests.model.examples import ANSWERS, REPORT, SHAPES, image, sample, samples, tiny, tokenizer
 
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 LAYOUTS = pytest.mark.parametrize("layout", ["shared", "separate"])
 FORCED = "Seen:<p> heart</p>, <p></p><p> liver</p>."
 
@@ -60,7 +62,11 @@ def prompts(query="What is seen?", shapes=SHAPES):
         for one in pictures
     ]
     longest = max(len(text.input_ids) for text in texts)
-    rows = {"input_ids": [], "token_type_ids": [], "attention_mask": []}
+    rows: dict[str, list[Tensor]] = {
+        "input_ids": [],
+        "token_type_ids": [],
+        "attention_mask": [],
+    }
     for text in texts:
         blank = torch.zeros(longest - len(text.input_ids), dtype=torch.long)
         rows["input_ids"].append(torch.cat([blank, text.input_ids]))
@@ -119,7 +125,7 @@ def test_the_loss_of_a_batch_is_that_of_its_samples(layout):
 
 @LAYOUTS
 @torch.no_grad()
-def test_targets_are_compared_with_the_localisation_of_their_phrases(layout):
+def test_targets_are_compared_with_the_localization_of_their_phrases(layout):
     model = build(localizers=layout)
     of = samples()
     batch = arguments(of)
@@ -203,7 +209,7 @@ def test_odd_samples_are_learned_from(layout, case):
 
 @LAYOUTS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_model_of_half_precision_learns_writes_and_localises(layout, dtype):
+def test_a_model_of_half_precision_learns_writes_and_localizes(layout, dtype):
     model = build(localizers=layout).to(dtype)
     batch = arguments(samples())
     output = model(**batch)
@@ -217,7 +223,7 @@ def test_a_model_of_half_precision_learns_writes_and_localises(layout, dtype):
 
 
 @LAYOUTS
-def test_a_frozen_localiser_still_teaches_what_prompts_it(layout):
+def test_a_frozen_localizer_still_teaches_what_prompts_it(layout):
     model = build(localizers=layout)
     for name in ("sam", "isam_model"):
         if part := getattr(model, name):
@@ -263,7 +269,7 @@ def test_images_and_targets_have_to_fit_the_samples(model):
 def test_patches_have_to_be_those_of_both_networks():
     config = tiny()
     config.localizer.patch_size = 16
-    with pytest.raises(ValueError, match="patches of 8 and localizer_config of 16"):
+    with pytest.raises(ValueError, match="patch_size 8 and localizer_config 16"):
         VividMedForCausalLM(config)
 
 
@@ -364,12 +370,12 @@ def test_sampling_gives_several_answers(model):
     assert len({tuple(row.tolist()) for row in answers[:4]}) > 1
 
 
-# Localisation.
+# Localization.
 
 
 @LAYOUTS
 @torch.no_grad()
-def test_phrases_are_localised_the_same_packed_shuffled_padded_and_alone(layout):
+def test_phrases_are_localized_the_same_packed_shuffled_padded_and_alone(layout):
     model = build(localizers=layout)
     of = samples()
     batch = arguments(of)
@@ -452,7 +458,7 @@ def test_a_saved_model_comes_back(layout, tmp_path):
 
 @LAYOUTS
 @torch.no_grad()
-def test_the_localiser_stays_in_single_precision(layout, tmp_path):
+def test_the_localizer_stays_in_single_precision(layout, tmp_path):
     model = build(localizers=layout)
     model.save_pretrained(tmp_path)
     short = VividMedForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -471,7 +477,7 @@ def test_the_localiser_stays_in_single_precision(layout, tmp_path):
 
 
 @torch.no_grad()
-def test_autocast_spares_the_localiser(model):
+def test_autocast_spares_the_localizer(model):
     batch = arguments(samples())
     kinds = []
     hook = model.sam.register_forward_hook(
@@ -507,9 +513,11 @@ def test_parts_that_a_checkpoint_lacks_are_drawn_anew(model, tmp_path):
 
 
 @torch.no_grad()
-def test_the_localiser_is_drawn_as_pytorch_draws():
+def test_the_localizer_is_drawn_as_pytorch_draws():
     model = VividMedForCausalLM(tiny())
-    for linear in (model.vg_proj[0], model.sam.image_encoder.blocks[0].attn.qkv):
+    for name in ("vg_proj.0", "sam.image_encoder.blocks.0.attn.qkv"):
+        linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
         wanted = 1 / math.sqrt(3 * linear.in_features)
         assert float(linear.weight.std()) == pytest.approx(wanted, rel=0.05)
     assert float(model.sam.mask_decoder.mask_tokens.weight.std()) == pytest.approx(1, rel=0.1)

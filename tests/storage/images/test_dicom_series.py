@@ -89,6 +89,7 @@ def test_every_pixel_lands_at_its_place_in_the_patient(stack, shape, shuffler):
     assert nib.aff2axcodes(volume.affine) == ("R", "A", "S")
     assert volume.hu.flags.c_contiguous
     assert description.shape == volume.hu.shape
+    assert description.spacing_mm is not None
     assert np.allclose(description.spacing_mm, volume.spacing_xyz_mm)
 
 

@@ -54,6 +54,7 @@ def test_every_voxel_keeps_its_place_in_the_patient(affine, shape, suffix):
     assert nib.aff2axcodes(volume.affine) == ("R", "A", "S")
     assert volume.hu.flags.c_contiguous
     assert description.shape == volume.hu.shape
+    assert description.spacing_mm is not None
     assert np.allclose(description.spacing_mm, volume.spacing_xyz_mm)
 
 

@@ -33,6 +33,7 @@ def test_a_box_lies_where_its_voxels_do(plane) -> None:
     shown = Slice(plane, 8)
     [outline] = mask_outlines(shown.of(block(low, high)))
     rectangle = shown.rectangle(np.array([low, high], float), SHAPE)
+    assert rectangle is not None
     np.testing.assert_allclose([*outline.min(0), *outline.max(0)], rectangle, atol=0.01)
 
 

@@ -175,7 +175,8 @@ def test_the_even_half_agrees_with_the_automatic_tags_as_its_coders_do(even_half
 
 
 def test_the_most_frequent_disagreements_are_judged(even_half):
-    found = disagreements(*even_half, TAXONOMY)
+    studies, reports, phrases, positives = even_half
+    found = disagreements(studies, reports, phrases, positives, TAXONOMY)
     assert len(found) == 30
     counts = [one.count for one in found]
     assert counts == sorted(counts, reverse=True)

@@ -14,6 +14,7 @@ from tasks.engines.llm.chat.engine import EngineError
 from tasks.engines.llm.chat.tokens import approximate_tokens, request_tokens, token_counter
 from tasks.engines.llm.chat_choice import chat_fingerprint
 from tasks.engines.llm.protocols.by_name import text_engines
+from tasks.engines.llm.protocols.spans import SpansExtractor
 from tasks.pipeline.engine_choice import text_engines_for_chat
 from tasks.pipeline.request_plan import Throughput, plan_run, usage_of_steps
 from tasks.pipeline.settings import BuildSettings, make_settings
@@ -30,6 +31,7 @@ def settings(store: object, protocol: str, **more: object) -> BuildSettings:
 
 
 def plan(shards, of_run: BuildSettings) -> dict[str, Counter[str]]:
+    assert of_run.llm is not None
     return plan_run(shards, of_run, of_run.llm, TAXONOMY, approximate_tokens)
 
 
@@ -43,6 +45,7 @@ def test_a_plan_tells_what_the_run_then_does(tmp_path, even_studies, protocol: s
 
     caches = ResponseCaches(Store(str(tmp_path)))
     chat = dry_run_engine()
+    assert run.llm is not None
     chat.fingerprint = chat_fingerprint(run.llm)
     cached = CachedEngine(chat, caches)
     engines = text_engines_for_chat(cached, caches, run, run.llm, TAXONOMY)
@@ -71,6 +74,7 @@ def test_the_shared_beginning_of_a_request_is_all_but_its_last_message() -> None
     engines = text_engines(
         "spans", chat, ResponseCaches(Store("/nowhere"), writes=False), TAXONOMY, "x"
     )
+    assert isinstance(engines.extractor, SpansExtractor)
     request = engines.extractor.step.request([])
     total, shared = request_tokens(request, approximate_tokens)
     assert total - shared == 2 * 5 + approximate_tokens(request.messages[-1].content)

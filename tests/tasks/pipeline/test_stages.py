@@ -1,5 +1,6 @@
 """The table of stages: a stage more is an entry more, a step and the schema of what it writes."""
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_stage_that_is_added_to_the_table_runs_and_shows_in_the_summary(
     given = {"source": str(source), "store": str(tmp_path / "store"), "shard_size": 2}
     plan = pipeline(make_settings({"dataset": "openi", **given}))
 
-    def submit(stage: str, part: Part, upstream: dict[str, ShardResult]) -> Future[ShardResult]:
+    def submit(stage: str, part: Part, upstream: Mapping[str, ShardResult]) -> Future[ShardResult]:
         future = Future[ShardResult]()
         future.set_result(run_stage(plan.store, plan.stages[stage], part, upstream))
         return future

@@ -70,7 +70,7 @@ def test_an_image_is_encoded_the_same_in_any_company() -> None:
 
 @torch.no_grad()
 def test_pixels_are_taken_as_they_are() -> None:
-    """Black is 0 and not below it: the localiser was not trained on normalised pixels."""
+    """Black is 0 and not below it: the localizer was not trained on normalized pixels."""
     torch.manual_seed(0)
     embedding = ImageEncoder(CONFIG).patch_embedding
     size = (4, 8, 8)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from model.config import LocalizerConfig, preset
 from model.data.inputs import ModelImage, PhraseTarget
@@ -170,12 +171,14 @@ def test_gradient_checkpointing_changes_no_gradient(network: Localizer) -> None:
     gradients = []
     for checkpointed in (False, True):
         for module in network.modules():
-            if hasattr(module, "gradient_checkpointing"):
+            if isinstance(module, GradientCheckpointingLayer):
                 module.gradient_checkpointing = checkpointed
                 module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         network.zero_grad()
-        sum(of.mask_logits.mean() for of in network(images, prompts)).backward()
-        gradients.append(network.image_encoder.patch_embedding.proj.weight.grad.clone())
+        sum(found.mask_logits.mean() for found in network(images, prompts)).backward()
+        gradient = network.image_encoder.patch_embedding.proj.weight.grad
+        assert gradient is not None
+        gradients.append(gradient.clone())
 
     torch.testing.assert_close(*gradients)
     assert gradients[0].abs().max() > 0

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,9 +14,23 @@ SIZE = (4, 6, 8)
 PARTS = ("dice", "focal", "l1", "giou", "presence")
 
 
-def outputs(phrases: int, queries: int = 6, seed: int = 0) -> Localization:
+@dataclass(frozen=True)
+class Whole(Localization):
+    """The output of both branches."""
+
+    mask_logits: Tensor
+    boxes: Tensor
+    presence_logits: Tensor
+
+
+def gradient(output: Tensor) -> Tensor:
+    assert output.grad is not None
+    return output.grad
+
+
+def outputs(phrases: int, queries: int = 6, seed: int = 0) -> Whole:
     torch.manual_seed(seed)
-    return Localization(
+    return Whole(
         mask_logits=torch.randn(phrases, *SIZE, requires_grad=True),
         boxes=torch.rand(phrases, queries, 6, requires_grad=True),
         presence_logits=torch.randn(phrases, queries, requires_grad=True),
@@ -50,7 +66,9 @@ def test_focal_losses_agree_with_transformers() -> None:
     present = torch.zeros(2, 6)
     present[0, 2:4] = present[1, 0] = 1
 
-    loss = localization_loss(found, [PhraseTarget(*of) for of in zip(masks, boxes, strict=True)])
+    loss = localization_loss(
+        found, [PhraseTarget(*pair) for pair in zip(masks, boxes, strict=True)]
+    )
 
     wanted = torch.stack(masks).flatten(1).float()
     expected = sigmoid_focal_loss(found.mask_logits.flatten(1), wanted, 2, alpha=-1, gamma=2)
@@ -63,19 +81,19 @@ def test_focal_losses_agree_with_transformers() -> None:
 
 
 def test_boxes_are_scored_over_the_matched_pairs_of_all_phrases() -> None:
-    found = Localization(boxes=torch.rand(2, 1, 6), presence_logits=torch.zeros(2, 1))
+    predicted = torch.rand(2, 6)
+    found = Localization(boxes=predicted.unsqueeze(1), presence_logits=torch.zeros(2, 1))
     wanted = torch.rand(2, 6)
 
-    loss = localization_loss(found, [PhraseTarget(boxes=of.unsqueeze(0)) for of in wanted])
+    loss = localization_loss(found, [PhraseTarget(boxes=box.unsqueeze(0)) for box in wanted])
 
-    predicted = found.boxes[:, 0]
     torch.testing.assert_close(loss.l1, (predicted - wanted).abs().mean())
     torch.testing.assert_close(loss.giou, (1 - generalized_iou(predicted, wanted)).mean())
     assert values(loss)["dice"] == values(loss)["focal"] == 0
 
 
 def test_the_total_weighs_the_parts_as_the_paper_does() -> None:
-    parts = [torch.tensor(of) for of in (1.0, 10.0, 100.0, 1000.0, 10000.0)]
+    parts = [torch.tensor(value) for value in (1.0, 10.0, 100.0, 1000.0, 10000.0)]
 
     assert float(LocalizationLoss(*parts).total) == 2 + 20 + 500 + 2000 + 20000
 
@@ -100,8 +118,8 @@ def test_absent_instances_teach_presence_alone() -> None:
     loss.total.backward()
 
     assert values(loss)["l1"] == values(loss)["giou"] == 0
-    assert (found.presence_logits.grad > 0).all()
-    assert not found.boxes.grad.any()
+    assert (gradient(found.presence_logits) > 0).all()
+    assert not gradient(found.boxes).any()
 
 
 def test_more_boxes_than_queries_leave_a_finite_loss() -> None:
@@ -111,7 +129,7 @@ def test_more_boxes_than_queries_leave_a_finite_loss() -> None:
     loss.total.backward()
 
     assert loss.total.isfinite()
-    assert (found.presence_logits.grad < 0).all()
+    assert (gradient(found.presence_logits) < 0).all()
 
 
 def test_phrases_without_annotation_change_nothing() -> None:
@@ -120,8 +138,8 @@ def test_phrases_without_annotation_change_nothing() -> None:
     expected = localization_loss(annotated, targets)
     more = Localization(
         *(
-            torch.cat([of[:1], torch.randn(1, *of.shape[1:]), of[1:]])
-            for of in (annotated.mask_logits, annotated.boxes, annotated.presence_logits)
+            torch.cat([rows[:1], torch.randn(1, *rows.shape[1:]), rows[1:]])
+            for rows in (annotated.mask_logits, annotated.boxes, annotated.presence_logits)
         )
     )
 
@@ -166,7 +184,8 @@ def test_the_order_of_phrases_and_boxes_does_not_matter() -> None:
         found.mask_logits[order], found.boxes[order].flip(1), found.presence_logits[order].flip(1)
     )
     turned = [
-        PhraseTarget(of.mask, None if of.boxes is None else of.boxes.flip(0)) for of in targets
+        PhraseTarget(target.mask, None if target.boxes is None else target.boxes.flip(0))
+        for target in targets
     ]
 
     loss = localization_loss(shuffled, [turned[i] for i in order])
@@ -184,7 +203,7 @@ def test_boxes_without_a_size_leave_finite_gradients() -> None:
     loss.total.backward()
 
     assert loss.total.isfinite()
-    assert found.boxes.grad.isfinite().all()
+    assert gradient(found.boxes).isfinite().all()
 
 
 def test_confident_logits_leave_finite_gradients() -> None:
@@ -199,14 +218,14 @@ def test_confident_logits_leave_finite_gradients() -> None:
     loss.total.backward()
 
     assert loss.total.isfinite()
-    assert found.mask_logits.grad.isfinite().all()
-    assert found.presence_logits.grad.isfinite().all()
+    assert gradient(found.mask_logits).isfinite().all()
+    assert gradient(found.presence_logits).isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_outputs_are_scored_in_single_precision(dtype: torch.dtype) -> None:
     single = outputs(1)
-    half = Localization(
+    half = Whole(
         single.mask_logits.to(dtype), single.boxes.to(dtype), single.presence_logits.to(dtype)
     )
     target = [PhraseTarget(some_mask(), torch.rand(2, 6))]
@@ -222,7 +241,7 @@ def test_half_precision_outputs_are_scored_in_single_precision(dtype: torch.dtyp
 
 
 def test_targets_that_do_not_fit_are_named() -> None:
-    with pytest.raises(ValueError, match="1 targets for 2 localised phrases"):
+    with pytest.raises(ValueError, match="1 targets for 2 localized phrases"):
         localization_loss(outputs(2), [PhraseTarget()])
     with pytest.raises(ValueError, match=r"masks of \[\(1, 2, 3\)\] .* prepared as \(4, 6, 8\)"):
         localization_loss(outputs(1), [PhraseTarget(mask=torch.ones(1, 2, 3, dtype=torch.bool))])

@@ -100,7 +100,7 @@ def prompt_encoder_like(sam: SamModel) -> PromptEncoder:
 def test_masks_and_tokens_agree_with_sam() -> None:
     sam = tiny_sam()
     tokens: list[Tensor] = []
-    sam.mask_decoder.transformer.register_forward_hook(lambda *of: tokens.append(of[-1][0][0]))
+    sam.mask_decoder.transformer.register_forward_hook(lambda *call: tokens.append(call[-1][0][0]))
     decoder, prompt_encoder = decoder_like(sam), prompt_encoder_like(sam)
     image, prompts = torch.randn(1, HIDDEN, EDGE, EDGE), torch.randn(5, HIDDEN)
     _, dense = sam.prompt_encoder(None, None, None, None)
@@ -161,9 +161,9 @@ def test_the_similarity_to_the_prompt_is_added_to_the_token_s_logits() -> None:
     seen = torch.randn(3, 8, HIDDEN)
     both = decoder.masks(semantic, seen, prompts, grid)
 
-    last = decoder.output_hypernetworks_mlps[0].layers[2]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.zeros_(last.bias)
+    last = decoder.get_submodule("output_hypernetworks_mlps.0.layers.2")
+    for parameter in last.parameters():
+        torch.nn.init.zeros_(parameter)
     similarity = decoder.masks(semantic, seen, prompts, grid)
 
     features = decoder.output_upscaling(seen.transpose(1, 2).unflatten(2, (2, 2, 2)), 1)

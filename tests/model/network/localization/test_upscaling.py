@@ -23,6 +23,7 @@ def test_a_kernel_constant_along_depth_gives_the_2d_result_on_every_slice(
     flat = nn.Sequential(nn.ConvTranspose2d(16, 4, 2, 2), nn.ConvTranspose2d(4, 2, 2, 2))
     for layer, layer_2d in zip((upscaling[0], upscaling[3]), flat, strict=True):
         assert isinstance(layer, DepthAwareUpsample)
+        assert isinstance(layer_2d, nn.ConvTranspose2d)
         layer.weight.data = layer_2d.weight.data.unsqueeze(2).repeat(1, 1, 2, 1, 1)
         layer.bias = layer_2d.bias
     features = torch.randn(1, 16, 4, 5)

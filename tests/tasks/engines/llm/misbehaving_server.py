@@ -44,13 +44,13 @@ class MisbehavingServer:
         self.honours, self.models, self.api_key = honours, models, api_key
         self.health, self.refuses_unknown, self.slow_s = health, refuses_unknown, slow_s
         self.always, self.at_schema, self.context = always, at_schema, context
-        self.attempts = Counter()
-        self.answered = Counter()
-        self.met = Counter()
-        self.fields = []
+        self.attempts: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.met: Counter[str] = Counter()
+        self.fields: list[str] = []
         self.in_flight = self.most_in_flight = 0
         self.port = 0
-        self._loop = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def url(self):
@@ -79,7 +79,7 @@ class MisbehavingServer:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._converse, "127.0.0.1", self.port, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
-        self._open = set()
+        self._open: set[asyncio.StreamWriter] = set()
         started.set()
         await self._stopping.wait()
         server.close()

@@ -1,6 +1,6 @@
 """Chat engines for tests: one answers from a list, one as the embedded engines would."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.chat.tokens import approximate_tokens
@@ -35,13 +35,20 @@ class ScriptedEngine:
         return [request.messages[-1].content for request in self.asked]
 
 
+def texts_of(answers: Sequence[Completion | Failure]) -> list[str]:
+    """The texts of answers, none of which may be a failure."""
+    completions = [answer for answer in answers if isinstance(answer, Completion)]
+    assert len(completions) == len(answers), answers
+    return [completion.text for completion in completions]
+
+
 class SpyEngine:
     """Passes requests on and keeps them."""
 
     concurrency: int | None = None
 
     def __init__(self, answer: Callable[[Sequence[ChatRequest]], Iterable[Completion]]) -> None:
-        self.fingerprint = NAME
+        self.fingerprint: Mapping[str, str] = NAME
         self.asked: list[ChatRequest] = []
         self.answers: list[Completion] = []
         self._answer = answer

@@ -9,6 +9,7 @@ from storage.images.loading import load_volume
 from storage.images.types import Volume
 from storage.overlap import dice
 from storage.records import Site
+from tasks.engines.protocols import Segmentation, Ungrounded
 from tasks.engines.segmentation.hounsfield.chest import Chest
 from tasks.engines.segmentation.hounsfield.engine import HounsfieldSegmenter
 from tasks.engines.segmentation.hounsfield.nodules import at_site
@@ -78,6 +79,7 @@ def test_lung_bases_of_an_abdominal_scan_are_lung_and_bowel_is_not(real_input):
     assert 50 < lung.sum() * np.prod(volume.spacing_xyz_mm) / 1000 < 150
     assert not lung[:, :, : lung.shape[2] // 2].any()
     (trachea,) = HounsfieldSegmenter().segment(volume, [Site("trachea")])
+    assert isinstance(trachea, Ungrounded)
     assert trachea.reason == "not_found"
 
 
@@ -94,6 +96,7 @@ def test_a_crop_without_air_around_it_still_has_both_lungs_and_no_vertebrae_in_t
     crop = (slice(x, x + nx), slice(y, y + ny), slice(z, z + nz))
     chest = Chest(whole)
     for mask, lung in zip(masks, (chest.left_lung(), chest.right_lung()), strict=True):
+        assert isinstance(mask, Segmentation)
         assert dice(mask.voxels, lung[crop]) > 0.97
     heart = nib.as_closest_canonical(nib.load(real_input("totalsegmentator/heart_heart.nii.gz")))
     in_heart = np.asanyarray(heart.dataobj)[crop] > 0

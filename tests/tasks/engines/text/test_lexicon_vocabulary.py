@@ -12,7 +12,8 @@ VOCABULARY = load_vocabulary()
 
 
 def test_targets_exist():
-    named = {p.target for p in (*VOCABULARY.predicates, *VOCABULARY.refinements)}
+    named = {p.target for p in VOCABULARY.predicates}
+    named |= {r.target for r in VOCABULARY.refinements}
     named |= {g.target for g in VOCABULARY.findings}
     named |= {t for g in VOCABULARY.findings for t in (*g.instead.values(), *g.also.values())}
     named |= {t for heads in VOCABULARY.shared_heads.values() for t in heads.values()}
@@ -23,8 +24,8 @@ def test_targets_exist():
 
 def test_structures_exist():
     bases = {base_of(name, TAXONOMY)[0] for name in TAXONOMY.targets}
-    told = (*VOCABULARY.predicates, *VOCABULARY.refinements)
-    used = {structure for entry in told for structure in entry.structures}
+    used = {structure for p in VOCABULARY.predicates for structure in p.structures}
+    used |= {structure for r in VOCABULARY.refinements for structure in r.structures}
     used |= set(VOCABULARY.structure_zones)
     assert used - set(VOCABULARY.structures) - bases == set()
 

@@ -28,7 +28,7 @@ from tasks.engines.llm.cache.segments import Segments
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
 from tasks.engines.metering import metered
 from tasks.engines.protocols import Failure
-from tests.tasks.engines.llm.scripted import NAME, ScriptedEngine, SpyEngine
+from tests.tasks.engines.llm.scripted import NAME, ScriptedEngine, SpyEngine, texts_of
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_an_answer_outlives_the_engine_that_asked(store: Store) -> None:
     requests = [request("a"), request("b"), request("a")]
     with metered() as usage:
         answers = CachedEngine(first, ResponseCaches(store)).complete(requests)
-    assert [a.text for a in answers] == ["A", "B", "A"]
+    assert texts_of(answers) == ["A", "B", "A"]
     assert len(first.asked) == 2
     assert usage["cache_hits"] == 1
 
@@ -64,7 +64,7 @@ def test_a_bucket_caches_as_a_disk_does(bucket: Store) -> None:
     CachedEngine(SpyEngine(echo), ResponseCaches(bucket)).complete([request("a")])
     later = SpyEngine(echo)
     answers = CachedEngine(later, ResponseCaches(bucket)).complete([request("a")])
-    assert answers[0].text == "A"
+    assert texts_of(answers) == ["A"]
     assert later.asked == []
 
 
@@ -91,7 +91,7 @@ def test_failures_are_not_cached(store: Store) -> None:
     engine = ScriptedEngine(Failure("timeout", "too slow"), "fine")
     cached = CachedEngine(engine, ResponseCaches(store))
     assert cached.complete([request("a")]) == [Failure("timeout", "too slow")]
-    assert cached.complete([request("a")])[0].text == "fine"
+    assert texts_of(cached.complete([request("a")])) == ["fine"]
 
 
 def test_the_first_answer_stays(store: Store) -> None:
@@ -118,6 +118,7 @@ def test_a_damaged_segment_is_counted_and_asked_again(store: Store, damage: str)
         if pq.read_table(store.location(path)).column("key")[0].as_py() == "bad"
     )
     content = store.read(path)
+    assert content is not None
     strange = pa.BufferOutputStream()
     pq.write_table(pa.table({"name": ["x"]}), strange)
     replacement = {
@@ -153,7 +154,8 @@ def test_what_is_no_completion_is_asked_again(store: Store, answer: str | None) 
     engine = SpyEngine(echo)
     key = digest(asdict(request("a")))
     Segments(store, f"answers/{digest(NAME)}").append({key: answer})
-    assert CachedEngine(engine, ResponseCaches(store)).complete([request("a")])[0].text == "A"
+    answers = CachedEngine(engine, ResponseCaches(store)).complete([request("a")])
+    assert texts_of(answers) == ["A"]
     assert len(engine.asked) == 1
 
 
@@ -190,7 +192,7 @@ def test_what_is_discarded_is_asked_anew(store: Store) -> None:
     cached.discard([request("a")])
     later = SpyEngine(echo)
     for one in (cached, CachedEngine(later, ResponseCaches(store))):
-        assert [a.text for a in one.complete([request("a"), request("b")])] == ["A", "B"]
+        assert texts_of(one.complete([request("a"), request("b")])) == ["A", "B"]
     assert len(engine.asked) == 3
     assert [r.messages[0].content for r in later.asked] == ["a"]
 

@@ -11,6 +11,7 @@ from tasks.engines.llm.chat.settings import Sampling
 from tasks.engines.metering import metered
 from tasks.engines.protocols import Failure
 from tests.tasks.engines.llm.misbehaving_server import completion
+from tests.tasks.engines.llm.scripted import texts_of
 
 SAMPLING = Sampling(model="llama", revision="abc")
 SCHEMA = {"type": "object"}
@@ -75,7 +76,7 @@ def test_answers_come_back_whatever_their_order(tmp_path):
     path = lines(tmp_path / "out.jsonl", answered(2, "two"), answered(3, "three"), answered(1))
     with metered() as used:
         found = BatchAnswers([path], SAMPLING).complete([request(1), request(2), request(3)])
-    assert [answer.text for answer in found] == ["[]", "two", "three"]
+    assert texts_of(found) == ["[]", "two", "three"]
     assert (used["requests"], used["tokens_in"], used["tokens_out"]) == (3, 21, 9)
 
 
@@ -114,7 +115,7 @@ def test_a_killed_run_is_taken_up_where_it_ended(tmp_path):
     lines(tmp_path / "out-2.jsonl", answered(2, "two"), answered(3), answered(4))
     both = BatchAnswers([tmp_path / "out-1.jsonl", tmp_path / "out-2.jsonl"], SAMPLING)
     assert all(isinstance(answer, Completion) for answer in both.complete(batch))
-    assert both.complete(batch)[1].text == "two"
+    assert texts_of(both.complete(batch))[1] == "two"
 
 
 def test_the_first_of_two_completions_stays(tmp_path):
@@ -122,7 +123,7 @@ def test_the_first_of_two_completions_stays(tmp_path):
         tmp_path / "out.jsonl", answered(1, "first"), answered(1, "second"), failed(1, "x")
     )
     answers = BatchAnswers([path], SAMPLING)
-    assert answers.complete([request(1)])[0].text == "first"
+    assert texts_of(answers.complete([request(1)])) == ["first"]
 
 
 def test_what_all_answers_took_is_counted_those_that_were_in_vain_too(tmp_path):

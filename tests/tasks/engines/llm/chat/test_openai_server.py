@@ -61,7 +61,7 @@ def test_ten_thousand_requests_to_a_misbehaving_server(server, engine, monkeypat
         answers = client.complete(ask(*(f"{n}: {script}" for n, script in enumerate(scripts))))
 
     expected_attempts = 0
-    expected = Counter()
+    expected: Counter[str] = Counter()
     for n, (script, answer) in enumerate(zip(scripts, answers, strict=True)):
         behaviours = [*script.split(), "ok"]
         transient = list(takewhile(lambda behaviour: behaviour not in FINAL, behaviours))
@@ -226,7 +226,7 @@ def test_threads_that_ask_first_at_the_same_time_share_one_loop(monkeypatch):
         time.sleep(0.1)
         return start()
 
-    monkeypatch.setattr(openai_server.asyncio, "new_event_loop", slow)
+    monkeypatch.setattr(asyncio, "new_event_loop", slow)
     openai_server._start_loop.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         loops = list(pool.map(lambda _: openai_server._background_loop(), range(4)))

@@ -99,7 +99,7 @@ def test_every_import_exists():
     }
     for module, name in imports:
         if module != "vllm":
-            assert MEMBERS[name] == module.replace(".", "/") + ".py"
+            assert MEMBERS[name] == str(module).replace(".", "/") + ".py"
 
 
 def test_all_that_decides_an_answer_is_explicit():
@@ -138,7 +138,7 @@ requests = st.lists(
 @given(requests)
 def test_each_request_gets_its_own_answer_whatever_the_others_are(batch):
     limit = 20
-    chatted = []
+    chatted: list[ChatRequest] = []
 
     def length(request):
         return len(request.messages[0].content.split())
@@ -164,6 +164,7 @@ def test_each_request_gets_its_own_answer_whatever_the_others_are(batch):
             assert answer.reason == "request_refused"
             assert "no grammar" in answer.detail
         else:
+            assert isinstance(answer, Completion)
             assert answer.text == request.messages[0].content
     assert len(chatted) == sum(isinstance(answer, Completion) for answer in answers)
 
@@ -197,4 +198,6 @@ def test_an_output_becomes_a_completion():
 
 
 def test_a_broken_off_output_becomes_a_failure():
-    assert read_output(output("abort")).reason == "server_error"
+    failure = read_output(output("abort"))
+    assert isinstance(failure, Failure)
+    assert failure.reason == "server_error"

@@ -12,6 +12,7 @@ from tasks.engines.llm.chat.settings import Sampling
 from tasks.engines.llm.chat.wire import SCHEMA_FIELDS, BadAnswerError, chat_body, read_answer
 from tasks.engines.protocols import Failure
 from tests.tasks.engines.llm.misbehaving_server import CARRIERS, completion
+from tests.tasks.engines.llm.scripted import texts_of
 
 REQUEST = ChatRequest((Message("system", "s"), Message("user", "u")), 9, {"type": "object"})
 
@@ -38,7 +39,7 @@ def test_servers_that_report_no_usage():
 
 def test_an_answer_is_always_text_that_can_be_stored():
     cut_emoji = json.loads(json.dumps(completion("lungs \ud83d clear")))
-    assert read_answer(cut_emoji, 1.0).text == "lungs ? clear"
+    assert texts_of([read_answer(cut_emoji, 1.0)]) == ["lungs ? clear"]
 
 
 def test_a_refusal_is_a_failure_not_an_answer():

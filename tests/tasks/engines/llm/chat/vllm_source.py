@@ -53,7 +53,7 @@ def interface(sources):
         "LLM methods": [n.name for n in classes["LLM"].body if isinstance(n, ast.FunctionDef)],
         "RequestOutput": _parameters(classes["RequestOutput"], "__init__"),
     } | {
-        name: [n.target.id for n in found.body if isinstance(n, ast.AnnAssign)]
+        name: [ast.unparse(n.target) for n in found.body if isinstance(n, ast.AnnAssign)]
         for name, found in classes.items()
         if name not in {"LLM", "RequestOutput"}
     }

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import jsonschema
 import pytest
@@ -27,7 +29,7 @@ DATASETS = ("mimic-cxr", "ct-rate", "openi", "other")
 MARK = re.compile(r"\[\d+: ([^|\]]+?)(?: \| ([^\]]+))?\]")
 
 
-def steps(dataset: str) -> dict[str, object]:
+def steps(dataset: str) -> dict[str, Any]:
     chat = ScriptedEngine()
     return {
         "spans/clean": CleanStep(chat, dataset, NAMES),
@@ -40,7 +42,7 @@ def steps(dataset: str) -> dict[str, object]:
     }
 
 
-def units(step: str, given: str) -> list[object]:
+def units(step: str, given: str) -> Sequence[Any]:
     """The units that an example is about."""
     if step.startswith("inline"):
         return [given.removeprefix("<report>\n").removesuffix("\n</report>")]

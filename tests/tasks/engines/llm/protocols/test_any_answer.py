@@ -13,6 +13,7 @@ from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.prompts.prompting import COMPLAINT
 from tasks.engines.llm.protocols.by_name import text_engines
+from tasks.engines.llm.settings import ProtocolName
 from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import SpyEngine
@@ -97,7 +98,7 @@ class Monkey:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("protocol", ["spans", "joint", "inline", "cascade"])
 def test_nothing_is_lost_and_every_phrase_is_in_its_text(
-    tmp_path: Path, even_texts: list[str], protocol: str, seed: int
+    tmp_path: Path, even_texts: list[str], protocol: ProtocolName, seed: int
 ) -> None:
     texts = [*even_texts[seed::60], "", "."]
     caches = ResponseCaches(Store(str(tmp_path)))

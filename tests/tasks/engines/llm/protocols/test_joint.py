@@ -98,7 +98,10 @@ def test_a_replay_gives_what_the_embedded_engines_give(
     found = engines.extractor.extract(kept)
     wanted = LexiconExtractor(TAXONOMY).extract(kept)
     assert sum(f != w for f, w in zip(found, wanted, strict=True)) <= 1
-    phrases = [[p for p in own if isinstance(p, Phrase)] for own in found]
+    phrases = [
+        [] if isinstance(own, Failure) else [p for p in own if isinstance(p, Phrase)]
+        for own in found
+    ]
     plain = text_engines("spans", dry_run_engine(), caches, TAXONOMY, "openi")
     assert engines.filter.classify(kept, phrases) == plain.filter.classify(kept, phrases)
     assert len(chat.asked) == asked  # extraction and filtering asked nothing

@@ -34,7 +34,7 @@ STEPS = 150
 
 
 @dataclass(frozen=True)
-class Memorised:
+class Memorized:
     model: VividMedForCausalLM
     processor: VividMedProcessor
 
@@ -74,7 +74,7 @@ def block() -> NDArray[np.bool_]:
 
 
 @cache
-def memorised() -> Memorised:
+def memorized() -> Memorized:
     """Train on the images of `write_images`, on one core: two that others use too are slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -84,7 +84,7 @@ def memorised() -> Memorised:
         torch.set_num_threads(threads)
 
 
-def _train() -> Memorised:
+def _train() -> Memorized:
     torch.manual_seed(0)
     config = tiny()
     tokenizer = train_tokenizer([*ANSWERS.values(), ask("report").query], 320)
@@ -105,7 +105,7 @@ def _train() -> Memorised:
         optimizer.step()
         schedule.step()
     processor = VividMedProcessor(VividMedImageProcessor.of(config), tokenizer)
-    return Memorised(model.eval(), processor)
+    return Memorized(model.eval(), processor)
 
 
 def _sample(path: Path, answer: str, tokenizer, config: VividMedConfig) -> Sample:

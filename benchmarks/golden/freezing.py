@@ -100,7 +100,8 @@ class Frozen:
     reports: digest of the text, provenance.
     tags: target, category, grounding, reason, mask and boxes; and whether the phrase, which is not
         kept, is the text at its place.
-    rejects: how many a stage set aside of a study for a reason, and a digest of their details.
+    rejects: how many records of a study a stage rejected for a reason, and a digest of their
+        details.
     groundings: rows of `boxes` and `masks`, a mask by the digest of its voxels.
     counts: the sums of a stage's manifests.
     """
@@ -131,7 +132,7 @@ class Frozen:
         )
 
     def studies(self, dataset: str) -> set[str]:
-        """The studies that were made a report of or set aside."""
+        """The studies that became a report or were rejected."""
         return {
             key[1] for rows in (self.reports, self.rejects) for key in rows if key[0] == dataset
         }

@@ -116,7 +116,7 @@ class TableReader:
         return digest.hexdigest()
 
     def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
-        """The study of each record; rows that are faulty or disagree are set aside."""
+        """The study of each record; rows that are faulty or contradict each other are rejected."""
         rows: dict[str, list[Row]] = {record.key: [] for record in records}
         last = max((self._index[key][1] for key in rows), default=0)
         for row in islice(read_rows(self._table), last):

@@ -6,7 +6,7 @@ reference of their own (`automatic.py`).
 
 Both sides are closed upwards over the taxonomy (a rib fracture is a fracture), so a report that
 is coded more narrowly than it is worded is no mistake. Reports that were never coded ("No
-Indexing") are left out; those that cleaning set aside are not, so that an engine that rejects hard
+Indexing") are left out; those that cleaning rejected are not, so that an engine that rejects hard
 reports gains nothing by it. Even report numbers are the development half; the odd half is scored
 apart and never read.
 """

@@ -35,7 +35,7 @@ class LlmServer:
         self.asked: list[str] = []
         self.lost = 0
         self._go = threading.Event()
-        self._rehearsal = DryRunEngine(
+        self._dry_run = DryRunEngine(
             load_taxonomy(), "openi", approximate_tokens, {"name": MODEL, "version": "1"}
         )
         self._one_at_a_time = threading.Lock()
@@ -69,7 +69,7 @@ class LlmServer:
         messages = tuple(Message(m["role"], m["content"]) for m in body["messages"])
         with self._one_at_a_time:
             request = ChatRequest(messages, body["max_tokens"], schema or None)
-            (completion,) = self._rehearsal.complete([request])
+            (completion,) = self._dry_run.complete([request])
         assert isinstance(completion, Completion)
         return 200, _completion(self.rewrite(completion.text, data, set(properties)))
 

@@ -241,13 +241,13 @@ def test_a_report_that_gives_orders_gets_none_of_them_into_the_data(
             'start, "end", phrase FROM phrases JOIN clean_reports USING (dataset, split, study_id)'
         ).fetchall()
         accounts = rows.sql("SELECT rows_in, rows_out, rejects FROM manifests").fetchall()
-        vain = rows.sql("SELECT reason FROM rejects WHERE study_id = 'CXR1'").fetchall()
+        rejected = rows.sql("SELECT reason FROM rejects WHERE study_id = 'CXR1'").fetchall()
     assert all(text[start:end] == phrase for _, text, start, end, phrase in texts)
     assert not INVENTED.keys() & {phrase.lower() for *_, phrase in texts}
     assert {study for study, *_ in texts} >= {f"CXR{n}" for n in range(2, 9)}
     assert all(into == out + sum(aside.values()) for into, out, aside in accounts)
     wanted = "answer_malformed" if obeys == "report" or protocol == "inline" else "not_in_sentence"
-    assert (wanted,) in vain
+    assert (wanted,) in rejected
 
 
 def run_stages(config: str | Path, protocol: str = "", **given: str) -> None:

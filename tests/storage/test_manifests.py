@@ -70,7 +70,7 @@ def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"stage": "clean"}', b"\xff"])
-def test_a_damaged_manifest_vouches_for_nothing(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_manifest_counts_as_none(tmp_path: Path, damage: bytes) -> None:
     store = Store(str(tmp_path))
     store.write(manifest_path("clean", PART), damage)
     assert read_manifest(store, "clean", PART) is None
@@ -80,7 +80,7 @@ def test_a_damaged_manifest_vouches_for_nothing(tmp_path: Path, damage: bytes) -
 @pytest.mark.parametrize(
     "edit", [{"outputs": {}}, {"rows_out": "abc"}, {"rows_out": 2}, {"stage": "extract"}]
 )
-def test_an_edited_manifest_vouches_for_nothing(tmp_path: Path, edit: dict[str, object]) -> None:
+def test_an_edited_manifest_counts_as_none(tmp_path: Path, edit: dict[str, object]) -> None:
     store = Store(str(tmp_path))
     write_manifest(store, _manifest(_shard(store)))
     path = manifest_path("clean", PART)

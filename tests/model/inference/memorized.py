@@ -1,4 +1,4 @@
-"""A tiny model that has learned two images by heart, and their files: made in seconds."""
+"""A tiny model that has memorized two images, and their files: made in seconds."""
 
 from dataclasses import dataclass
 from functools import cache

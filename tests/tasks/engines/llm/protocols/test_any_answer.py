@@ -125,5 +125,5 @@ def test_nothing_is_lost_and_every_phrase_is_in_its_text(
     # The monkey must have been believed at times, and at times not.
     assert judged
     assert any(isinstance(c, Failure) for c in cleaned)
-    vain = [f for own in found if not isinstance(own, Failure) for f in own]
-    assert any(isinstance(f, Failure) for f in vain)
+    rejected = [f for own in found if not isinstance(own, Failure) for f in own]
+    assert any(isinstance(f, Failure) for f in rejected)

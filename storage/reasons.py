@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import yaml
+
+_ENGINES_OWN = re.compile(r"[\w.-]+:[a-z0-9_]+")
+"""`<engine>:<code>`: a code that an engine of another package makes up."""
 
 
 class UnknownReasonError(ValueError):
@@ -47,18 +51,20 @@ def reasons() -> Mapping[str, Reason]:
     )
 
 
-def reason(code: str) -> Reason:
-    """The reason of a code.
+def require_known(code: str) -> str:
+    """The code, if this repository declares it or it is an engine's own, such as `toy:no_lesion`.
+
+    Engines of other packages cannot add to `reasons.yaml`; the prefix keeps their codes apart.
 
     Raises:
-        UnknownReasonError: if the code is not declared.
+        UnknownReasonError: if it is neither.
     """
-    try:
-        return reasons()[code]
-    except KeyError:
-        raise UnknownReasonError(
-            f"the reason code {code!r} is not declared: add it to storage/reasons.yaml"
-        ) from None
+    if code in reasons() or _ENGINES_OWN.fullmatch(code):
+        return code
+    raise UnknownReasonError(
+        f"the reason code {code!r} is not declared: add it to storage/reasons.yaml, or, in an "
+        "engine of another package, put the engine's name before it, as in `toy:no_lesion`"
+    )
 
 
 def may_succeed_later(code: str) -> bool:
@@ -68,6 +74,6 @@ def may_succeed_later(code: str) -> bool:
 
 
 def explain(code: str) -> str:
-    """A reason in words for a person; a code of another version is shown as it is."""
+    """A reason in words for a person; other codes are shown as they are."""
     known = reasons().get(code)
     return known.meaning if known else code

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from storage.reasons import reason
+from storage.reasons import require_known
 from storage.records import SiteKey
 from storage.shards import Part, table_from_rows
 
@@ -42,7 +42,7 @@ def rejects_table(part: Part, stage: str, rejects: Iterable[Reject]) -> pa.Table
     """The rejects of a stage on a part as rows of the `rejects` table.
 
     Raises:
-        UnknownReasonError: if `storage/reasons.yaml` does not declare a reason.
+        UnknownReasonError: if a reason is neither in `storage/reasons.yaml` nor an engine's own.
     """
     place = {"dataset": part.dataset, "split": part.split, "stage": stage}
     nowhere = {"target": None, "laterality": None, "zones": None}
@@ -51,7 +51,7 @@ def rejects_table(part: Part, stage: str, rejects: Iterable[Reject]) -> pa.Table
         | {
             "study_id": reject.study_id,
             "record": reject.record,
-            "reason": reason(reject.reason).code,
+            "reason": require_known(reject.reason),
             "detail": reject.detail,
             "image_id": reject.image_id,
             "section": reject.section,

@@ -44,7 +44,8 @@ class Segmentation:
 class Ungrounded:
     """Why a site has no box or mask.
 
-    reason: a code of `storage/reasons.yaml`; detail: one sentence for a person.
+    reason: a code of `storage/reasons.yaml`, or `<engine>:<code>` in an engine of another package;
+    detail: one sentence for a person.
     """
 
     reason: str
@@ -55,7 +56,8 @@ class Ungrounded:
 class Failure:
     """Why an engine could not process a text or a phrase, or why a proposal was rejected.
 
-    reason: a code of `storage/reasons.yaml`; detail: one sentence for a person.
+    reason: a code of `storage/reasons.yaml`, or `<engine>:<code>` in an engine of another package;
+    detail: one sentence for a person.
     """
 
     reason: str

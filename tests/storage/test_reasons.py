@@ -85,3 +85,11 @@ def test_a_reject_of_an_unknown_reason_is_a_mistake_of_the_program() -> None:
     with pytest.raises(UnknownReasonError, match=r"'no_such_code' .* storage/reasons.yaml"):
         rejects_table(Part("d", "s", 0), "clean", [Reject("s1", "report", "no_such_code", "")])
     assert explain("no_such_code") == "no_such_code"
+
+
+def test_an_engine_of_another_package_may_have_reasons_of_its_own() -> None:
+    reject = Reject("s1", "image: mass", "vividmed-toy:no_lesion", "nothing found")
+    rows = rejects_table(Part("d", "s", 0), "detect", [reject]).to_pylist()
+    assert [row["reason"] for row in rows] == ["vividmed-toy:no_lesion"]
+    assert explain("vividmed-toy:no_lesion") == "vividmed-toy:no_lesion"
+    assert not may_succeed_later("vividmed-toy:no_lesion")

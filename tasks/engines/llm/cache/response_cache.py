@@ -8,19 +8,18 @@ process that is killed loses one chunk.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import pyarrow as pa
 
 from storage.store import Store
 from tasks.engines.llm.cache.segments import Segments
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
+from tasks.engines.llm.digest import digest
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
 
@@ -39,12 +38,6 @@ for 16 requests and about the same for 256, so small chunks would waste its capa
 
 _SLOW_CHUNK_S = 120.0
 """Seconds; the chunk after a slower one is half as large, since a killed run loses a chunk."""
-
-
-def digest(*values: Any) -> str:
-    """A 128-bit BLAKE2 digest of JSON values, in hexadecimal: equal values have equal digests."""
-    content = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 def is_json(answer: str) -> bool:

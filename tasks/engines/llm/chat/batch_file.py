@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks.engines.llm.cache.response_cache import digest
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, count_usage
 from tasks.engines.llm.chat.errors import read_error
 from tasks.engines.llm.chat.settings import Sampling
 from tasks.engines.llm.chat.wire import BadAnswerError, chat_body, read_answer
+from tasks.engines.llm.digest import digest
 from tasks.engines.protocols import Failure, Fingerprint
 
 VERSION = "1"

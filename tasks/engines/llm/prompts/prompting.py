@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tasks.engines.llm.cache.response_cache import digest
 from tasks.engines.llm.chat.engine import ChatEngine, Message
+from tasks.engines.llm.digest import digest
 from tasks.engines.protocols import Fingerprint
 
 FOLDER = Path(__file__).parent

@@ -11,8 +11,9 @@ import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCache, digest
+from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCache
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
+from tasks.engines.llm.digest import digest
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from pydantic import Field, TypeAdapter
 
 from storage.records import Assertion, Match, Phrase
-from tasks.engines.llm.cache.response_cache import ResponseCache, ResponseCaches, digest
+from tasks.engines.llm.cache.response_cache import ResponseCache, ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
+from tasks.engines.llm.digest import digest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.alignment import Proposal
 from tasks.engines.llm.protocols.batched_requests import MALFORMED

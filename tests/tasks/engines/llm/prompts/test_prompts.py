@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tasks.engines.llm.cache.response_cache import digest
+from tasks.engines.llm.digest import digest
 from tasks.engines.llm.prompts.prompting import COMPLAINT, FOLDER, load_prompt, numbered
 from tasks.engines.llm.protocols.alignment import Proposal
 from tasks.engines.llm.protocols.inline import InlineCleanStep, InlineExtractStep, InlineFilterStep

@@ -153,10 +153,16 @@ def _finding(number: int, first_tag: int, tag: Tag) -> Finding:
 
 
 def _pieces(text: str, tags: Sequence[Tag], findings: Sequence[Finding]) -> list[Piece]:
-    """Cut a text into pieces that give it back when joined; tags are ordered and apart."""
+    """Cut a text into pieces that give it back when joined.
+
+    Tags are in order; of those that share their words, as the members of a range do, the first
+    one's finding stands for the piece.
+    """
     pieces: list[Piece] = []
     done = 0
     for i, (tag, finding) in enumerate(zip(tags, findings, strict=True)):
+        if tag.start < done:
+            continue
         pieces += _plain_pieces(text, done, tag.start)
         pieces.append(Piece(text[tag.start : tag.end], finding, i))
         done = tag.end

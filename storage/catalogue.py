@@ -37,9 +37,9 @@ _ASSERTIONS = """
 CREATE OR REPLACE VIEW assertions AS
 SELECT p.*, coalesce(k.assertion, r.reason) AS assertion, k.study_id IS NOT NULL AS kept
 FROM phrases p
-LEFT JOIN positives k USING (dataset, split, study_id, section, start)
+LEFT JOIN positives k USING (dataset, split, study_id, section, start, target)
 LEFT JOIN (FROM rejects WHERE stage = 'filter') r
-    USING (dataset, split, study_id, section, start)
+    USING (dataset, split, study_id, section, start, target)
 """
 
 _MANIFESTS = """

@@ -398,7 +398,7 @@ class GroundedReport:
     """A report with its tags, grounded in one image.
 
     image_id: None if the study has no image to ground in.
-    tags: in order of start, never overlapping.
+    tags: in order of start; two of them share all their words (the members of a range) or none.
     """
 
     dataset: str

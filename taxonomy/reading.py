@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from taxonomy.words import ordinal
 
 Category = Literal["anatomy", "abnormality"]
+Origin = Literal["paper", "vividmed"]
+"""Who names a target: the paper's taxonomy, or this product beside it."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -31,6 +33,7 @@ class Entry(BaseModel):
     sat: str | None = None
     totalsegmentator: str | None = None
     numbers: tuple[int, ...] = ()
+    origin: Origin = "paper"
 
     @field_validator("parents", "synonyms", mode="before")
     @classmethod
@@ -152,5 +155,6 @@ def _fill(named: Named, values: dict[str, str]) -> Named:
         vindr=fill(entry.vindr),
         sat=fill(entry.sat),
         totalsegmentator=fill(entry.totalsegmentator),
+        origin=entry.origin,
     )
     return Named(named.name.format_map(values), named.line, named.category, named.group, filled)

@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from taxonomy.reading import Category, Named, read_entries
+from taxonomy.reading import Category, Named, Origin, read_entries
 from taxonomy.words import phrase_key
 
 Part = Literal["lexicon", "groundings", "all"]
+Choice = Literal["paper", "all"]
+"""Which targets to name: those of the paper, or ours too."""
 
 PACKAGED = Path(__file__).with_suffix(".yaml")
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "lexicon": ("category", "parents", "synonyms"),
     "groundings": ("category", "parents", "vindr", "sat", "totalsegmentator"),
-    "all": ("category", "group", "parents", "synonyms", "vindr", "sat", "totalsegmentator"),
+    "all": (
+        "category",
+        "group",
+        "parents",
+        "synonyms",
+        "vindr",
+        "sat",
+        "totalsegmentator",
+        "origin",
+    ),
 }
 
 
@@ -46,6 +57,7 @@ class Target:
     vindr: str | None = None
     sat: str | None = None
     totalsegmentator: str | None = None
+    origin: Origin = "paper"
 
 
 class Taxonomy:
@@ -76,6 +88,39 @@ class Taxonomy:
     def descendants(self, name: str) -> frozenset[str]:
         """Every narrower target, children of children included, itself not."""
         return _reach(name, lambda n: self._children.get(n, ()))
+
+    def chosen(self, choice: Choice) -> Taxonomy:
+        """This taxonomy, or the part of it that the paper names.
+
+        There, the phrases of a target of ours go to the nearest broader targets that the paper
+        has: a calcified granuloma is a calcification.
+        """
+        if choice == "all":
+            return self
+        kept = {name for name, target in self.targets.items() if target.origin == "paper"}
+        phrases = {name: list(self.targets[name].synonyms) for name in kept}
+        for name, target in self.targets.items():
+            heirs = () if name in kept else self._nearest(name, kept)
+            for heir in heirs[:1]:
+                phrases[heir] += [name, *target.synonyms]
+        return Taxonomy(
+            {
+                name: replace(
+                    self.targets[name],
+                    parents=tuple(p for p in self.targets[name].parents if p in kept),
+                    synonyms=tuple(phrases[name]),
+                )
+                for name in self.targets
+                if name in kept
+            }
+        )
+
+    def _nearest(self, name: str, kept: Container[str]) -> list[str]:
+        """The closest ancestors that are kept."""
+        nearest: list[str] = []
+        for parent in self.targets[name].parents:
+            nearest += [parent] if parent in kept else self._nearest(parent, kept)
+        return nearest
 
     def digest(self, part: Part) -> str:
         """SHA-256 of what a part of the product reads; order and layout of the file don't count.
@@ -128,6 +173,7 @@ def _target(named: Named) -> Target:
         entry.vindr,
         entry.sat,
         entry.totalsegmentator,
+        entry.origin,
     )
 
 

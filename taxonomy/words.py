@@ -31,11 +31,15 @@ def load_yaml(path: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A word in its normal form; `capitals` is set where only capitals tell an abbreviation."""
+    """A word in its normal form; `capitals` is set where only capitals tell an abbreviation.
+
+    `head` counts the letters of a first word to which another one is glued ("ofpneumothorax": 2).
+    """
 
     word: str
     capitals: str | None = None
     is_plural: bool = False
+    head: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class _Rules:
     singular: frozenset[str]
     capitals: frozenset[str]
     compounds: dict[str, dict[str, str]]
+    heads: tuple[str, ...]
+    tails: frozenset[str]
 
 
 @cache
@@ -72,6 +78,8 @@ def _rules() -> _Rules:
         frozenset(raw["singular"]),
         frozenset(raw["capitals"]),
         compounds,
+        tuple(raw["glued"]["heads"]),
+        frozenset(raw["glued"]["tails"]),
     )
 
 
@@ -83,7 +91,21 @@ def form(raw: str) -> Form:
     letters = raw.removesuffix("s")
     is_short = len(letters) == 2 or letters in _rules().capitals
     capitals = letters if is_short and letters.isupper() else None
-    return Form(word, capitals, is_plural=word != spelled or (letters != raw and letters.isupper()))
+    is_plural = word != spelled or (letters != raw and letters.isupper())
+    return Form(word, capitals, is_plural, _head(spelled))
+
+
+def _head(word: str) -> int:
+    """The letters of the word to which a finding's word is glued; 0 if there is none."""
+    rules = _rules()
+    return next(
+        (
+            len(head)
+            for head in rules.heads
+            if word.startswith(head) and _singular(word[len(head) :]) in rules.tails
+        ),
+        0,
+    )
 
 
 def _american(word: str) -> str:
@@ -116,6 +138,13 @@ def tokenize(text: str) -> Tokens:
     compounds = _rules().compounds
     for match in _TOKEN.finditer(text):
         current = form(match[0])
+        if current.head:
+            middle = match.start() + current.head
+            for start, end in ((match.start(), middle), (middle, match.end())):
+                forms.append(form(text[start:end]))
+                starts.append(start)
+                ends.append(end)
+            continue
         first = _before_hyphen(forms)
         joins = compounds.get(forms[first].word) if first is not None else None
         if first is not None and joins and (joined := joins.get(current.word)):

@@ -56,7 +56,9 @@ def plan(
     settings = read_settings(config, options)
     llm = language_model(settings)
     shards = studies_of(settings)
-    usage = plan_run(shards, settings, llm, load_taxonomy(), token_counter(tokenizer))
+    usage = plan_run(
+        shards, settings, llm, load_taxonomy().chosen(settings.taxonomy), token_counter(tokenizer)
+    )
     throughput = Throughput(tokens_in_per_second, tokens_out_per_second)
     for step in usage.values():
         step["busy_us"] = round(1e6 * throughput.seconds(step))

@@ -44,7 +44,9 @@ def require_answers(
     Raises:
         EngineError: if answers are missing, with their number.
     """
-    collector = _collect(shards, settings, llm, batch_answers(batch), load_taxonomy())
+    collector = _collect(
+        shards, settings, llm, batch_answers(batch), load_taxonomy().chosen(settings.taxonomy)
+    )
     if not collector.missing:
         return
     files = len(answer_files(batch))

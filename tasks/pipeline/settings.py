@@ -31,6 +31,7 @@ from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmS
 from tasks.engines.llm.prompts.prompting import prompt_sets
 from tasks.engines.llm.settings import LlmSettings
 from tasks.engines.registry import EngineSettings, Step, checked_settings, declaration
+from taxonomy.targets import Choice
 
 _MESSAGES = {
     "extra_forbidden": "there is no such setting",
@@ -116,6 +117,9 @@ class BuildSettings(BaseModel):
     positive: tuple[Assertion, ...] = Field(
         default=("present",),
         description="assertions that count as positive; add `uncertain` to keep hedged phrases",
+    )
+    taxonomy: Choice = Field(
+        default="all", description="targets to name: the paper's, or `all`, with ours beside them"
     )
     cleaner: ChosenEngine = _engine("rules", "engine of the step clean")
     extractor: ChosenEngine = _engine("lexicon", "engine of the step extract")

@@ -202,7 +202,7 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     Raises:
         DatasetError, StoreError, TaxonomyError: before any work is done.
     """
-    taxonomy = load_taxonomy()
+    taxonomy = load_taxonomy().chosen(settings.taxonomy)
     store = Store(settings.store)
     store.require_writable()
     declaration = settings.dataset_declaration()

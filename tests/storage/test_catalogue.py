@@ -7,6 +7,7 @@ import pytest
 
 from storage.catalogue import CatalogueError, query_rows, study_rows, write_catalogue
 from storage.manifests import Manifest, write_manifest
+from storage.records import SiteKey
 from storage.rejects import Reject, rejects_table
 from storage.shards import Part, shard_path, table_from_rows, write_shard
 from storage.store import Store
@@ -16,7 +17,10 @@ KEY = {"dataset": "openi", "split": "train", "study_id": "CXR1", "section": "fin
 WORDS = {"category": "abnormality", "modifiers": {"laterality": None, "zones": [], "count": None}}
 EFFUSION = KEY | WORDS | {"start": 3, "end": 11, "phrase": "effusion", "target": "pleural effusion"}
 NODULE = KEY | WORDS | {"start": 20, "end": 26, "phrase": "nodule", "target": "lung nodule"}
-REJECT = Reject("CXR1", "the effusion", "absent", "effusion is absent", section="findings", start=3)
+REJECT = Reject(
+    "CXR1", "the effusion", "absent", "effusion is absent",
+    site=SiteKey("pleural effusion"), section="findings", start=3,
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -25,10 +25,19 @@ GOOD = CASES["good"]
 
 
 def test_counts_by_category():
-    assert Counter(target.category for target in TAXONOMY.targets.values()) == {
-        "anatomy": 257,
-        "abnormality": 51,
-    }
+    counts = Counter((target.origin, target.category) for target in TAXONOMY.targets.values())
+    assert counts["paper", "anatomy"] == 257
+    assert counts["paper", "abnormality"] == 50
+    assert counts["vividmed", "anatomy"] + counts["vividmed", "abnormality"] > 50
+
+
+def test_the_papers_part_names_its_307_targets_and_nothing_broader():
+    part = TAXONOMY.chosen("paper")
+    assert len(part.targets) == 307
+    assert {t.origin for t in part.targets.values()} == {"paper"}
+    assert part["rib fracture"].parents == ()
+    assert "calcified granuloma" in part["calcification"].synonyms
+    assert TAXONOMY.chosen("all") is TAXONOMY
 
 
 def test_left_and_right_are_mirror_images():
@@ -74,7 +83,11 @@ def test_ancestors_and_descendants():
     assert TAXONOMY.ancestors("left rib 5") == {"left rib", "rib"}
     assert TAXONOMY.ancestors("left lung lower lobe") == {"lung lower lobe", "left lung", "lung"}
     assert "arterial calcification" in TAXONOMY.descendants("calcification")
-    assert TAXONOMY.descendants("fracture") == {"rib fracture", "clavicle fracture"}
+    assert TAXONOMY.descendants("fracture") == {
+        "rib fracture",
+        "clavicle fracture",
+        "vertebral compression fracture",
+    }
 
 
 def test_digests_see_their_part_and_not_the_layout(tmp_path):

@@ -135,7 +135,9 @@ class DryRunEngine:
         ]
 
     def _stated(self, sentence: str) -> list[_Stated]:
-        phrases = self._lexicon.extract([sentence])[0]
+        """The phrases; of words with several targets the first, as a model gives one."""
+        first = {(p.start, p.end): p for p in reversed(self._lexicon.extract([sentence])[0])}
+        phrases = list(first.values())[::-1]
         said = self._context.classify([sentence], [phrases])[0]
         return [_Stated(p.start, p.end, p.target, a) for p, a in zip(phrases, said, strict=True)]
 

@@ -207,10 +207,12 @@ def unfenced(answer: str, source: str) -> str | Failure:
 
 
 def with_tags(text: str, phrases: Sequence[Phrase]) -> str:
-    """The text with its phrases tagged."""
+    """The text with its phrases tagged; words of several targets get the tag of the first."""
     pieces: list[str] = []
     end = 0
     for phrase in sorted(phrases, key=lambda p: p.start):
+        if phrase.start < end:
+            continue
         words = text[phrase.start : phrase.end]
         pieces += [text[end : phrase.start], f"[{words}]({phrase.target})"]
         end = phrase.end

@@ -11,6 +11,8 @@ _QUALIFIERS = 7
 """Words in front of a noun and its conjuncts that are looked at, at most."""
 _BACK = 40
 """Words of the sentence before a noun that can name the lung, at most."""
+_INSIDE = frozenset({"in", "of", "involving", "within", "from", "at"})
+"""Prepositions between a finding and the bone that it is in; what is over a rib is in the lung."""
 _SCOPE = 14
 """Words behind a noun that can say where it is, at most."""
 
@@ -25,6 +27,7 @@ class Context:
         self._linkers = vocabulary.linkers
         self._stops = vocabulary.separators | vocabulary.prepositions | vocabulary.linkers
         self._stops |= {";", ":"}
+        self._sites = (self._prepositions & _INSIDE) | vocabulary.destroying
 
     def target(self, sentence: Sentence, unit: Unit) -> str | None:
         """The target that the word means here, if any."""
@@ -34,9 +37,13 @@ class Context:
         qualifiers = self._qualifiers(sentence, unit)
         if instead := next((t for word, t in term.instead if word in qualifiers), None):
             return instead
+        if (inside := self._inside(sentence, unit)) or term.only == "inside":
+            return inside
         own = self._own_words(sentence, unit)
         excluded = self._places[term.unless] if term.unless else frozenset[str]()
         if not own.isdisjoint(excluded):
+            return None
+        if term.unless == "elsewhere" and self._is_of_bone(sentence, unit):
             return None
         if self._names_lung(sentence, unit, own):
             return term.value
@@ -67,6 +74,41 @@ class Context:
         while k > 0 and unit.first - k < _OWN_REACH and sentence.words[k - 1] not in self._stops:
             k -= 1
         return set(sentence.words[k : unit.first])
+
+    def _inside(self, sentence: Sentence, unit: Unit) -> str | None:
+        """The target that the word means in what it is said to be in: a cyst of the kidney."""
+        if not unit.term.inside:
+            return None
+        scope = sentence.words[unit.after : self._scope_end(sentence, unit)]
+        where = next((i for i, w in enumerate(scope) if w in self._prepositions), len(scope))
+        named = scope[where:]
+        return next((target for word, target in unit.term.inside if word in named), None)
+
+    def _is_of_bone(self, sentence: Sentence, unit: Unit) -> bool:
+        """Whether the word is told of a bone: a mass in, of or destroying the left 6th rib."""
+        words = sentence.words
+        group = sentence.at[max(0, unit.first - _OWN_REACH) : unit.first]
+        if any((u.term.structure or "").startswith(LUNG) for u in group if u):
+            return False
+        for i in range(unit.after, self._scope_end(sentence, unit)):
+            other = sentence.at[i]
+            if words[i] == "," or (other and other.term.kind == "finding"):
+                return False
+            if words[i] not in self._sites:
+                continue
+            t = i + 1
+            while t < len(words) and self._leads_to_noun(sentence, t):
+                t += 1
+            if sentence.word(t) in self._places["bone"]:
+                return True
+        return False
+
+    @staticmethod
+    def _leads_to_noun(sentence: Sentence, t: int) -> bool:
+        unit = sentence.at[t]
+        return sentence.words[t] in ("the", "a", "of") or (
+            unit is not None and unit.term.kind in ("side", "zone", "ordinal", "number")
+        )
 
     def _names_lung(self, sentence: Sentence, unit: Unit, own: set[str]) -> bool:
         words = sentence.words

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from storage.records import Laterality, Modifiers, Phrase
+from storage.records import Modifiers, Phrase
 from tasks.engines.protocols import Fingerprint
 from tasks.engines.text.lexicon.findings import FindingFinder
 from tasks.engines.text.lexicon.modifiers import ModifierFinder
 from tasks.engines.text.lexicon.places import PlaceFinder
-from tasks.engines.text.lexicon.sentence import read_sentence
-from tasks.engines.text.lexicon.vocabulary import compile_terms, load_vocabulary, vocabulary_digest
+from tasks.engines.text.lexicon.sentence import Sentence, read_sentence
+from tasks.engines.text.lexicon.spelling import Spelling
+from tasks.engines.text.lexicon.vocabulary import (
+    compile_terms,
+    known_words,
+    load_vocabulary,
+    sided,
+    vocabulary_digest,
+)
 from tasks.engines.text.sentences import split_sentences
+from taxonomy.matcher import PhraseTree
 from taxonomy.targets import Taxonomy
 
-_VERSION = "3"
+_VERSION = "4"
 _REMEMBERED = 1 << 15
 """Sentences kept with their phrases: reports repeat themselves about three to one."""
 
@@ -29,8 +37,10 @@ class LexiconExtractor:
     def __init__(self, taxonomy: Taxonomy) -> None:
         vocabulary = load_vocabulary()
         self._taxonomy = taxonomy
-        self._terms = compile_terms(vocabulary, taxonomy)
-        self._places = PlaceFinder(vocabulary, taxonomy)
+        phrases = compile_terms(vocabulary, taxonomy)
+        self._terms = PhraseTree(phrases.values())
+        self._spelling = Spelling(vocabulary.misspelled, known_words(vocabulary, phrases))
+        self._places = PlaceFinder(vocabulary, taxonomy, phrases)
         self._findings = FindingFinder(vocabulary)
         self._modifiers = ModifierFinder(vocabulary)
         self._phrases = lru_cache(_REMEMBERED)(self._sentence)
@@ -47,41 +57,48 @@ class LexiconExtractor:
         return self._fingerprint
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase]]:
-        """Phrases of each text, in order of start, never overlapping."""
+        """Phrases of each text in order of start: two share all their words, or none."""
         return [self._text(text) for text in texts]
 
     def _text(self, text: str) -> list[Phrase]:
         phrases: list[Phrase] = []
         for start, end in split_sentences(text):
             phrases += [
-                Phrase(start + p.start, start + p.end, p.target, p.modifiers)
+                Phrase(start + p.start, start + p.end, p.target, p.modifiers, p.match)
                 for p in self._phrases(text[start:end])
             ]
         return phrases
 
     def _sentence(self, text: str) -> tuple[Phrase, ...]:
-        sentence = read_sentence(text, self._terms)
+        sentence = read_sentence(text, self._terms, self._spelling)
         if not sentence.units:
             return ()
         places = self._places.find(sentence)
         findings = self._findings.find(sentence, places)
         modifiers = self._modifiers.attach(sentence, findings, places)
         spans = [
-            (finding.first, finding.after, self._sided(finding.target, said.laterality), said)
+            (
+                finding.first,
+                finding.after,
+                sided(finding.target, said.laterality, self._taxonomy),
+                said,
+            )
             for finding, said in zip(findings, modifiers, strict=True)
             if finding.target in self._taxonomy
         ]
         taken = {t for first, after, _, _ in spans for t in range(first, after)}
         for place in places:
-            if place.target in self._taxonomy and taken.isdisjoint(range(place.first, place.after)):
+            if taken.isdisjoint(range(place.first, place.after)):
                 said = Modifiers(place.side, place.zones)
-                spans.append((place.first, place.after, str(place.target), said))
-        starts, ends = sentence.tokens.starts, sentence.tokens.ends
+                spans += [(place.first, place.after, target, said) for target in place.targets]
         return tuple(
-            Phrase(starts[first], ends[after - 1], target, said)
+            _phrase(sentence, first, after, target, said)
             for first, after, target, said in sorted(spans, key=lambda span: span[0])
         )
 
-    def _sided(self, target: str, side: Laterality | None) -> str:
-        name = f"{side} {target}"
-        return name if name in self._taxonomy else target
+
+def _phrase(sentence: Sentence, first: int, after: int, target: str, said: Modifiers) -> Phrase:
+    start, end = sentence.tokens.starts[first], sentence.tokens.ends[after - 1]
+    if sentence.misspelled.isdisjoint(range(first, after)):
+        return Phrase(start, end, target, said)
+    return Phrase(start, end, target, said, "fuzzy")

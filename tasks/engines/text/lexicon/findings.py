@@ -37,6 +37,7 @@ class FindingFinder:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+        self._whole = {p.target for p in vocabulary.predicates if p.whole}
         self._context = Context(vocabulary)
         self._predicates: Said = {
             (structure, word): p.target
@@ -112,6 +113,7 @@ class FindingFinder:
         behind = self._structure(sentence, unit, at, step=+1)
         verbs = sentence.words[max(0, unit.first - 4) : unit.first]
         is_predicate = not self._verbs.isdisjoint(verbs)
+        is_predicate |= before is not None and before.after == unit.first
         place = (before or behind) if is_predicate else (behind or before)
         if place is None:
             return
@@ -119,8 +121,23 @@ class FindingFinder:
         if target := self._refinements.get(key):
             yield from self._refined(sentence, unit, place, target, at)
         else:
+            target = self._predicates[key]
+            if place.target and target not in self._whole:
+                yield Finding(
+                    self._without_verb(sentence, unit), unit.after, target, unit, site=place
+                )
+                return
             first, after = min(place.first, unit.first), max(place.after, unit.after)
-            yield Finding(first, after, self._predicates[key], unit, absorbs=place)
+            yield Finding(first, after, target, unit, absorbs=place)
+
+    def _without_verb(self, sentence: Sentence, unit: Unit) -> int:
+        """Where the words begin that name the finding: "large", of "is slightly large"."""
+        first = unit.first
+        while first + 1 < unit.after and (
+            sentence.words[first] in self._verbs or sentence.words[first].endswith("ly")
+        ):
+            first += 1
+        return first
 
     def _refined(
         self, sentence: Sentence, unit: Unit, place: Place, target: str, at: list[Place | None]
@@ -167,6 +184,8 @@ class FindingFinder:
         if word == ":":
             return step < 0 and self._opens_answer(sentence, t)
         if word in self._fillers or word in self._vocabulary.linkers or word[0].isdigit():
+            return True
+        if word.endswith("ly") and word not in self._vocabulary.not_degrees:
             return True
         if kind in ("said", "number", "ordinal"):
             return True

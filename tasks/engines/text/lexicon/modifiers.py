@@ -193,7 +193,8 @@ class ModifierFinder:
             return located[i + 1].own
         if i > 0 and (earlier := located[i - 1]).own:
             gap = sentence.words[earlier.finding.after : finding.first]
-            if self._breaks.isdisjoint(gap):
+            is_apart = gap[:2] == (",", "and") and earlier.around == []
+            if self._breaks.isdisjoint(gap) and not is_apart:
                 is_same = not self._vocabulary.equates.isdisjoint(gap)
                 return earlier.own if is_same else [_side_only(p) for p in earlier.own]
         if i + 1 < len(located) and (later := located[i + 1]).behind and not later.before:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tasks.engines.text.lexicon.spelling import Spelling
 from tasks.engines.text.lexicon.vocabulary import Term
 from taxonomy.matcher import PhraseTree
-from taxonomy.words import Tokens, tokenize
+from taxonomy.words import Form, Tokens, tokenize
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,16 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """`words[i]` is the normal form of token i; `at[i]` the unit that token belongs to."""
+    """`words[i]` is the normal form of token i; `at[i]` the unit that token belongs to.
+
+    misspelled: the tokens whose word stands for the one that was written.
+    """
 
     tokens: Tokens
     words: tuple[str, ...]
     units: tuple[Unit, ...]
     at: tuple[Unit | None, ...]
+    misspelled: frozenset[int] = frozenset()
 
     def word(self, i: int) -> str:
         """The word of token i; empty behind the end."""
@@ -40,11 +45,19 @@ class Sentence:
         return self.tokens.forms[unit.after - 1].is_plural
 
 
-def read_sentence(text: str, terms: PhraseTree[Term]) -> Sentence:
+def read_sentence(text: str, terms: PhraseTree[Term], spelling: Spelling) -> Sentence:
     """Tokenise a sentence and find the vocabulary's phrases in it, longest first."""
     tokens = tokenize(text)
+    meant = {i: w for i, f in enumerate(tokens.forms) if (w := spelling.correct(f.word))}
+    if meant:
+        forms = (
+            Form(meant[i], is_plural=form.is_plural) if i in meant else form
+            for i, form in enumerate(tokens.forms)
+        )
+        tokens = replace(tokens, forms=tuple(forms))
     units = tuple(Unit(first, after, term) for first, after, term in terms.find(tokens))
     at: list[Unit | None] = [None] * len(tokens)
     for unit in units:
         at[unit.first : unit.after] = [unit] * (unit.after - unit.first)
-    return Sentence(tokens, tuple(f.word for f in tokens.forms), units, tuple(at))
+    words = tuple(f.word for f in tokens.forms)
+    return Sentence(tokens, words, units, tuple(at), frozenset(meant))

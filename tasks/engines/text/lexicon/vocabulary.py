@@ -13,9 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from storage.records import Laterality
-from taxonomy.matcher import PhraseTree
 from taxonomy.targets import Target, Taxonomy
-from taxonomy.words import WORD_RULES, load_yaml, ordinal, phrase_key
+from taxonomy.words import WORD_RULES, form, load_yaml, ordinal, phrase_key
 from taxonomy.zones import load_zones, zones_digest
 
 _PACKAGED = Path(__file__).with_suffix(".yaml")
@@ -23,6 +22,9 @@ _PACKAGED = Path(__file__).with_suffix(".yaml")
 LUNG = "lung"
 RIB = "rib"
 """The structures whose parts and numbers the grammar composes."""
+
+HALF = "hemi"
+"""What the name of one side of a structure may begin with: left hemidiaphragm."""
 
 Kind = Literal[
     "finding", "anatomy", "structure", "said",
@@ -35,13 +37,17 @@ class _Model(BaseModel):
 
 
 class Predicate(_Model):
-    """A finding told of a structure: "heart … enlarged", "enlargement of the heart"."""
+    """A finding told of a structure: "heart … enlarged", "enlargement of the heart".
+
+    whole: the structure belongs to the phrase.
+    """
 
     target: str
     structures: tuple[str, ...]
     states: tuple[str, ...]
     nouns: tuple[str, ...]
     after: tuple[str, ...] = ()
+    whole: bool = False
 
 
 class Refinement(_Model):
@@ -58,9 +64,17 @@ class GeneralWords(_Model):
     target: str
     words: tuple[str, ...]
     unless: Literal["elsewhere", "hardware"] | None = None
-    only: Literal["lung"] | None = None
+    only: Literal["lung", "inside"] | None = None
     instead: dict[str, str] = {}
+    inside: dict[str, str] = {}
     also: dict[str, str] = {}
+
+
+class Display(_Model):
+    """Words of how an image is shown, and those that may stand before them."""
+
+    words: frozenset[str]
+    between: frozenset[str]
 
 
 class Vocabulary(_Model):
@@ -77,17 +91,24 @@ class Vocabulary(_Model):
     measures: frozenset[str]
     structures: dict[str, tuple[str, ...]]
     structure_zones: dict[str, str]
+    composites: dict[str, tuple[str, ...]]
+    display: Display
+    range_joins: frozenset[str]
     predicates: tuple[Predicate, ...]
     refinements: tuple[Refinement, ...]
     composed: tuple[str, ...]
     shared_heads: dict[str, dict[str, str]]
-    places: dict[Literal["lung", "elsewhere", "hardware"], frozenset[str]]
+    places: dict[Literal["lung", "bone", "elsewhere", "hardware"], frozenset[str]]
     findings: tuple[GeneralWords, ...]
     midline: frozenset[str]
     countable: frozenset[str]
     neither: tuple[tuple[str, ...], ...]
     not_with: dict[str, frozenset[str]]
     joins: frozenset[str]
+    misspelled: frozenset[str]
+    correct: frozenset[str]
+    not_degrees: frozenset[str]
+    destroying: frozenset[str]
     fillers: dict[str, frozenset[str]]
     sizes: frozenset[str]
     prepositions: frozenset[str]
@@ -132,27 +153,51 @@ class Term:
     structure: str | None = None
     said: str | None = None
     unless: Literal["elsewhere", "hardware"] | None = None
-    only: Literal["lung"] | None = None
+    only: Literal["lung", "inside"] | None = None
     instead: tuple[tuple[str, str], ...] = ()
+    inside: tuple[tuple[str, str], ...] = ()
     also: tuple[tuple[str, str], ...] = ()
 
 
 def base_of(name: str, taxonomy: Taxonomy) -> tuple[str, Laterality | None]:
-    """A target's side, and its name without it where that is a target too: ("lung", "left")."""
+    """A target's side, and its name without it where that is a target too: ("lung", "left").
+
+    The left hemidiaphragm is the left of the diaphragm.
+    """
     words = name.split()
     side: Laterality | None = "left" if "left" in words else "right" if "right" in words else None
     rest = " ".join(words[1:])
-    return (rest if side == words[0] and rest in taxonomy else name), side
+    if side != words[0]:
+        return name, side
+    return next((base for base in (rest, rest.removeprefix(HALF)) if base in taxonomy), name), side
 
 
-def compile_terms(vocabulary: Vocabulary, taxonomy: Taxonomy) -> PhraseTree[Term]:
-    """One tree of all phrases; a phrase with several roles gets one term with all of them."""
+def sided(base: str, side: Laterality | None, taxonomy: Taxonomy) -> str:
+    """The target of one side of a structure or finding; its own name if it has none."""
+    names = (f"{side} {base}", f"{side} {HALF}{base}") if side else ()
+    return next((name for name in names if name in taxonomy), base)
+
+
+Phrases = Mapping[tuple[str, ...], tuple[str, Term]]
+"""Every phrase of the vocabulary with its term, by the words that it is found by."""
+
+
+def compile_terms(vocabulary: Vocabulary, taxonomy: Taxonomy) -> Phrases:
+    """All phrases; one with several roles gets one term with all of them."""
     terms: dict[tuple[str, ...], tuple[str, Term]] = {}
     for phrase, term in _terms(vocabulary, taxonomy):
         key = phrase_key(phrase)
         known = terms.get(key)
         terms[key] = (phrase, _merge(known[1], term) if known else term)
-    return PhraseTree(terms.values())
+    return terms
+
+
+def known_words(vocabulary: Vocabulary, phrases: Phrases) -> Iterator[str]:
+    """Words in their normal form that are no misspelled ones."""
+    yield from (form(word).word for word in vocabulary.correct)
+    yield from (word for key in phrases for word in key)
+    for words in (*vocabulary.places.values(), *vocabulary.fillers.values()):
+        yield from words
 
 
 def _merge(known: Term, new: Term) -> Term:
@@ -168,6 +213,7 @@ def _terms(vocabulary: Vocabulary, taxonomy: Taxonomy) -> Iterator[tuple[str, Te
             unless=general.unless,
             only=general.only,
             instead=tuple(general.instead.items()),
+            inside=tuple(general.inside.items()),
             also=tuple(general.also.items()),
         )
         yield from ((phrase, term) for phrase in general.words)

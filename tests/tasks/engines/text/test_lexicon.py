@@ -31,7 +31,9 @@ def written(text: str, phrase: Phrase) -> str:
     modifiers = phrase.modifiers
     where = [modifiers.laterality, *modifiers.zones, modifiers.count and f"x{modifiers.count}"]
     said = " ".join(word for word in where if word)
-    return f"{text[phrase.start : phrase.end]} => {phrase.target}" + (f" [{said}]" if said else "")
+    guessed = " (fuzzy)" if phrase.match == "fuzzy" else ""
+    words = f"{text[phrase.start : phrase.end]} => {phrase.target}"
+    return words + (f" [{said}]" if said else "") + guessed
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["text"])
@@ -52,10 +54,11 @@ def test_capitals_change_no_target(case):
 @settings(max_examples=300, deadline=None)
 def test_phrases_are_in_order_apart_and_inside_the_text(text):
     phrases = EXTRACTOR.extract([text])[0]
-    end = 0
+    span = (0, 0)
     for phrase in phrases:
-        assert end <= phrase.start < phrase.end <= len(text)
-        end = phrase.end
+        assert span == (phrase.start, phrase.end) or span[1] <= phrase.start
+        assert phrase.start < phrase.end <= len(text)
+        span = (phrase.start, phrase.end)
         words = text[phrase.start : phrase.end]
         assert words == words.strip()
         assert phrase.target in TAXONOMY
@@ -78,10 +81,12 @@ def test_sentences_do_not_touch_each_other(sentences):
 
 def test_every_target_with_words_of_its_own_is_found_by_its_name():
     """A name is a phrase of its target, but for the general ones that are only parents."""
+    grouping = {"aortic abnormality"}
     missing = [
         name
         for name in TAXONOMY.targets
-        if name not in {p.target for p in EXTRACTOR.extract([f"There is {name}."])[0]}
+        if name not in grouping
+        and name not in {p.target for p in EXTRACTOR.extract([f"There is {name}."])[0]}
     ]
     assert missing == []
 

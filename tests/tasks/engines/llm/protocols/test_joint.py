@@ -87,6 +87,11 @@ def test_answers_off_the_schema_end_as_a_failure(caches: ResponseCaches, wrong: 
     assert cleaned.reason == "answer_malformed"
 
 
+def one_target_a_phrase(phrases: list[Phrase]) -> list[Phrase]:
+    """Without the further targets of the same words, which a model does not give."""
+    return list({(p.start, p.end): p for p in phrases[::-1]}.values())[::-1]
+
+
 def test_a_replay_gives_what_the_embedded_engines_give(
     caches: ResponseCaches, even_texts: list[str]
 ) -> None:
@@ -96,7 +101,7 @@ def test_a_replay_gives_what_the_embedded_engines_give(
     kept = [c.text for c in engines.cleaner.clean(texts) if isinstance(c, CleanedText) and c.text]
     asked = len(chat.asked)
     found = engines.extractor.extract(kept)
-    wanted = LexiconExtractor(TAXONOMY).extract(kept)
+    wanted = [one_target_a_phrase(own) for own in LexiconExtractor(TAXONOMY).extract(kept)]
     assert sum(f != w for f, w in zip(found, wanted, strict=True)) <= 1
     phrases = [
         [] if isinstance(own, Failure) else [p for p in own if isinstance(p, Phrase)]

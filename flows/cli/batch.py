@@ -47,7 +47,9 @@ def batch(
     if llm.batch is None:
         raise SettingsError("the configuration has no section `llm.batch`: see configs/")
     answers = batch_answers(llm.batch)
-    missing = unanswered_requests(studies_of(settings), settings, llm, answers, load_taxonomy().chosen(settings.taxonomy))
+    missing = unanswered_requests(
+        studies_of(settings), settings, llm, answers, load_taxonomy().chosen(settings.taxonomy)
+    )
     if used := answers.usage:
         damaged = f"; lines that cannot be read: {used['damaged_lines']:,}"
         out.print(

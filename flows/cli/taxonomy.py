@@ -19,7 +19,7 @@ def taxonomy(
         Path | None, typer.Option(help="Check this file instead of the packaged one.")
     ] = None,
 ) -> None:
-    """Look up targets: category, parents, synonyms, and what can ground them."""
+    """Look up targets: category, who names them, parents, synonyms, and what can ground them."""
     from flows.cli.tables import rows_table
     from taxonomy.targets import TaxonomyError, load_taxonomy
 
@@ -32,13 +32,15 @@ def taxonomy(
         (
             target.name,
             target.category,
+            target.origin,
             ", ".join(target.parents),
             ", ".join(target.synonyms),
             _classes(target),
         )
         for target in exact or found
     ]
-    out.print(rows_table(("target", "category", "parents", "synonyms", "grounded by"), rows))
+    columns = ("target", "category", "named by", "parents", "synonyms", "grounded by")
+    out.print(rows_table(columns, rows))
     out.print(f"{len(rows)} of {len(loaded.targets)} targets; digest {loaded.digest('all')[:12]}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -227,10 +228,15 @@ def _apart(found: list[Finding]) -> list[Finding]:
 
     Of two that still share a word, as "calcific" and "calcific density", the longer stays.
     """
-    shrunk = [_shrunk(f) if f.absorbs and _is_crossed(f, found) else f for f in found]
+    if any(finding.absorbs for finding in found):
+        rivals = _Rivals(found)
+        found = [_shrunk(f) if f.absorbs and rivals.cross(f) else f for f in found]
     apart: list[Finding] = []
-    for finding in sorted(shrunk, key=lambda f: (f.first - f.after, f.first)):
-        if all(finding.after <= other.first or other.after <= finding.first for other in apart):
+    taken: set[int] = set()
+    for finding in sorted(found, key=lambda f: (f.first - f.after, f.first)):
+        tokens = range(finding.first, finding.after)
+        if taken.isdisjoint(tokens):
+            taken.update(tokens)
             apart.append(finding)
     return sorted(apart, key=lambda finding: finding.first)
 
@@ -239,21 +245,30 @@ def _shrunk(finding: Finding) -> Finding:
     return replace(finding, first=finding.noun.first, after=finding.noun.after, absorbs=None)
 
 
-def _is_crossed(finding: Finding, found: list[Finding]) -> bool:
-    """Whether another finding's noun lies inside, or is nearer to the structure."""
-    mine = _distance(finding, finding.absorbs)
-    for other in found:
-        if other.noun is finding.noun:
-            continue
-        if finding.first <= other.noun.first < finding.after:
+class _Rivals:
+    """The findings of a sentence by the token of their noun and by the structure they absorb."""
+
+    def __init__(self, found: list[Finding]) -> None:
+        self._nouns = {f.noun.first: f.noun for f in found}
+        self._by_place: dict[Place, list[Finding]] = defaultdict(list)
+        for finding in found:
+            if finding.absorbs:
+                self._by_place[finding.absorbs].append(finding)
+
+    def cross(self, finding: Finding) -> bool:
+        """Whether another finding's noun lies inside, or is nearer to the structure."""
+        inside = (self._nouns.get(t) for t in range(finding.first, finding.after))
+        if any(noun and noun is not finding.noun for noun in inside):
             return True
-        if other.absorbs is finding.absorbs:
-            theirs = _distance(other, other.absorbs)
-            if theirs < mine or (theirs == mine and other.first < finding.first):
-                return True
-    return False
+        mine = _distance(finding)
+        return any(
+            (_distance(other), other.first) < (mine, finding.first)
+            for other in (self._by_place[finding.absorbs] if finding.absorbs else ())
+            if other.noun is not finding.noun
+        )
 
 
-def _distance(finding: Finding, place: Place | None) -> int:
-    noun = finding.noun
+def _distance(finding: Finding) -> int:
+    """Tokens between a finding's noun and the structure that it absorbs."""
+    noun, place = finding.noun, finding.absorbs
     return max(place.first - noun.after, noun.first - place.after) if place else 0

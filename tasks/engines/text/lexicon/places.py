@@ -25,6 +25,8 @@ from tasks.engines.text.lexicon.vocabulary import (
 )
 from taxonomy.targets import Taxonomy
 
+_DISPLAY_REACH = 8
+"""Words between a structure and the word "window", at most."""
 _VERTEBRA = re.compile(r"([CTL])\d+ vertebra")
 
 
@@ -136,19 +138,18 @@ class PlaceFinder:
             for unit in sentence.units
             if unit.term.kind in bare and unit.first not in taken
         ]
-        shown = self._vocabulary.display.words
-        if not shown.isdisjoint(sentence.words):
+        if not self._vocabulary.display.words.isdisjoint(sentence.all_words):
             places = [place for place in places if not self._is_display(sentence, place)]
         return sorted(places, key=lambda place: place.first)
 
     def _is_display(self, sentence: Sentence, place: Place) -> bool:
         """Whether a structure only says how the image is shown: "in the lung window"."""
         display = self._vocabulary.display
-        t = place.after
-        while sentence.word(t) in display.between:
-            t += 1
-        if sentence.word(t) in display.words:
-            return True
+        for t in range(place.after, place.after + _DISPLAY_REACH):
+            if sentence.word(t) in display.words:
+                return True
+            if sentence.word(t) not in display.between:
+                break
         before = sentence.words[max(0, place.first - 3) : place.first]
         return "of" in before and not display.words.isdisjoint(before)
 
@@ -170,7 +171,7 @@ class PlaceFinder:
         if unit.term.kind != "anatomy":
             return []
         base, own_side = base_of(unit.term.value, self._taxonomy)
-        if not self._vocabulary.not_with.get(base, frozenset()).isdisjoint(sentence.words):
+        if not self._vocabulary.not_with.get(base, frozenset()).isdisjoint(sentence.all_words):
             return []
         conjuncts = self._reader.before(sentence, unit, covered, base)
         if own_side:

@@ -9,6 +9,8 @@ from tasks.engines.text.lexicon.vocabulary import Term
 from taxonomy.matcher import PhraseTree
 from taxonomy.words import Form, Tokens, tokenize
 
+_NONE: frozenset[int] = frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -23,6 +25,7 @@ class Unit:
 class Sentence:
     """`words[i]` is the normal form of token i; `at[i]` the unit that token belongs to.
 
+    all_words: `words`, without their order.
     misspelled: the tokens whose word stands for the one that was written.
     """
 
@@ -30,6 +33,7 @@ class Sentence:
     words: tuple[str, ...]
     units: tuple[Unit, ...]
     at: tuple[Unit | None, ...]
+    all_words: frozenset[str]
     misspelled: frozenset[int] = frozenset()
 
     def word(self, i: int) -> str:
@@ -48,11 +52,14 @@ class Sentence:
 def read_sentence(text: str, terms: PhraseTree[Term], spelling: Spelling) -> Sentence:
     """Tokenise a sentence and find the vocabulary's phrases in it, longest first."""
     tokens = tokenize(text)
-    meant = {i: w for i, f in enumerate(tokens.forms) if (w := spelling.correct(f.word))}
-    if meant:
+    meant = spelling.corrections({form.word for form in tokens.forms})
+    misspelled = (
+        frozenset(i for i, f in enumerate(tokens.forms) if f.word in meant) if meant else _NONE
+    )
+    if misspelled:
         forms = (
-            Form(meant[i], is_plural=form.is_plural) if i in meant else form
-            for i, form in enumerate(tokens.forms)
+            Form(meant[form.word], is_plural=form.is_plural) if form.word in meant else form
+            for form in tokens.forms
         )
         tokens = replace(tokens, forms=tuple(forms))
     units = tuple(Unit(first, after, term) for first, after, term in terms.find(tokens))
@@ -60,4 +67,4 @@ def read_sentence(text: str, terms: PhraseTree[Term], spelling: Spelling) -> Sen
     for unit in units:
         at[unit.first : unit.after] = [unit] * (unit.after - unit.first)
     words = tuple(f.word for f in tokens.forms)
-    return Sentence(tokens, words, units, tuple(at), frozenset(meant))
+    return Sentence(tokens, words, units, tuple(at), frozenset(words), misspelled)

@@ -7,7 +7,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from functools import lru_cache
 
 from rapidfuzz.distance import OSA
@@ -40,6 +40,10 @@ class Spelling:
             self._by_initial.setdefault(word[0], []).append(word)
         self._known = frozenset(known).union(words)
         self._nearest = lru_cache(_REMEMBERED)(self._search)
+
+    def corrections(self, words: Set[str]) -> dict[str, str]:
+        """What is meant by those of the words that are misspelled."""
+        return {w: meant for w in words - self._known if (meant := self.correct(w))}
 
     def correct(self, word: str) -> str | None:
         """The word that is meant; None where it is known, or like no other or like several."""

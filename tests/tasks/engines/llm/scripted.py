@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from storage.records import Phrase
 from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.chat.tokens import approximate_tokens
 from tasks.engines.llm.protocols.dry_run import DryRunEngine
@@ -64,3 +65,8 @@ def dry_run_engine(dataset: str = "openi") -> SpyEngine:
     """An engine that answers as the embedded engines would."""
     dry_run = DryRunEngine(load_taxonomy(), dataset, approximate_tokens, NAME)
     return SpyEngine(dry_run.complete)
+
+
+def one_target_a_phrase(phrases: list[Phrase]) -> list[Phrase]:
+    """Without the further targets of the same words, which a model does not give."""
+    return list({(p.start, p.end): p for p in phrases[::-1]}.values())[::-1]

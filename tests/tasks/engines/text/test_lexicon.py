@@ -1,5 +1,6 @@
 """The lexicon extractor on language of several genres, and on any text at all."""
 
+import cProfile
 import json
 import os
 import subprocess
@@ -119,3 +120,21 @@ print(extractor.fingerprint, found)
         for seed in ("1", "2")
     }  # fmt: skip
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["small nodule in the left lower lobe, ", "pleural effusion, ", "4th and ", "lung ", "T3 ",
+     "heart and ", "enlarged ", "left ", "and , ", "nodule; ", "atrium ", "pneumothxrax "],
+)  # fmt: skip
+def test_the_work_grows_with_the_length_of_a_sentence(piece):
+    """Counted in calls of Python functions, which no other work on the machine changes."""
+    short, long = (_calls(piece * n + "of the ribs") for n in (200, 800))
+    assert long < 5 * short
+
+
+def _calls(text: str) -> int:
+    extractor = LexiconExtractor(TAXONOMY)
+    profile = cProfile.Profile()
+    profile.runcall(extractor.extract, [text])
+    return sum(entry.callcount for entry in profile.getstats())

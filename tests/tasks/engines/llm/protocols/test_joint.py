@@ -13,7 +13,7 @@ from tasks.engines.llm.protocols.by_name import text_engines
 from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import load_taxonomy
-from tests.tasks.engines.llm.scripted import ScriptedEngine, dry_run_engine
+from tests.tasks.engines.llm.scripted import ScriptedEngine, dry_run_engine, one_target_a_phrase
 
 TAXONOMY = load_taxonomy()
 TEXT = "Old film. The left effusion has decreased. No nodule."
@@ -85,11 +85,6 @@ def test_a_dropped_sentence_cannot_have_phrases(caches: ResponseCaches) -> None:
 def test_answers_off_the_schema_end_as_a_failure(caches: ResponseCaches, wrong: str) -> None:
     (cleaned,) = joint(caches, *[wrong] * 3).cleaner.clean(["No nodule."])
     assert cleaned.reason == "answer_malformed"
-
-
-def one_target_a_phrase(phrases: list[Phrase]) -> list[Phrase]:
-    """Without the further targets of the same words, which a model does not give."""
-    return list({(p.start, p.end): p for p in phrases[::-1]}.values())[::-1]
 
 
 def test_a_replay_gives_what_the_embedded_engines_give(

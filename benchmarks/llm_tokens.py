@@ -48,6 +48,9 @@ PROTOCOLS: tuple[ProtocolName, ...] = ("inline", "spans", "joint", "cascade")
 STEPS = ("clean", "extract", "filter")
 DRY_RUN = {"name": "dry-run", "version": "1"}
 
+_WITHOUT_HEDGES = {"probable": "present", "possible": "absent"}
+"""What a protocol that has no hedges answers in their place."""
+
 
 @dataclass
 class Cost:
@@ -207,8 +210,7 @@ def _carry_out(
         cost.phrases += len(want)
         cost.equal += sum(
             truth.get(phrase) == assertion
-            # The inline protocol cannot mark a phrase as uncertain.
-            or (not hedges and truth.get(phrase) == "uncertain" and assertion == "absent")
+            or (not hedges and assertion == _WITHOUT_HEDGES.get(truth.get(phrase)))
             for phrase, assertion in zip(own, assertions, strict=True)
         )
 

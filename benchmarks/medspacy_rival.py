@@ -33,7 +33,7 @@ def main() -> None:
     for report in work["reports"]:
         for entity in pipeline(report).ents:
             negated = entity._.is_negated
-            found["absent" if negated else "uncertain" if entity._.is_uncertain else "present"] += 1
+            found["absent" if negated else "possible" if entity._.is_uncertain else "present"] += 1
     print(json.dumps({"seconds": time.process_time() - started, "found": found}))
 
 

@@ -19,6 +19,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +28,7 @@ from benchmarks.targets import judge
 from storage.datasets.reader import Study
 from storage.datasets.registry import find_declaration
 from storage.inputs import fetch, home, input_path
+from storage.records import Assertion
 from tasks.annotate import annotate_texts
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
@@ -43,7 +45,7 @@ def main() -> int:
     reports = _reports()
     taxonomy = load_taxonomy()
     table = Table(title=f"Text steps, {len(reports)} OpenI reports, one core", title_justify="left")
-    for name in ("engine", "reports", "CPU seconds", "reports/s", "present", "absent", "uncertain"):
+    for name in ("engine", "reports", "CPU seconds", "reports/s", *get_args(Assertion)):
         table.add_column(name, justify="left" if name == "engine" else "right")
 
     fresh = ProcessPoolExecutor(
@@ -127,7 +129,7 @@ def _environment() -> Path:
 
 
 def _row(table: Table, name: str, reports: int, seconds: float, found: Counter[str]) -> None:
-    counts = (str(found[a]) for a in ("present", "absent", "uncertain"))
+    counts = (str(found[a]) for a in get_args(Assertion))
     table.add_row(name, str(reports), f"{seconds:.2f}", f"{reports / seconds:,.0f}", *counts)
 
 

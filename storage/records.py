@@ -24,8 +24,9 @@ Row = Mapping[str, Any]
 
 Laterality = Literal["left", "right", "bilateral"]
 Category = Literal["anatomy", "abnormality"]
-Assertion = Literal["present", "absent", "uncertain"]
-"""What a report states of a phrase's target."""
+Assertion = Literal["present", "probable", "possible", "absent"]
+"""What a report states of a phrase's target. Hedges have two grades: `probable` (likely, may
+represent, suggests) and `possible` (cannot be excluded, versus, rule out)."""
 
 Match = Literal["exact", "normalized", "fuzzy"]
 """How a phrase was found in the text: word for word; but for case and white space; or by

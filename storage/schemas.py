@@ -86,7 +86,7 @@ _PHRASE = [
 PHRASES = pa.schema([*_KEY, *_PHRASE])
 
 POSITIVES = pa.schema(
-    [*_KEY, *_PHRASE, _field("assertion", pa.string(), "present, absent or uncertain")]
+    [*_KEY, *_PHRASE, _field("assertion", pa.string(), "present, probable, possible or absent")]
 )
 
 _GROUNDING_KEY = [

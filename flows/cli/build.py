@@ -37,7 +37,7 @@ def build(
     shard_size: ShardSizeOption = None,
     require_sections: SectionsOption = None,
     keep_uncertain: Annotated[
-        bool, typer.Option(help="Count hedged findings as positive, as the paper's prompts do.")
+        bool, typer.Option(help="Count findings that are only possible as positive, too.")
     ] = False,
 ) -> None:
     """Build the grounded reports of one or more data sets; finished shards are skipped."""
@@ -47,7 +47,7 @@ def build(
         limit=limit,
         shard_size=shard_size,
         require_sections=require_sections,
-        positive=("present", "uncertain") if keep_uncertain else None,
+        positive=("present", "probable", "possible") if keep_uncertain else None,
     )
     _build_datasets(datasets, config, options)
 

@@ -16,7 +16,12 @@ from tasks.audit.scores import MINIMUM_SUPPORT, Audit, Score
 from tasks.engines.metering import gpu_s, is_latency, latency_s
 from tasks.pipeline.run_summary import DatasetSummary
 
-ASSERTION_STYLES = {"present": "bold green", "absent": "red", "uncertain": "yellow"}
+ASSERTION_STYLES = {
+    "present": "bold green",
+    "probable": "green",
+    "possible": "yellow",
+    "absent": "red",
+}
 
 _MODEL_COUNTS = {
     "units": "sentences or texts",

@@ -25,7 +25,7 @@ from tasks.audit.mesh import (
 )
 from tasks.audit.scores import closed, report_number
 from tasks.clean import SECTIONS
-from tasks.engines.text.assertion.cues import load_cues
+from tasks.engines.text.assertion.cues import GRADES, load_cues
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import Taxonomy
 from taxonomy.words import tokenize
@@ -154,7 +154,7 @@ def _wording_with_cue(phrase: Mapping[str, Any], sections: Mapping[str, str | No
     cues = [
         (abs(first - here), " ".join(form.word for form in tokens.forms[first:after]))
         for first, after, found in load_cues().tree.find(tokens)
-        if found[0].meaning in ("absent", "uncertain")
+        if found[0].meaning in GRADES
     ]
     words = _wording(phrase, sections)
     return f"{min(cues)[1]} … {words}" if cues else words

@@ -87,6 +87,10 @@ def _engine(name: str, description: str) -> Any:
     )
 
 
+_HEDGES: tuple[Assertion, ...] = ("probable", "possible")
+"""The grades that `uncertain` stood for before hedges had grades; settings may still say it."""
+
+
 class BuildSettings(BaseModel):
     """What to build, from where, into which store, with which engines."""
 
@@ -115,8 +119,9 @@ class BuildSettings(BaseModel):
         default="both", description="sections a report must have: `both`, as the paper, or `any`"
     )
     positive: tuple[Assertion, ...] = Field(
-        default=("present",),
-        description="assertions that count as positive; add `uncertain` to keep hedged phrases",
+        default=("present", "probable"),
+        description="assertions that count as positive, of `present`, `probable`, `possible` and "
+        "`absent`; `uncertain` stands for both grades of hedges, `probable` and `possible`",
     )
     taxonomy: Choice = Field(
         default="all", description="targets to name: the paper's, or `all`, with ours beside them"
@@ -170,6 +175,13 @@ class BuildSettings(BaseModel):
     def prompt_set(self) -> str:
         """Whose prompts a language model gets for the dataset's reports."""
         return self.dataset_declaration().prompts or self.dataset
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _graded(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple(grade for v in value for grade in (_HEDGES if v == "uncertain" else (v,)))
 
     @field_validator("positive")
     @classmethod

@@ -171,7 +171,7 @@ def test_latency_and_gpu_time_are_measured_and_shown(server, tmp_path, openi_rea
 
     # What is cached takes no time of the model.
     before = server.answered["requests"]
-    _build(_settings(server.url, str(tmp_path), positive=("present", "uncertain")))
+    _build(_settings(server.url, str(tmp_path), positive=("present", "possible")))
     assert server.answered["requests"] == before
 
 

@@ -157,7 +157,7 @@ def test_tag_shows_phrases_and_assertions(vividmed: Command) -> None:
     assert {t: p["assertion"] for t, p in found.items()} == {
         "pleural effusion": "present",
         "pneumothorax": "absent",
-        "atelectasis": "uncertain",
+        "atelectasis": "possible",
     }
     assert found["pleural effusion"]["laterality"] == "right"
     for phrase in tagged["phrases"]:

@@ -67,3 +67,21 @@ def test_what_is_no_yaml_is_told_in_one_line(content: bytes, fault: str, tmp_pat
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.yaml cannot be read: No such file"):
         read_settings(tmp_path / "none.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, ("present", "probable")),
+        (["present"], ("present",)),
+        (["present", "uncertain"], ("possible", "present", "probable")),
+    ],
+)
+def test_the_policy_is_a_list_of_grades(given: list[str] | None, kept: tuple[str, ...]) -> None:
+    policy = {} if given is None else {"positive": given}
+    assert make_settings({"dataset": "openi", **policy}).positive == kept
+
+
+def test_a_grade_that_is_none_is_told() -> None:
+    with pytest.raises(SettingsError, match=r"positive.*'sure'"):
+        make_settings({"dataset": "openi", "positive": ["present", "sure"]})

@@ -72,4 +72,4 @@ class CascadeFilter:
 
     def _hedges(self, sentence: str) -> bool:
         found = self._cues.tree.find(tokenize(sentence))
-        return any(cue.meaning == "uncertain" for _, _, cues in found for cue in cues)
+        return any(cue.meaning in ("probable", "possible") for _, _, cues in found for cue in cues)

@@ -18,6 +18,7 @@ from tasks.engines.llm.prompts.prompting import COMPLAINT, load_prompt
 from tasks.engines.llm.protocols.alignment import Proposal, align, bare_words, occurrences
 from tasks.engines.llm.protocols.inline import stripped, with_tags
 from tasks.engines.llm.protocols.names import TargetNames
+from tasks.engines.llm.protocols.spans_filter import ASSERTIONS
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Fingerprint
 from tasks.engines.text.assertion import ContextClassifier
@@ -26,6 +27,9 @@ from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import Taxonomy
 
 _MARK = re.compile(r"\[\d+: (?P<words>.*?)(?: \| (?P<target>[^|\]]+))?\]")
+
+_INLINE_KEEPS = ("present", "probable")
+"""What the filter prompt of the `inline` protocol asks to keep."""
 
 
 class _Stated(NamedTuple):
@@ -91,7 +95,7 @@ class DryRunEngine:
         )
 
     def _filter(self, data: str) -> str:
-        lists: dict[str, list[int]] = {"present": [], "absent": [], "uncertain": []}
+        lists: dict[str, list[int]] = {assertion: [] for assertion in ASSERTIONS}
         number = 0
         for _, marked in _sentences(data):
             sentence, phrases = _unmarked(marked)
@@ -102,7 +106,7 @@ class DryRunEngine:
 
     def _annotate(self, data: str) -> str:
         new = [(number, s, self._cleaned(s)) for number, s in _sentences(data)]
-        said: dict[str, dict[str, dict[str, str]]] = {"present": {}, "absent": {}, "uncertain": {}}
+        said: dict[str, dict[str, dict[str, str]]] = {assertion: {} for assertion in ASSERTIONS}
         for number, _, cleaned in new:
             for words, target, assertion in self._named(cleaned):
                 said[assertion].setdefault(number, {})[words] = target
@@ -121,7 +125,7 @@ class DryRunEngine:
         text, tags = stripped(tagged)
         phrases = [Phrase(*tag) for tag in tags]
         said = self._context.classify([text], [phrases])[0]
-        kept = [p for p, assertion in zip(phrases, said, strict=True) if assertion == "present"]
+        kept = [p for p, assertion in zip(phrases, said, strict=True) if assertion in _INLINE_KEEPS]
         return opening + with_tags(text, kept) + closing
 
     def _cleaned(self, text: str) -> str:

@@ -167,7 +167,10 @@ class InlineExtractor(StepEngine[str]):
 
 
 class InlineFilter(StepEngine[str]):
-    """Counts a phrase as present if its tag stays, as the paper does: a hedged one is absent."""
+    """Counts a phrase as present if its tag stays, as the paper does.
+
+    The prompt keeps what is probable; what is no more than possible is absent.
+    """
 
     def __init__(self, chat: ChatEngine, caches: ResponseCaches, dataset: str) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""

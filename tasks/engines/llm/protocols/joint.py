@@ -49,8 +49,9 @@ NAME = "llm-joint"
 
 class _Answer(Changes):
     present: dict[str, dict[str, str]] = Field(default_factory=dict)
+    probable: dict[str, dict[str, str]] = Field(default_factory=dict)
+    possible: dict[str, dict[str, str]] = Field(default_factory=dict)
     absent: dict[str, dict[str, str]] = Field(default_factory=dict)
-    uncertain: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 _ANSWER = TypeAdapter(_Answer)

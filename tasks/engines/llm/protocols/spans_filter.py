@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -25,15 +26,16 @@ from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import SentencePlace, normalize_spaces, sentence_places
 from tasks.engines.protocols import Failure
 
-ASSERTIONS: tuple[Assertion, ...] = ("present", "absent", "uncertain")
+ASSERTIONS: tuple[Assertion, ...] = get_args(Assertion)
 
 
 class _Sorted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     present: list[int] = []
+    probable: list[int] = []
+    possible: list[int] = []
     absent: list[int] = []
-    uncertain: list[int] = []
 
 
 _SORTED = TypeAdapter(_Sorted)
@@ -108,7 +110,7 @@ class FilterStep:
 
 
 class SpansFilter(StepEngine[MarkedUnit]):
-    """Tells present, absent and uncertain apart as the model says."""
+    """Tells present, probable, possible and absent apart as the model says."""
 
     def __init__(self, chat: ChatEngine, caches: ResponseCaches, dataset: str) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""

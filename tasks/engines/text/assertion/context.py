@@ -1,34 +1,40 @@
-"""Assertion by cue words and their reach: NegEx (Chapman et al. 2001), ConText (Harkema 2009).
+"""Assertion by cue words and their scope: NegEx (Chapman et al. 2001), ConText (Harkema 2009).
 
 A cue ("no", "may represent", "has resolved") speaks of the findings that stand after it, before
-it or around it, as far as it reaches. A finding is present unless a cue says otherwise; absent
-wins over uncertain. A structure (anatomy) is present wherever it is named as a place: "no mass in
-the left lung" denies the mass.
+it or around it, within its scope. A finding is present unless a cue says otherwise; absent wins
+over possible, possible over probable. A structure (anatomy) is present wherever it is named as a
+place: "no mass in the left lung" denies the mass.
+
+A pronoun is judged like a finding, and what is said of it is said of the finding that it stands
+for, in the same sentence or the one before: "Pneumothorax on the earlier film. This is no longer
+visible."
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
 from storage.records import Assertion, Phrase
 from tasks.engines.protocols import Fingerprint
-from tasks.engines.text.assertion.cues import Cue, Cues, load_cues
-from tasks.engines.text.assertion.scope import Clauses, FoundCue, Mention
+from tasks.engines.text.assertion.cues import load_cues
+from tasks.engines.text.assertion.sentence import (
+    FollowUp,
+    Judgement,
+    Span,
+    judge_sentence,
+    refers_back,
+    weaker,
+)
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import Taxonomy, load_taxonomy
-from taxonomy.words import HYPHENS, tokenize
 
-VERSION = "3"
-_ARTICLES = frozenset({"the", "a", "an"})
-
-Span = tuple[int, int, bool]
-"""A phrase in its sentence, as code points, and whether it is anatomy."""
+VERSION = "4"
 
 
 class ContextClassifier:
-    """Tells present, absent and uncertain apart, sentence by sentence."""
+    """Tells present, probable, possible and absent apart, sentence by sentence."""
 
     def __init__(self, taxonomy: Taxonomy | None = None) -> None:
         """Reads which targets are anatomy from the taxonomy, the packaged one by default."""
@@ -54,103 +60,54 @@ class ContextClassifier:
         sentences = split_sentences(text) or [(0, len(text))]
         starts = [start for start, _ in sentences]
         members: dict[int, list[int]] = {}
-        for i, phrase in enumerate(phrases):
+        for i, phrase in sorted(enumerate(phrases), key=lambda item: item[1].start):
             members.setdefault(max(bisect_right(starts, phrase.start) - 1, 0), []).append(i)
         answers: list[Assertion] = ["present"] * len(phrases)
-        for number, indices in members.items():
-            spans = tuple(self._span(phrases[i], sentences[number][0]) for i in indices)
-            sentence = self._answered(text, sentences, number)
-            for i, answer in zip(indices, self._judge(sentence, spans), strict=True):
+        topic: list[int] = []  # the findings that a pronoun may stand for
+        for number, (start, end) in enumerate(sentences):
+            own = members.get(number, [])
+            refers = bool(topic) and refers_back(text[start:end], self._cues)
+            if not own and not refers:
+                topic = []
+                continue
+            spans = tuple(self._span(phrases[i], start) for i in own)
+            judgement = self._judge(self._answered(text, sentences, number), spans)
+            for i, answer in zip(own, judgement.assertions, strict=True):
                 answers[i] = answer
+            if refers and judgement.follow_up:
+                _apply(judgement.follow_up, topic, answers)
+            findings = [i for i, span in zip(own, spans, strict=True) if not span.is_anatomy]
+            topic = findings or (topic if refers else [])
         return answers
 
     def _answered(self, text: str, sentences: Sequence[tuple[int, int]], number: int) -> str:
         """A sentence, and a question with its answer: "Pneumothorax? None."."""
         start, end = sentences[number]
         sentence = text[start:end]
-        if not sentence.endswith("?") or number + 1 == len(sentences):
+        if not sentence.endswith(("?", ":", "..", "…")) or number + 1 == len(sentences):
             return sentence
-        answer = text[slice(*sentences[number + 1])]
-        is_bare = answer.strip(" .!").lower() in self._cues.answers
-        return f"{sentence[:-1]}: {answer}" if is_bare else sentence
+        answer = text[slice(*sentences[number + 1])].partition("\n")[0]
+        return f"{sentence.rstrip('?:.… ')}: {answer}" if self._is_answer(answer) else sentence
+
+    def _is_answer(self, line: str) -> bool:
+        words = line.strip(" .!").lower()
+        return words in self._cues.denials | self._cues.affirmations | self._cues.doubts
 
     def _span(self, phrase: Phrase, offset: int) -> Span:
-        return phrase.start - offset, phrase.end - offset, phrase.target in self._anatomy
+        return Span(phrase.start - offset, phrase.end - offset, phrase.target in self._anatomy)
 
-    def _judge_sentence(self, sentence: str, spans: tuple[Span, ...]) -> tuple[Assertion, ...]:
-        tokens = tokenize(sentence)
-        mentions = [
-            Mention(bisect_right(tokens.ends, start), bisect_left(tokens.starts, end), is_anatomy)
-            for start, end, is_anatomy in spans
-        ]
-        clauses = Clauses(tokens, mentions, self._cues)
-        said: list[set[str]] = [set() for _ in mentions]
-        for found in clauses.cues:
-            for cue in found.cues:
-                if cue.meaning in ("absent", "uncertain"):
-                    for i in _reached(clauses, found, cue, self._cues):
-                        said[i].add(cue.meaning)
-        for found in clauses.cues:
-            antecedent = _antecedent(clauses, found, self._cues)
-            if antecedent is not None and said[antecedent]:
-                said[antecedent] = {"uncertain"}
-        return tuple(
-            "absent" if "absent" in s else "uncertain" if "uncertain" in s else "present"
-            for s in said
-        )
+    def _judge_sentence(self, sentence: str, spans: tuple[Span, ...]) -> Judgement:
+        return judge_sentence(sentence, spans, self._cues)
 
 
-def _reached(clauses: Clauses, found: FoundCue, cue: Cue, vocabulary: Cues) -> list[int]:
-    """Indices of the mentions that the cue speaks of.
-
-    A cue with nothing on its side looks to the other: "Pneumothorax: none", "Not seen: effusion".
-    """
-    first, last = found.first, found.after
-    opens = not _has_words(clauses.words[: found.first])
-    if cue.finding != "before" or opens:
-        last = clauses.forward(found.after, cue)
-    if cue.finding != "after" or not _has_words(clauses.words[found.after : last]):
-        first = clauses.backward(found.first, cue)
-    mentions = list(enumerate(clauses.mentions))
-    inside = [i for i, m in mentions if m.first < found.after and found.first < m.after]
-    ahead = [i for i, m in mentions if found.after <= m.first < last]
-    behind = [i for i, m in reversed(mentions) if first < m.after <= found.first]
-    if cue.about == "anatomy":
-        candidates = inside + ahead[:1] + behind
-        return [i for i in candidates if _is_missing(clauses, i, found, vocabulary)]
-    limit = 1 if cue.reach == "nearest" else None
-    findings = [
-        [i for i in group if not clauses.mentions[i].is_anatomy] for group in (ahead, behind)
-    ]
-    near = [i for group in findings for i in group[:limit]]
-    return [i for i in inside if not clauses.mentions[i].is_anatomy] + near
-
-
-def _antecedent(clauses: Clauses, found: FoundCue, vocabulary: Cues) -> int | None:
-    """Index of the finding that a hedge takes up by a pronoun: "a small one is possible"."""
-    cue = next((c for c in found.cues if (c.meaning, c.finding) == ("uncertain", "before")), None)
-    if cue is None:
-        return None
-    subject = range(clauses.backward(found.first, cue) + 1, found.first)
-    if vocabulary.pronouns.isdisjoint(clauses.words[i] for i in subject):
-        return None
-    before = (i for i, m in enumerate(clauses.mentions) if m.after <= found.first)
-    return next((i for i in reversed(list(before)) if not clauses.mentions[i].is_anatomy), None)
-
-
-def _has_words(words: Sequence[str]) -> bool:
-    return any(word[0].isalnum() for word in words)
-
-
-def _is_missing(clauses: Clauses, index: int, found: FoundCue, vocabulary: Cues) -> bool:
-    """Whether the structure itself is what the cue says is not there, and not a place."""
-    mention = clauses.mentions[index]
-    if not mention.is_anatomy or mention.first >= found.after:
-        return mention.is_anatomy
-    between = range(mention.after, found.first)
-    if any(not other.is_anatomy and other.first in between for other in clauses.mentions):
-        return False
-    before = mention.first - 1
-    while before >= 0 and clauses.words[before] in _ARTICLES | HYPHENS:
-        before -= 1
-    return before < 0 or clauses.words[before] not in vocabulary.places
+def _apply(said: FollowUp, topic: Sequence[int], answers: list[Assertion]) -> None:
+    """Say of the findings of an earlier sentence what a later one says of its pronoun."""
+    if said.pronoun == "one":
+        if answers[topic[-1]] == "absent" and said.assertion != "absent":
+            answers[topic[-1]] = said.assertion
+        return
+    there = [i for i in topic if answers[i] != "absent"]
+    # "It" is the first finding and what that one may be: "Opacity, likely pneumonia."
+    meant = [i for i in there if i == there[0] or answers[i] != "present"]
+    for i in there if said.pronoun == "plural" else meant:
+        answers[i] = weaker(answers[i], said.assertion)

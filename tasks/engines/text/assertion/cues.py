@@ -16,9 +16,20 @@ import yaml
 from taxonomy.matcher import PhraseTree
 from taxonomy.words import phrase_key
 
-Meaning = Literal["absent", "uncertain", "nothing", "stop"]
+Meaning = Literal["probable", "possible", "absent", "stated", "nothing", "stop"]
+
+GRADES: tuple[Literal["probable", "possible", "absent"], ...] = ("probable", "possible", "absent")
+"""The meanings that are assertions, the weakest claim of presence last; it wins over the others."""
+
+MEANINGS: tuple[Meaning, ...] = (*GRADES, "stated")
+"""Those of cues that speak of findings; `stated`: there, whatever other cues say."""
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_WORD_LISTS = ("fresh", "verbs", "shared", "places", "answers", "pronouns")
+_WORD_LISTS = (
+    "fresh", "verbs", "shared", "changes", "predicates", "adjuncts", "places", "conjunctions",
+    "adverbs", "openers", "denials", "affirmations", "doubts", "singular_pronouns",
+    "plural_pronouns", "relative_pronouns", "general_nouns", "ones",
+)  # fmt: skip
 _SLOT = re.compile(r"\(([^()|]*\|[^()]*)\)")
 
 
@@ -27,8 +38,8 @@ class Cue:
     """What a cue phrase means, and where the findings stand that it speaks of."""
 
     meaning: Meaning
-    finding: Literal["after", "before", "around"] = "around"
-    reach: Literal["clause", "nearest", "sentence"] = "clause"
+    finding: Literal["after", "before", "around", "either"] = "around"
+    scope: Literal["clause", "nearest", "sentence"] = "clause"
     about: Literal["abnormality", "anatomy"] = "abnormality"
 
 
@@ -40,9 +51,22 @@ class Cues:
     fresh: frozenset[str]
     verbs: frozenset[str]
     shared: frozenset[str]
+    changes: frozenset[str]
+    predicates: frozenset[str]
+    adjuncts: frozenset[str]
     places: frozenset[str]
-    answers: frozenset[str]
-    pronouns: frozenset[str]
+    conjunctions: frozenset[str]
+    adverbs: frozenset[str]
+    openers: frozenset[str]
+    denials: frozenset[str]
+    affirmations: frozenset[str]
+    doubts: frozenset[str]
+    singular_pronouns: frozenset[str]
+    plural_pronouns: frozenset[str]
+    relative_pronouns: frozenset[str]
+    general_nouns: frozenset[str]
+    ones: frozenset[str]
+    referring: re.Pattern[str]
     digest: str
 
 
@@ -57,6 +81,7 @@ def load_cues() -> Cues:
     return Cues(
         tree=PhraseTree((next(iter(cues.values())), tuple(cues)) for cues in by_phrase.values()),
         **{name: frozenset(raw[name]) for name in _WORD_LISTS},
+        referring=re.compile(rf"\b(?:{'|'.join(raw['referring'])})\b", re.IGNORECASE),
         digest=hashlib.sha256(content).hexdigest(),
     )
 

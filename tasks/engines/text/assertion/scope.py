@@ -1,21 +1,32 @@
-"""How far a cue reaches: where a clause ends, and where a statement of its own begins.
+"""The scope of a cue: where a clause ends, and where a new statement begins.
 
-ConText (Harkema et al. 2009) ends the reach of a cue at a fixed list of words. Reports need more:
+ConText (Harkema et al. 2009) ends the scope of a cue at a fixed list of words. Reports need more:
 a comma or "and" may go on with a negated list ("no effusion, pneumothorax, or mass") or begin a
 new statement ("no effusion, mild cardiomegaly"), and only what follows tells which.
+
+Every question about a sentence is answered from arrays that are filled once, and a scope ends at
+the next cue of the same meaning, so the cost grows linearly with the length of the sentence.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
-from tasks.engines.text.assertion.cues import Cue, Cues
-from taxonomy.words import Tokens
+from tasks.engines.text.assertion.cues import GRADES, MEANINGS, Cue, Cues, Meaning
+from taxonomy.words import HYPHENS, Tokens
 
+DASHES = HYPHENS | {"—", "―"}
 _COORDINATORS = frozenset({",", "and", "with"})
 _ALTERNATIVES = frozenset({"or", "nor", "/"})
-_ASIDES = frozenset({":", "("})
+_ASIDES = frozenset({":", "(", "="})
+_SEPARATORS = frozenset({":", "=", "?", ")"})
 _LINKS = frozenset({"the", "a", "an", "any", "and", "with"})
+_DENIAL = Cue("absent", finding="before")
+_UNKNOWN_ITEM = 3
+"""Words, at most, of a list item that names no known finding ("masses, cysts, cavities")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,82 +47,165 @@ class FoundCue:
     cues: tuple[Cue, ...]
 
 
+def _line_starts(sentence: str, tokens: Tokens) -> set[int]:
+    """Tokens that begin a line, but for the first."""
+    ends = (i for i, character in enumerate(sentence) if character == "\n")
+    return {bisect_left(tokens.starts, end) for end in ends} - {0, len(tokens)}
+
+
 class Clauses:
     """The words of one sentence with its mentions and cues; indices are tokens."""
 
-    def __init__(self, tokens: Tokens, mentions: list[Mention], vocabulary: Cues) -> None:
+    def __init__(
+        self, sentence: str, tokens: Tokens, mentions: Sequence[Mention], vocabulary: Cues
+    ) -> None:
         self.words = [form.word for form in tokens.forms]
-        self.mentions = mentions
-        self.cues = [FoundCue(*found) for found in vocabulary.tree.find(tokens)]
-        self._cue_at = {cue.first: cue for cue in self.cues}
         self._vocabulary = vocabulary
+        self._line_starts = _line_starts(sentence, tokens)
         self._mentioned = {i for m in mentions for i in range(m.first, m.after)}
         self._mention_starts = {m.first for m in mentions}
-        self._stopping = {c.first for c in self.cues if c.cues[0].meaning == "stop"}
+        self._findings_before = self._counted(
+            {m.after - 1 for m in mentions if not m.is_anatomy and m.after > m.first}
+        )
+        self.cues = self._find_cues(tokens)
+        self._stopping = self._stops(tokens)
+        self._next_word = self._following(lambda i: self.words[i][0].isalnum())
+        self._next_stop = self._following(self._stopping.__contains__)
+        self._next_close = self._following(
+            lambda i: i in self._stopping or self.words[i] in _ASIDES
+        )
+        self._part_end = self._following(lambda i: i in self._stopping or self.words[i] == ",")
+        self._part_start = self._preceding(lambda i: i in self._stopping or self.words[i] == ",")
+        self._previous_stop = self._preceding(self._stopping.__contains__)
         self._verbs = {i for i in range(len(self.words)) if self._is_verb(i)}
-        self._listed_on = self._list_runs()
-        self._ended: dict[tuple[int, str], bool] = {}
+        self._statements = {meaning: self._counted_against(meaning) for meaning in MEANINGS}
+        self._verb_forms = self._counted(
+            {
+                i
+                for i, word in enumerate(self.words)
+                if word in vocabulary.verbs and i not in self._mentioned
+            }
+        )
+        self._commas = self._counted({i for i, word in enumerate(self.words) if word == ","})
+        self._list_goes_on = self._list_runs()
+        self._fresh_at = [self._is_fresh(i) for i in range(len(self.words))]
+        self._items = self._list_items()
+        self._same = {meaning: self._cues_of(meaning) for meaning in MEANINGS}
 
-    def forward(self, start: int, cue: Cue) -> int:
-        """The token at which a cue that ends before token `start` ceases to reach."""
-        for i in range(start, len(self.words)):
+    def has_words(self, start: int, end: int) -> bool:
+        """Whether a word, not only marks, stands in tokens start to end, half-open."""
+        return self._next_word[start] < end
+
+    def ends_clause(self, i: int) -> bool:
+        """Whether nothing but the clause's end, or a place or reason, follows from token i on."""
+        return (
+            i >= len(self.words)
+            or i in self._stopping
+            or not self.words[i][0].isalnum()
+            or self.words[i] in _ALTERNATIVES | _COORDINATORS
+            or self.words[i] in self._vocabulary.adjuncts
+        )
+
+    def next_cue(self, found: FoundCue, meaning: Meaning) -> int:
+        """The first token of the next cue of the meaning; the sentence's end without one."""
+        return self._same[meaning][0][found.first]
+
+    def forward(self, found: FoundCue, cue: Cue) -> int:
+        """The token at which the scope of a cue ends that lies behind it."""
+        start = found.after
+        if start >= len(self.words):
+            return start
+        if cue.scope == "sentence":
+            after = start + (self.words[start] in _ASIDES)
+            return self._next_close[after] if after < len(self.words) else after
+        end = min(self.next_cue(found, cue.meaning), len(self.words))
+        for i in range(start, end):
             if i in self._stopping or (self.words[i] in _ASIDES and i > start):
                 return i
-            if self.words[i] in _COORDINATORS and self._ends_at(i, start, cue):
+            if self.words[i] in _COORDINATORS and self._ends_at(i, found, cue):
                 return i
-        return len(self.words)
+        return end
 
-    def backward(self, before: int, cue: Cue) -> int:
-        """The last token that a cue beginning at token `before` doesn't reach; -1 for none.
+    def backward(self, found: FoundCue, cue: Cue) -> int:
+        """The last token before a cue that lies outside its scope; -1 for none.
 
-        A verb ends it, and a comma, unless it is the cue's own or a list is running.
+        A verb ends the scope, but for one of a clause inside it ("consolidation that may be
+        pneumonia is not seen"). A comma does, unless it is the cue's own, an "or" tells of a
+        list, or what stands before it is an item of a bare list ("effusion, mass were not seen").
         """
-        own_comma = before if cue.reach == "nearest" else before - 1
-        listed = False
-        for i in range(before - 1, -1, -1):
+        before = found.first
+        if cue.scope == "sentence":
+            return self._previous_stop[before]
+        limit = self._same[cue.meaning][1][before]
+        own_comma = before if cue.scope == "nearest" else before - 1
+        listed, depth, separated = False, 0, False
+        for i in range(before - 1, limit, -1):
             word = self.words[i]
-            if i in self._stopping or (word in self._vocabulary.verbs and i not in self._mentioned):
+            if i in self._stopping:
                 return i
-            if word == "," and not listed and i < own_comma:
+            if i in self._verbs and i < before - 1 and self.words[i - 1] != "that":
                 return i
-            listed = listed or word in ("and", *_ALTERNATIVES)
-        return -1
+            depth += (word == ")") - (word == "(")
+            if depth < 0:
+                return i
+            if word in (":", "="):
+                if separated or self._names_finding(i, before):
+                    return i
+                separated = True
+            if word == "," and i < own_comma and not (listed or self._items[i]):
+                return i
+            listed = listed or word in _ALTERNATIVES
+        return limit
 
-    def _ends_at(self, i: int, start: int, cue: Cue) -> bool:
-        """Whether a comma, "and" or "with" at token i ends the reach of a cue."""
-        if cue.reach == "nearest":
+    def _names_finding(self, start: int, end: int) -> bool:
+        return self._findings_before[end] > self._findings_before[start]
+
+    def _ends_at(self, i: int, found: FoundCue, cue: Cue) -> bool:
+        """Whether a comma, "and" or "with" at token i ends the scope of a cue."""
+        if cue.scope == "nearest":
             return True
-        if cue.reach == "sentence" or i == start or self._listed_on[i]:
+        if i == found.after:
+            # "Effusion absent, cardiomegaly" is two statements; "Possibly, effusion" is one.
+            own_part = self._part_start[found.first] + 1
+            return self.words[i] == "," and self._names_finding(own_part, found.first)
+        if self._list_goes_on[i]:
             return False
-        if self._begins_statement(i, cue.meaning):
+        if self._begins_statement(i, cue.meaning) or self._follows_statement(i, found.after):
             return True
-        if cue.meaning == "uncertain":
-            return self._ends_hedge(i, start)
-        return self._is_fresh(i)
+        if cue.meaning == "absent":
+            return self._fresh_at[i]
+        return self._ends_hedge(i, found.after)
 
-    def _begins_statement(self, i: int, meaning: str) -> bool:
+    def _begins_statement(self, i: int, meaning: Meaning) -> bool:
         """Whether a verb or a cue of another meaning makes the part after token i one."""
-        # Every cue before token i asks this; a long list would be read again for each of them.
-        key = (i, meaning)
-        if key not in self._ended:
-            part = range(i + 1, self._part_end(i + 1))
-            self._ended[key] = any(j in self._verbs or self._contradicts(j, meaning) for j in part)
-        return self._ended[key]
+        if i + 1 >= len(self.words):
+            return False
+        before = self._statements[meaning]
+        return before[self._part_end[i + 1]] > before[i + 1]
+
+    def _follows_statement(self, i: int, start: int) -> bool:
+        """Whether a verb stands on both sides: "no effusion is seen, edema is present"."""
+        verbs = self._verb_forms
+        if i + 1 >= len(self.words) or verbs[i] == verbs[start]:
+            return False
+        return verbs[self._part_end[i + 1]] > verbs[i + 1]
 
     def _ends_hedge(self, i: int, start: int) -> bool:
         """A hedge goes over "and", over "with" to its first finding, over commas inside a list."""
         if self.words[i] == "with":
-            return any(start <= m.first < i for m in self.mentions)
-        if self._is_fresh(i):
+            return self._findings_before[i] > self._findings_before[start]
+        if self._fresh_at[i]:
             return True
         if self.words[i] == "and":
             return False
         if self.words[i + 1 : i + 2] == ["and"]:
-            return "," not in self.words[start:i]
+            return self._commas[i] == self._commas[start]
         return self._mention_starts.isdisjoint((i + 1, i + 2))
 
     def _is_fresh(self, i: int) -> bool:
         """Whether the first word after token i and links is one that begins a statement."""
+        if self.words[i] not in _COORDINATORS:
+            return False
         first = i + 1
         while first < len(self.words) and self.words[first] in _LINKS:
             first += 1
@@ -127,23 +221,142 @@ class Clauses:
             runs[i - 1] = runs[i - 1] and (self.words[i] in _ALTERNATIVES or runs[i])
         return runs
 
-    def _contradicts(self, i: int, meaning: str) -> bool:
-        """Whether a cue of the other meaning begins at token i."""
-        found = self._cue_at.get(i)
-        return found is not None and any(
-            other.meaning in ("absent", "uncertain") and other.meaning != meaning
-            for other in found.cues
+    def _list_items(self) -> list[bool]:
+        """For each comma, whether a bare item of a list stands before it."""
+        items = [False] * len(self.words)
+        cued = {i for cue in self.cues for i in range(cue.first, cue.after)}
+        vocabulary = self._vocabulary
+        no_item = vocabulary.verbs | vocabulary.predicates | vocabulary.adjuncts | {"+"}
+        start = 0
+        bare = True
+        for i, word in enumerate(self.words):
+            if word == ",":
+                is_known = self._names_finding(start, i)
+                opens = self.words[start] in self._vocabulary.fresh and start not in self._mentioned
+                items[i] = bare and not opens and (is_known or i - start <= _UNKNOWN_ITEM)
+            if word in (",", ":", "=", "(") or i in self._stopping:
+                start, bare = i + 1, True
+            elif i in cued or word in no_item:
+                bare = False
+        return items
+
+    def _find_cues(self, tokens: Tokens) -> list[FoundCue]:
+        """The cues in order; "no" is another one as the answer to a finding: "Effusion: no"."""
+        answers = {i for i in range(1, len(self.words)) if self._is_denial(i)}
+        found = [FoundCue(*f) for f in self._vocabulary.tree.find(tokens)]
+        cues = [cue for cue in found if answers.isdisjoint(range(cue.first, cue.after))]
+        # The scope of "(none)" begins before the bracket.
+        cues += [FoundCue(i - (self.words[i - 1] == "("), i + 1, (_DENIAL,)) for i in answers]
+        return sorted(cues, key=lambda cue: cue.first)
+
+    def _is_denial(self, i: int) -> bool:
+        """Whether token i alone answers what stands before a mark: "Effusion: no, edema = n"."""
+        if self.words[i] not in self._vocabulary.denials:
+            return False
+        mark = self.words[i - 1]
+        is_set_off = mark in _SEPARATORS | DASHES or (mark == "." and self.words[i - 2] == ".")
+        is_set_off |= mark == "(" and self.words[i + 1 : i + 2] == [")"]
+        return is_set_off and self.ends_clause_plainly(i + 1)
+
+    def _stops(self, tokens: Tokens) -> set[int]:
+        """Tokens that end every scope: stop words, dashes between spaces, starts of answer lines.
+
+        A dash before the whole of a denial does not: "Effusion - not seen".
+        """
+        denials = {
+            cue.first
+            for cue in self.cues
+            for c in cue.cues
+            if c.meaning in GRADES
+            and (
+                self.ends_clause_plainly(cue.after)
+                or (
+                    c.finding in ("before", "either")
+                    and self.words[cue.after] in self._vocabulary.adjuncts
+                )
+            )
+        }
+        stops = {c.first for c in self.cues if c.cues[0].meaning in ("stop", "stated")}
+        stops -= {i for i in stops if self.words[i] == "." and "." in self._beside(i)}
+        is_dash = [word in DASHES for word in self.words]
+        following = self._following(lambda i: not is_dash[i])
+        for i in range(1, len(self.words) - 1):
+            if not is_dash[i] or following[i] in denials:
+                continue
+            spaced = tokens.ends[i - 1] < tokens.starts[i] and tokens.ends[i] < tokens.starts[i + 1]
+            if spaced or is_dash[i - 1] or is_dash[i + 1]:
+                stops.add(i)
+        return stops | self._answer_lines()
+
+    def _answer_lines(self) -> set[int]:
+        """First tokens of lines with a finding and its answer that follow another such line."""
+        starts = sorted(self._line_starts)
+        edges = [0, *starts, len(self.words)]
+        is_answer = [
+            any(self.words[i] in (":", "=") for i in range(first, after))
+            for first, after in pairwise(edges)
+        ]
+        return {
+            start
+            for start, (before, this) in zip(starts, pairwise(is_answer), strict=True)
+            if before and this
+        }
+
+    def ends_clause_plainly(self, i: int) -> bool:
+        """Whether the clause ends at token i."""
+        return (
+            i >= len(self.words)
+            or i in self._line_starts
+            or self.words[i] in (",", ";", ".", ")", *DASHES)
         )
 
-    def _part_end(self, start: int) -> int:
-        """The next comma or closing word from token `start` on."""
-        ends = (
-            j for j in range(start, len(self.words)) if j in self._stopping or self.words[j] == ","
-        )
-        return next(ends, len(self.words))
+    def _beside(self, i: int) -> list[str]:
+        return self.words[max(i - 1, 0) : i] + self.words[i + 1 : i + 2]
 
     def _is_verb(self, i: int) -> bool:
         """Whether token i is a verb with its own subject, and not one a list shares."""
-        if self.words[i] not in self._vocabulary.verbs or i in self._mentioned:
+        word = self.words[i]
+        if i in self._mentioned:
+            return False
+        if word in self._vocabulary.changes:
+            behind = self.words[i - 1] if i else ","
+            is_predicate = behind[0].isalnum() and behind not in _LINKS | _ALTERNATIVES
+            return is_predicate and self.ends_clause(i + 1)
+        if word not in self._vocabulary.verbs:
             return False
         return self._vocabulary.shared.isdisjoint(self.words[i + 1 : i + 3])
+
+    def _counted_against(self, meaning: Meaning) -> list[int]:
+        """Before each token, how many verbs and cues of another meaning stand."""
+        contrary = {
+            cue.first
+            for cue in self.cues
+            if any(c.meaning in GRADES and c.meaning != meaning for c in cue.cues)
+        }
+        return self._counted(self._verbs | contrary)
+
+    def _following(self, holds: Callable[[int], bool]) -> list[int]:
+        """For each token, the first from it on that holds; the number of tokens without one."""
+        following = [len(self.words)] * (len(self.words) + 1)
+        for i in range(len(self.words) - 1, -1, -1):
+            following[i] = i if holds(i) else following[i + 1]
+        return following
+
+    def _preceding(self, holds: Callable[[int], bool]) -> list[int]:
+        """For each token and the end, the last before it that holds; -1 without one."""
+        preceding = [-1] * (len(self.words) + 1)
+        for i in range(len(self.words)):
+            preceding[i + 1] = i if holds(i) else preceding[i]
+        return preceding
+
+    def _counted(self, places: set[int]) -> list[int]:
+        """For each token and the end, how many of the places lie before it."""
+        return [0, *accumulate(int(i in places) for i in range(len(self.words)))]
+
+    def _cues_of(self, meaning: Meaning) -> tuple[list[int], list[int]]:
+        """For each token, the next cue of a meaning behind it, and the last token of one before."""
+        alike = [cue for cue in self.cues if any(c.meaning == meaning for c in cue.cues)]
+        starts = {cue.first for cue in alike}
+        ends = {cue.after - 1 for cue in alike}
+        following = self._following(starts.__contains__)
+        return following[1:], self._preceding(ends.__contains__)

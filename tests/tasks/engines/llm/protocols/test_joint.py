@@ -23,7 +23,7 @@ ANSWER = json.dumps(
         "rewrite": {"2": "There is a left effusion."},
         "present": {"2": {"effusion": "pleural effusion"}},
         "absent": {"3": {"nodule": "lung nodule"}},
-        "uncertain": {"3": {"mass": "tumor"}},
+        "possible": {"3": {"mass": "tumor"}},
     }
 )
 
@@ -66,10 +66,10 @@ def test_if_the_cache_is_lost_the_steps_fall_back_to_spans(caches: ResponseCache
 
 
 def test_phrases_of_another_extractor_are_asked_about(caches: ResponseCaches) -> None:
-    engines = joint(caches, '{"absent":{"1":{"nodule":"lung nodule"}}}', '{"uncertain":[1]}')
+    engines = joint(caches, '{"absent":{"1":{"nodule":"lung nodule"}}}', '{"possible":[1]}')
     engines.cleaner.clean(["No nodule or cyst."])
     phrases = [Phrase(3, 9, "lung nodule"), Phrase(13, 17, "pulmonary cyst")]
-    assert engines.filter.classify(["No nodule or cyst."], [phrases]) == [["absent", "uncertain"]]
+    assert engines.filter.classify(["No nodule or cyst."], [phrases]) == [["absent", "possible"]]
 
 
 def test_a_dropped_sentence_cannot_have_phrases(caches: ResponseCaches) -> None:

@@ -1,4 +1,4 @@
-"""Assertion by rules: is a finding stated as present, absent or uncertain?"""
+"""Assertion by rules: is a finding stated as present, probable, possible or absent?"""
 
 from tasks.engines.text.assertion.context import ContextClassifier
 

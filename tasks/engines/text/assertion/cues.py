@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +68,12 @@ class Cues:
     ones: frozenset[str]
     referring: re.Pattern[str]
     digest: str
+
+    @cached_property
+    def any_pronoun(self) -> frozenset[str]:
+        """All that may stand for a finding."""
+        pronouns = self.singular_pronouns | self.plural_pronouns | self.relative_pronouns
+        return pronouns | self.general_nouns | self.ones
 
 
 @cache

@@ -25,6 +25,8 @@ class Pronoun:
 
 def find_pronouns(words: Sequence[str], vocabulary: Cues) -> Iterator[Pronoun]:
     """The pronouns that are subjects of a clause, and every "one", in order."""
+    if vocabulary.any_pronoun.isdisjoint(words):
+        return
     is_head = True
     for i, word in enumerate(words):
         if kind := _kind(words, i, vocabulary, is_head=is_head):

@@ -13,9 +13,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 
-from tasks.engines.text.assertion.cues import GRADES, MEANINGS, Cue, Cues, Meaning
+from tasks.engines.text.assertion.cues import GRADES, Cue, Cues, Meaning
 from taxonomy.words import HYPHENS, Tokens
 
 DASHES = HYPHENS | {"—", "―"}
@@ -49,6 +50,8 @@ class FoundCue:
 
 def _line_starts(sentence: str, tokens: Tokens) -> set[int]:
     """Tokens that begin a line, but for the first."""
+    if "\n" not in sentence:
+        return set()
     ends = (i for i, character in enumerate(sentence) if character == "\n")
     return {bisect_left(tokens.starts, end) for end in ends} - {0, len(tokens)}
 
@@ -64,33 +67,56 @@ class Clauses:
         self._line_starts = _line_starts(sentence, tokens)
         self._mentioned = {i for m in mentions for i in range(m.first, m.after)}
         self._mention_starts = {m.first for m in mentions}
-        self._findings_before = self._counted(
-            {m.after - 1 for m in mentions if not m.is_anatomy and m.after > m.first}
-        )
+        self._findings = {m.after - 1 for m in mentions if not m.is_anatomy and m.after > m.first}
         self.cues = self._find_cues(tokens)
-        self._stopping = self._stops(tokens)
-        self._next_word = self._following(lambda i: self.words[i][0].isalnum())
-        self._next_stop = self._following(self._stopping.__contains__)
-        self._next_close = self._following(
-            lambda i: i in self._stopping or self.words[i] in _ASIDES
-        )
-        self._part_end = self._following(lambda i: i in self._stopping or self.words[i] == ",")
-        self._part_start = self._preceding(lambda i: i in self._stopping or self.words[i] == ",")
-        self._previous_stop = self._preceding(self._stopping.__contains__)
-        self._verbs = {i for i in range(len(self.words)) if self._is_verb(i)}
-        self._statements = {meaning: self._counted_against(meaning) for meaning in MEANINGS}
-        self._verb_forms = self._counted(
-            {
-                i
-                for i, word in enumerate(self.words)
-                if word in vocabulary.verbs and i not in self._mentioned
-            }
-        )
-        self._commas = self._counted({i for i, word in enumerate(self.words) if word == ","})
-        self._list_goes_on = self._list_runs()
-        self._fresh_at = [self._is_fresh(i) for i in range(len(self.words))]
-        self._items = self._list_items()
-        self._same = {meaning: self._cues_of(meaning) for meaning in MEANINGS}
+        self._stopping = self._stops(tokens) if self.cues else set[int]()
+        self._against: dict[Meaning, list[int]] = {}
+        self._alike: dict[Meaning, tuple[list[int], list[int]]] = {}
+
+    # Few sentences need every array, so each is filled when it is first asked for.
+
+    @cached_property
+    def _findings_before(self) -> list[int]:
+        return self._counted(self._findings)
+
+    @cached_property
+    def _next_word(self) -> list[int]:
+        return self._following(lambda i: self.words[i][0].isalnum())
+
+    @cached_property
+    def _next_close(self) -> list[int]:
+        return self._following(lambda i: i in self._stopping or self.words[i] in _ASIDES)
+
+    @cached_property
+    def _previous_stop(self) -> list[int]:
+        return self._preceding(self._stopping.__contains__)
+
+    @cached_property
+    def _part_end(self) -> list[int]:
+        return self._following(lambda i: i in self._stopping or self.words[i] == ",")
+
+    @cached_property
+    def _part_start(self) -> list[int]:
+        return self._preceding(lambda i: i in self._stopping or self.words[i] == ",")
+
+    @cached_property
+    def _next_unlinked(self) -> list[int]:
+        return self._following(lambda i: self.words[i] not in _LINKS)
+
+    @cached_property
+    def _commas(self) -> list[int]:
+        return self._counted({i for i, word in enumerate(self.words) if word == ","})
+
+    @cached_property
+    def _verbs(self) -> set[int]:
+        candidates = self._vocabulary.verbs | self._vocabulary.changes
+        return {i for i, word in enumerate(self.words) if word in candidates and self._is_verb(i)}
+
+    @cached_property
+    def _verb_forms(self) -> list[int]:
+        verbs = self._vocabulary.verbs
+        forms = {i for i, word in enumerate(self.words) if word in verbs}
+        return self._counted(forms - self._mentioned)
 
     def has_words(self, start: int, end: int) -> bool:
         """Whether a word, not only marks, stands in tokens start to end, half-open."""
@@ -108,7 +134,7 @@ class Clauses:
 
     def next_cue(self, found: FoundCue, meaning: Meaning) -> int:
         """The first token of the next cue of the meaning; the sentence's end without one."""
-        return self._same[meaning][0][found.first]
+        return self._cues_of(meaning)[0][found.first]
 
     def forward(self, found: FoundCue, cue: Cue) -> int:
         """The token at which the scope of a cue ends that lies behind it."""
@@ -136,7 +162,7 @@ class Clauses:
         before = found.first
         if cue.scope == "sentence":
             return self._previous_stop[before]
-        limit = self._same[cue.meaning][1][before]
+        limit = self._cues_of(cue.meaning)[1][before]
         own_comma = before if cue.scope == "nearest" else before - 1
         listed, depth, separated = False, 0, False
         for i in range(before - 1, limit, -1):
@@ -173,14 +199,14 @@ class Clauses:
         if self._begins_statement(i, cue.meaning) or self._follows_statement(i, found.after):
             return True
         if cue.meaning == "absent":
-            return self._fresh_at[i]
+            return self._is_fresh(i)
         return self._ends_hedge(i, found.after)
 
     def _begins_statement(self, i: int, meaning: Meaning) -> bool:
         """Whether a verb or a cue of another meaning makes the part after token i one."""
         if i + 1 >= len(self.words):
             return False
-        before = self._statements[meaning]
+        before = self._counted_against(meaning)
         return before[self._part_end[i + 1]] > before[i + 1]
 
     def _follows_statement(self, i: int, start: int) -> bool:
@@ -194,7 +220,7 @@ class Clauses:
         """A hedge goes over "and", over "with" to its first finding, over commas inside a list."""
         if self.words[i] == "with":
             return self._findings_before[i] > self._findings_before[start]
-        if self._fresh_at[i]:
+        if self._is_fresh(i):
             return True
         if self.words[i] == "and":
             return False
@@ -206,14 +232,13 @@ class Clauses:
         """Whether the first word after token i and links is one that begins a statement."""
         if self.words[i] not in _COORDINATORS:
             return False
-        first = i + 1
-        while first < len(self.words) and self.words[first] in _LINKS:
-            first += 1
+        first = self._next_unlinked[i + 1]
         if first == len(self.words) or first in self._stopping:
             return False
         return self.words[first] in self._vocabulary.fresh
 
-    def _list_runs(self) -> list[bool]:
+    @cached_property
+    def _list_goes_on(self) -> list[bool]:
         """For each token, whether an "or" further on tells that a list goes on over it."""
         runs = [False] * len(self.words)
         for i in range(len(self.words) - 1, 0, -1):
@@ -221,7 +246,8 @@ class Clauses:
             runs[i - 1] = runs[i - 1] and (self.words[i] in _ALTERNATIVES or runs[i])
         return runs
 
-    def _list_items(self) -> list[bool]:
+    @cached_property
+    def _items(self) -> list[bool]:
         """For each comma, whether a bare item of a list stands before it."""
         items = [False] * len(self.words)
         cued = {i for cue in self.cues for i in range(cue.first, cue.after)}
@@ -290,6 +316,8 @@ class Clauses:
 
     def _answer_lines(self) -> set[int]:
         """First tokens of lines with a finding and its answer that follow another such line."""
+        if not self._line_starts:
+            return set()
         starts = sorted(self._line_starts)
         edges = [0, *starts, len(self.words)]
         is_answer = [
@@ -328,12 +356,14 @@ class Clauses:
 
     def _counted_against(self, meaning: Meaning) -> list[int]:
         """Before each token, how many verbs and cues of another meaning stand."""
-        contrary = {
-            cue.first
-            for cue in self.cues
-            if any(c.meaning in GRADES and c.meaning != meaning for c in cue.cues)
-        }
-        return self._counted(self._verbs | contrary)
+        if meaning not in self._against:
+            contrary = {
+                cue.first
+                for cue in self.cues
+                if any(c.meaning in GRADES and c.meaning != meaning for c in cue.cues)
+            }
+            self._against[meaning] = self._counted(self._verbs | contrary)
+        return self._against[meaning]
 
     def _following(self, holds: Callable[[int], bool]) -> list[int]:
         """For each token, the first from it on that holds; the number of tokens without one."""
@@ -355,8 +385,10 @@ class Clauses:
 
     def _cues_of(self, meaning: Meaning) -> tuple[list[int], list[int]]:
         """For each token, the next cue of a meaning behind it, and the last token of one before."""
-        alike = [cue for cue in self.cues if any(c.meaning == meaning for c in cue.cues)]
-        starts = {cue.first for cue in alike}
-        ends = {cue.after - 1 for cue in alike}
-        following = self._following(starts.__contains__)
-        return following[1:], self._preceding(ends.__contains__)
+        if meaning not in self._alike:
+            alike = [cue for cue in self.cues if any(c.meaning == meaning for c in cue.cues)]
+            starts = {cue.first for cue in alike}
+            ends = {cue.after - 1 for cue in alike}
+            following = self._following(starts.__contains__)
+            self._alike[meaning] = following[1:], self._preceding(ends.__contains__)
+        return self._alike[meaning]

@@ -64,6 +64,9 @@ def judge_sentence(sentence: str, spans: Sequence[Span], vocabulary: Cues) -> Ju
     pronouns = [p for p in find_pronouns(words, vocabulary) if p.mention.first not in taken]
     mentions = sorted([*phrases, *(p.mention for p in pronouns)], key=lambda m: m.first)
     clauses = Clauses(sentence, tokens, mentions, vocabulary)
+    if not clauses.cues:
+        stated: tuple[Assertion, ...] = ("present",) * len(phrases)
+        return Judgement(stated, None)
     statements = Statements(clauses, mentions, vocabulary)
     verdicts = {id(m): a for m, a in zip(mentions, statements.assertions(), strict=True)}
     assertions = [verdicts[id(phrase)] for phrase in phrases]

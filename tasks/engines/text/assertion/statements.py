@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from storage.records import Assertion
-from tasks.engines.text.assertion.cues import GRADES, MEANINGS, Cue, Cues
+from tasks.engines.text.assertion.cues import GRADES, MEANINGS, Cue, Cues, Meaning
 from tasks.engines.text.assertion.scope import Clauses, FoundCue, Mention
 from taxonomy.words import HYPHENS
 
@@ -29,7 +29,7 @@ class Statements:
         findings = [m for m in mentions if not m.is_anatomy]
         self._firsts = [m.first for m in findings]
         self._afters = list(accumulate((m.after for m in findings), max))
-        self._changes = {meaning: [0] * (len(findings) + 1) for meaning in MEANINGS}
+        self._changes: dict[Meaning, list[int]] = {}
         self._missing: set[int] = set()
         for found in clauses.cues:
             for cue in found.cues:
@@ -39,10 +39,14 @@ class Statements:
     def assertions(self) -> list[Assertion]:
         """One per mention, order kept; a finding that is stated is there, whatever else is said."""
         said = {meaning: list(accumulate(changes)) for meaning, changes in self._changes.items()}
-        of_findings: list[Assertion] = []
-        for k in range(len(self._firsts)):
-            hedges = [grade for grade in GRADES if said[grade][k] and not said["stated"][k]]
-            of_findings.append(hedges[-1] if hedges else "present")
+        of_findings: list[Assertion] = ["present"] * len(self._firsts)
+        for grade in (grade for grade in GRADES if grade in said):
+            of_findings = [
+                grade if n else a for n, a in zip(said[grade], of_findings, strict=False)
+            ]
+        if "stated" in said:
+            stated = said["stated"]
+            of_findings = ["present" if n else a for n, a in zip(stated, of_findings, strict=False)]
         following = iter(of_findings)
         return [
             ("absent" if i in self._missing else "present") if m.is_anatomy else next(following)
@@ -61,8 +65,9 @@ class Statements:
             ahead = ahead[0], min(ahead[1], ahead[0] + 1)
         for start, end in (behind, (behind[1], ahead[0]), ahead):
             if start < end:
-                self._changes[cue.meaning][start] += 1
-                self._changes[cue.meaning][end] -= 1
+                changes = self._changes.setdefault(cue.meaning, [0] * (len(self._firsts) + 1))
+                changes[start] += 1
+                changes[end] -= 1
 
     def _scope(self, found: FoundCue, cue: Cue) -> tuple[int, int]:
         """The last token before the scope of a cue, and the first behind it.

@@ -65,8 +65,8 @@ def judge_sentence(sentence: str, spans: Sequence[Span], vocabulary: Cues) -> Ju
     mentions = sorted([*phrases, *(p.mention for p in pronouns)], key=lambda m: m.first)
     clauses = Clauses(sentence, tokens, mentions, vocabulary)
     if not clauses.cues:
-        stated: tuple[Assertion, ...] = ("present",) * len(phrases)
-        return Judgement(stated, None)
+        stated: list[Assertion] = ["present"] * len(phrases)
+        return Judgement(tuple(stated), None)
     statements = Statements(clauses, mentions, vocabulary)
     verdicts = {id(m): a for m, a in zip(mentions, statements.assertions(), strict=True)}
     assertions = [verdicts[id(phrase)] for phrase in phrases]

@@ -210,7 +210,7 @@ def _carry_out(
         cost.phrases += len(want)
         cost.equal += sum(
             truth.get(phrase) == assertion
-            or (not hedges and assertion == _WITHOUT_HEDGES.get(truth.get(phrase)))
+            or (not hedges and assertion == _WITHOUT_HEDGES.get(truth.get(phrase) or ""))
             for phrase, assertion in zip(own, assertions, strict=True)
         )
 

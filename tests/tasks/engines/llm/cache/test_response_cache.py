@@ -22,10 +22,10 @@ from tasks.engines.llm.cache.response_cache import (
     CachedEngine,
     ResponseCache,
     ResponseCaches,
-    digest,
 )
 from tasks.engines.llm.cache.segments import Segments
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
+from tasks.engines.llm.digest import digest
 from tasks.engines.metering import metered
 from tasks.engines.protocols import Failure
 from tests.tasks.engines.llm.scripted import NAME, ScriptedEngine, SpyEngine, texts_of
@@ -331,6 +331,7 @@ from pathlib import Path
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import ResponseCaches, CachedEngine
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
+from tasks.engines.llm.digest import digest
 
 class Engine:
     fingerprint = {"name": "slow", "version": "1"}

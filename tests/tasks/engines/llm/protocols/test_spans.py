@@ -124,7 +124,7 @@ def test_a_bad_answer_never_costs_the_good_sentences_of_its_batch(caches: Respon
     assert good == CleanedText("No nodule.")
     assert other == CleanedText("", ("Thank you.",))
     assert len(chat_of(one).asked) == 1 + 3 + 1 == ATTEMPTS + 2
-    assert usage["units_asked_again"] == 4
+    assert usage["units_retried"] == 4
     assert (usage["units_answered"], usage["units_failed_answer_malformed"]) == (2, 1)
 
 

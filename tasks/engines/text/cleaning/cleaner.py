@@ -4,23 +4,46 @@ What is taken out follows the paper's cleaning prompts (VividMed, section on dat
 comparison and interval change, history, technique, notification, advice, de-identification
 debris. What is left is the report's own words in their own order, except for "no" (a finding that
 has resolved), "is" or "are" (for "remains"), "and" and articles; side, number and negation stay.
+
+No text can hold it up. Every limit counts characters or rounds, never seconds, so that the same
+text always ends the same way.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from tasks.engines.protocols import CleanedText, Fingerprint
+from tasks.engines.protocols import CleanedText, Failure, Fingerprint
+from tasks.engines.text.cleaning.debris import LOST, without_debris
+from tasks.engines.text.cleaning.guard import shared_guard
 from tasks.engines.text.cleaning.mending import mended
 from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rule, Rules, load_rules
+from tasks.engines.text.language import foreign_language
+from tasks.engines.text.normalization import Rewritten, normalize
+from tasks.engines.text.sections import read_sections, stating_sections
 from tasks.engines.text.sentences import split_sentences
 
-VERSION = "3"
+VERSION = "4"
+
+LONGEST_TEXT = 100_000
+"""Characters of a text that is read; a report of a hundred pages is no report. The longest of
+OpenI has 1,500, of MIMIC-CXR some 8,000, a chest CT report some 10,000."""
+
+_LONGEST_SENTENCE = 1_000
+"""Characters up to which rules may rewrite a sentence. They take up to quadratic time in it."""
+
+_MOST_ROUNDS = 12
+"""Rounds of rules on one sentence, and of sentences on one text; real ones take two or three."""
+
+_LONG_WORD = re.compile(r"\w{60}")
+"""No word has 60 letters: what has is no language, and is left as it is."""
 
 _LIST_MARKER = re.compile(r"\s*(?:\(?\d{1,2}[.)]|[-*•·–])\s+")
 _SPACES = re.compile(r"\s+")
+_OPEN_CLAUSE = re.compile(rf" ?,\s+(?:and\s+)?{MARK}\s+| and\s+{MARK}\s+(?=\w)")
 
 
 class RulesCleaner:
@@ -28,51 +51,133 @@ class RulesCleaner:
 
     def __init__(self) -> None:
         self._rules = load_rules()
+        self._guard = shared_guard(self._rules.polarity)
         self._clean = lru_cache(maxsize=1 << 15)(self._clean_sentence)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Name, version and the digest of the rules."""
-        return {"name": "rules", "version": VERSION, "rules": self._rules.digest}
+        """Name, version and the digest of the rules, and of what reads findings to check them."""
+        digest = hashlib.sha256(f"{self._rules.digest} {self._guard.digest}".encode())
+        return {"name": "rules", "version": VERSION, "rules": digest.hexdigest()}
 
-    def clean(self, texts: Sequence[str]) -> list[CleanedText]:
-        """Clean section texts, order kept; nothing left gives ""."""
+    def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
+        """Clean section texts or whole reports, order kept; nothing left gives "".
+
+        A failure: `too_long_to_read`, `language_not_supported`.
+        """
         return [self._clean_text(text) for text in texts]
 
-    def _clean_text(self, text: str) -> CleanedText:
+    def _clean_text(self, text: str) -> CleanedText | Failure:
+        if len(text) > LONGEST_TEXT:
+            detail = f"the text has {len(text):,} characters; up to {LONGEST_TEXT:,} are read"
+            return Failure("too_long_to_read", detail)
+        if language := foreign_language(text):
+            detail = f"the text is in {language}; only English reports are understood"
+            return Failure("language_not_supported", detail)
         cleaned, removed = self._pass(text)
         before = text
-        while cleaned != before:  # a second look sees what the first one joined
-            before = cleaned
+        rounds = 1
+        while cleaned != before and rounds < _MOST_ROUNDS:
+            before = cleaned  # a second look sees what the first one joined
             cleaned, _ = self._pass(before)
+            rounds += 1
         return CleanedText(cleaned, tuple(removed))
 
-    def _pass(self, text: str) -> tuple[str, list[str]]:
-        pieces: list[str] = []
-        removed: list[str] = []
-        end_of_last = 0
-        for start, end in split_sentences(text):
+    def _pass(self, source: str) -> tuple[str, list[str]]:
+        normal = normalize(source)
+        whole = without_debris(normal.text)
+        text = whole.text
+        kept: list[tuple[str, str]] = []
+        removed: list[tuple[int, int]] = []
+        end_of_last = kept_from = 0
+        for start, end in _sentences(text, removed):
             sentence = _SPACES.sub(" ", text[start:end])
+            if kept and self._rules.takes_back.search(sentence):
+                removed.append((kept_from, start))
+                kept.pop()
+                continue
             cleaned = self._clean(sentence)
             if cleaned != sentence:
-                removed.append(text[start:end])
+                removed.append((start, end))
             if cleaned:
                 gap = "\n" if "\n" in text[end_of_last:start] else " "
-                pieces += [gap, cleaned] if pieces else [cleaned]
-                end_of_last = end
-        return "".join(pieces), removed
+                kept.append((gap if kept else "", cleaned))
+                end_of_last, kept_from = end, start
+        return "".join(part for pair in kept for part in pair), [
+            _quoted(source, normal, whole, span) for span in sorted(removed)
+        ]
 
     def _clean_sentence(self, sentence: str) -> str:
+        if len(sentence) > _LONGEST_SENTENCE or _LONG_WORD.search(sentence):
+            return self._clean_long(sentence)
         marker = _LIST_MARKER.match(sentence)
         head = marker[0] if marker else ""
         body = sentence[len(head) :].replace(MARK, "")
-        cleaned = _apply(body, self._rules)
-        if not cleaned or cleaned == body:
-            return head + cleaned if cleaned else ""
-        return self._clean(head + cleaned)
+        for clauses in (False, True):
+            cleaned = self._rewritten(body, clauses=clauses)
+            if cleaned in ("", body) or self._is_faithful(body, cleaned):
+                return head + cleaned if cleaned else ""
+        return "" if LOST in body else head + body
+
+    def _is_faithful(self, body: str, cleaned: str) -> bool:
+        """Whether the findings left are asserted as before, what is said of the past aside."""
+        if self._guard.agrees(body, cleaned):
+            return True
+        today = body
+        for rule in self._rules.past:
+            today = rule.pattern.sub(rule.replacement, today)
+        if today == body:
+            return False
+        return self._guard.agrees(mended(today, body, self._rules.neutral), cleaned)
+
+    def _rewritten(self, body: str, *, clauses: bool) -> str:
+        """What the rules make of a sentence; "" also where they come to no end."""
+        for _ in range(_MOST_ROUNDS):
+            cleaned = _apply(body, self._rules, clauses=clauses)
+            if not cleaned or cleaned == body:
+                return cleaned
+            body = cleaned
+        return ""
+
+    def _clean_long(self, sentence: str) -> str:
+        """A sentence too long to rewrite stays if no rule concerns any piece of it, or goes."""
+        start = 0
+        while start < len(sentence):
+            end = min(start + _LONGEST_SENTENCE // 2, len(sentence))
+            if end < len(sentence):
+                space = sentence.rfind(" ", start, end)
+                end = space + 1 if space > start else end
+            piece = sentence[start:end].strip()
+            if not _LONG_WORD.search(piece) and _apply(piece, self._rules, clauses=False) != piece:
+                return ""
+            start = end
+        return sentence
 
 
-def _apply(sentence: str, rules: Rules) -> str:
+def _sentences(text: str, removed: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of the sentences that speak of the image; titles and other sections are removed."""
+    sections = stating_sections(text)
+    if len(sections) == 1 and (sections[0].start, sections[0].end) == (0, len(text)):
+        if sections[0].body == 0:
+            return split_sentences(text)
+    stating = {section.start for section in sections}
+    for section in read_sections(text):
+        end = section.body if section.start in stating else section.end
+        if any(map(str.isalnum, text[section.start : end])):
+            removed.append((section.start, end))
+    return [
+        (section.body + start, section.body + end)
+        for section in sections
+        for start, end in split_sentences(text[section.body : section.end])
+    ]
+
+
+def _quoted(source: str, normal: Rewritten, whole: Rewritten, span: tuple[int, int]) -> str:
+    return source[slice(*normal.span(*whole.span(*span)))].strip()
+
+
+def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
+    """One round of all rules. `clauses` leaves a semicolon where a word was cut before a comma."""
     changed = sentence
     lowered = sentence.lower()
     for group in rules.groups:
@@ -86,7 +191,11 @@ def _apply(sentence: str, rules: Rules) -> str:
                 changed = rule.pattern.sub(rule.replacement, changed)
                 if SWEEPING_MARK in changed:
                     changed = rules.swept.sub(MARK, _SPACES.sub(" ", changed))
-    return sentence if changed == sentence else mended(changed, sentence, rules.neutral)
+    if changed == sentence:
+        return sentence
+    if clauses:
+        changed = _OPEN_CLAUSE.sub("; ", changed)
+    return mended(changed, sentence, rules.neutral)
 
 
 def _drops(rule: Rule, sentence: str) -> bool:

@@ -24,7 +24,7 @@ _SECOND_PREDICATE = re.compile(
 _THERE_IS = re.compile(rf"(?<={MARK}) (?:and|but) there (?:is|are) ", re.IGNORECASE)
 # Where a clause may end: commas, "but", and what follows "is ¤".
 _CLAUSE = re.compile(
-    rf"([,;]\s+|\s+but\s+|(?<=\b(?:is|as) {MARK})\s+(?:and|with)\s+"
+    rf"([,;]\s+|\s+[-–—]{{1,2}}\s+|\s+but\s+|(?<=\b(?:is|as) {MARK})\s+(?:and|with)\s+"
     rf"|(?<=\bare {MARK})\s+(?:and|with)\s+)",
     re.IGNORECASE,
 )
@@ -48,6 +48,21 @@ _BEFORE_POINT = re.compile(r"\s+(?=[.,;:)])|(?<=\()\s+")
 _NO_BEFORE_CAPITAL = re.compile(r"^no [A-Z](?=[a-z])")
 _A_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeio](?!ne?\b|nce\b|u))")
 _AN_BEFORE_CONSONANT = re.compile(r"\b([Aa])n (?=[bcdfgjklmnpqrstvwz])")
+# A sentence that has lost its verb is a note, without the article: "Right effusion."
+_FINITE = re.compile(
+    r"\b(?:is|are|was|were|be|has|have|had|do|does|may|might|could|can|cannot|will|appears?|seems?"
+    r"|shows?|demonstrates?|reveals?|suggests?|represents?|reflects?|obscures?|measures?|extends?"
+    r"|overl(?:y|ies)|terminates?|projects?|ends?|lies?|involves?|contains?|raises?|indicates?"
+    r"|exclude[sd]?|persists?|consists?|seen|noted|identified|limits?|\w+ed)\b",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"^(?:the|this|these|those|that|his|her)\s+", re.IGNORECASE)
+# "The heart are normal": one of two subjects was lost.
+_ONE_SUBJECT = re.compile(
+    r"^((?:the )?(?:[\w-]+ )?(?:heart|heart size|mediastinum|aorta|trachea|silhouette|size|diaphragm"
+    r"|spine|vasculature|contour))(?:,)? are\b",
+    re.IGNORECASE,
+)
 _DOUBLE_POINT = re.compile(r"[,;](?:\s*[,;])+")
 
 
@@ -82,6 +97,9 @@ def _punctuated(text: str, original: str) -> str:
     body = _DOUBLE_POINT.sub(",", _BEFORE_POINT.sub("", _SPACES.sub(" ", body)))
     if not any(map(str.isalpha, body)):
         return ""
+    body = _ONE_SUBJECT.sub(r"\1 is", body)
+    if not _FINITE.search(body):
+        body = _ARTICLE.sub("", body)
     body = _NO_BEFORE_CAPITAL.sub(lambda match: match[0].lower(), body)
     body = _A_BEFORE_VOWEL.sub(r"\1n ", _AN_BEFORE_CONSONANT.sub(r"\1 ", body))
     if not original[:1].islower():

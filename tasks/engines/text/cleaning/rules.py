@@ -10,7 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from tasks.engines.text.cleaning.debris import LOST
+from tasks.engines.text.cleaning.findings import finding_words, state_words
+from taxonomy.words import load_yaml
 
 MARK = "¤"
 """Stands in a sentence where a rule took something out; no report has it."""
@@ -18,21 +20,24 @@ MARK = "¤"
 SWEEPING_MARK = "§¤"
 """The same, where the words of degree before it go too."""
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FRAGMENT = re.compile(r"\{([a-z]+)\}")
+_WORD_RUN = re.compile(r"(\\w|\[\\w-\])\+(?= (?!\?)| \?\))")
+"""A run of word characters up to a space: it can be given back in no useful way, so it is made
+possessive, and repeats of words and spaces cannot be split in many ways."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One pattern: drop the sentence unless a second one is found, or replace what matches.
 
-    `sweep` is a replacement that takes the words of degree before it along.
+    past: it takes out what is said of another time, which may deny or doubt freely.
     """
 
     action: Literal["drop", "replace"]
     pattern: re.Pattern[str]
     unless: re.Pattern[str] | None = None
     replacement: str = ""
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +58,45 @@ class Group:
 
 @dataclass(frozen=True)
 class Rules:
-    """Everything of `rules.yaml`."""
+    """Everything of `rules.yaml`.
+
+    takes_back: a sentence that says of the one before it that it is no longer so.
+    polarity: words by which a sentence denies or doubts; where there are none, it only states.
+    digest: of the patterns with the taxonomy's words in them.
+    """
 
     groups: tuple[Group, ...]
     neutral: frozenset[str]
     swept: re.Pattern[str]
+    polarity: re.Pattern[str]
+    takes_back: re.Pattern[str]
     digest: str
+
+    @property
+    def past(self) -> list[Rule]:
+        """The rules about what is said of another time."""
+        return [rule for group in self.groups for rule in group.rules if rule.past]
 
 
 @cache
 def load_rules() -> Rules:
     """The packaged rules, read once."""
-    content = Path(__file__).with_name("rules.yaml").read_bytes()
-    raw = yaml.load(content, _Loader)  # noqa: S506
-    groups = tuple(_group(entry, raw["fragments"]) for entry in raw["groups"])
+    raw = load_yaml(Path(__file__).with_name("rules.yaml"))
+    general = frozenset(raw["general"])
+    fragments = raw["fragments"] | {
+        "lesion": finding_words(raw["findings"], general),
+        "abnormal": state_words(raw["states"], general),
+        "lost": LOST,
+    }
+    groups = tuple(_group(entry, fragments) for entry in raw["groups"])
     degrees = "|".join(map(re.escape, raw["degrees"]))
-    swept = re.compile(rf"(?:\b(?:{degrees})\s+)*{SWEEPING_MARK}", re.IGNORECASE)
-    return Rules(groups, frozenset(raw["neutral"]), swept, hashlib.sha256(content).hexdigest())
+    swept = re.compile(rf"(?:\b(?:{degrees})\s+)*+{SWEEPING_MARK}", re.IGNORECASE)
+    polarity = re.compile(rf"\b(?:{'|'.join(raw['polarity'])})\b", re.IGNORECASE)
+    patterns = (p for g in groups for r in g.rules for p in (r.pattern, r.unless) if p)
+    said = "\n".join((*(p.pattern for p in patterns), *raw["neutral"], *raw["polarity"], degrees))
+    takes_back = _compiled(raw["takes back"], fragments)
+    digest = hashlib.sha256(said.encode()).hexdigest()
+    return Rules(groups, frozenset(raw["neutral"]), swept, polarity, takes_back, digest)
 
 
 def _group(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Group:
@@ -77,15 +104,17 @@ def _group(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Group:
     return Group(entry["about"], seen, tuple(_rule(rule, fragments) for rule in entry["rules"]))
 
 
-def _rule(entry: Mapping[str, str], fragments: Mapping[str, str]) -> Rule:
+def _rule(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Rule:
     if "drop" in entry:
         unless = _compiled(entry["unless"], fragments) if "unless" in entry else None
         return Rule("drop", _compiled(entry["drop"], fragments), unless)
+    past = entry.get("past", False)
     for action, mark in (("cut", MARK), ("sweep", SWEEPING_MARK)):
         if action in entry:
             whole = _whole_words(entry[action])
-            return Rule("replace", _compiled(whole, fragments), replacement=f" {mark} ")
-    return Rule("replace", _compiled(entry["put"], fragments), replacement=entry["with"])
+            replacement = f" {mark} "
+            return Rule("replace", _compiled(whole, fragments), None, replacement, past)
+    return Rule("replace", _compiled(entry["put"], fragments), None, entry["with"], past)
 
 
 def _whole_words(pattern: str) -> str:
@@ -97,4 +126,4 @@ def _whole_words(pattern: str) -> str:
 def _compiled(pattern: str, fragments: Mapping[str, str]) -> re.Pattern[str]:
     while found := _FRAGMENT.search(pattern):
         pattern = pattern.replace(found[0], fragments[found[1]])
-    return re.compile(pattern, re.IGNORECASE)
+    return re.compile(_WORD_RUN.sub(r"\1++", pattern), re.IGNORECASE)

@@ -1,0 +1,57 @@
+"""Holds every rewriting against the sentence it came from: it may tell less, never the opposite.
+
+A rule sees words, not what they deny. So a rewritten sentence is read by the same vocabulary and
+the same cues as the sentence before: a finding whose assertion has become another one, or a
+finding that was not there, shows that a rule took a word too many.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from tasks.engines.protocols import Phrase
+from tasks.engines.text.assertion import ContextClassifier
+from tasks.engines.text.lexicon import LexiconExtractor
+from taxonomy.targets import load_taxonomy
+
+
+class Guard:
+    """Compares what two sentences say of the findings that the taxonomy knows."""
+
+    def __init__(self, polarity: re.Pattern[str]) -> None:
+        """`polarity` finds the words that deny or doubt; without one, a sentence only states."""
+        self._polarity = polarity
+        self._taxonomy = load_taxonomy()
+        self._extractor = LexiconExtractor(self._taxonomy)
+        self._classifier = ContextClassifier(self._taxonomy)
+
+    @property
+    def digest(self) -> str:
+        """What decides its answers."""
+        engines = (self._extractor.fingerprint, self._classifier.fingerprint)
+        return " ".join(f"{key}={value}" for engine in engines for key, value in engine.items())
+
+    def agrees(self, before: str, after: str) -> bool:
+        """Whether `after` asserts of each of its findings what `before` does."""
+        if not self._polarity.search(before) and not self._polarity.search(after):
+            return True
+        said = self._assertions(before)
+        return all(answers <= said.get(t, set()) for t, answers in self._assertions(after).items())
+
+    def _assertions(self, sentence: str) -> dict[str, set[str]]:
+        phrases = [p for p in self._extractor.extract([sentence])[0] if self._is_finding(p)]
+        [answers] = self._classifier.classify([sentence], [phrases])
+        said: dict[str, set[str]] = {}
+        for phrase, answer in zip(phrases, answers, strict=True):
+            said.setdefault(phrase.target, set()).add(answer)
+        return said
+
+    def _is_finding(self, phrase: Phrase) -> bool:
+        return self._taxonomy[phrase.target].category == "abnormality"
+
+
+@cache
+def shared_guard(polarity: re.Pattern[str]) -> Guard:
+    """One guard for all cleaners of a process, so that a sentence is read once."""
+    return Guard(polarity)

@@ -1,0 +1,135 @@
+"""Characters that stand for others, read as what they stand for; offsets lead back to the source.
+
+Text copied from a PDF or a word processor has ligatures, soft hyphens, no-break spaces and words
+hyphenated at a line's end. Rules and vocabulary are written without them.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import chain
+
+from taxonomy.targets import load_taxonomy
+from taxonomy.words import form, tokenize
+
+_CHARACTERS = {
+    **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", ""),  # soft hyphen, zero width
+    **dict.fromkeys("\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007", " "),
+    **dict.fromkeys("\u2008\u2009\u200a\u202f\u205f\u3000\t\x0b", " "),
+    **dict.fromkeys("\x0c\x85\u2028\u2029", "\n"),
+    **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e", '"'),
+    **dict.fromkeys("\u2010\u2011\u2012\u2212", "-"),
+    "\ufb00": "ff",
+    "\ufb01": "fi",
+    "\ufb02": "fl",
+    "\ufb03": "ffi",
+    "\ufb04": "ffl",
+    "\ufb05": "st",
+    "\ufb06": "st",
+    "\x00": " ",
+    "\u2026": "...",
+}
+_REPLACED = re.compile(
+    "(?P<line>\r\n?)|(?P<wrap>(?<=[a-z])-[ \t]*+\r?\n[ \t]*+(?=[a-z]))"
+    f"|(?P<soft>\u00ad[ \t]*+\r?\n[ \t]*+)|[{''.join(map(re.escape, _CHARACTERS))}]"
+)
+_WORD_BEFORE = re.compile(r"[a-z]+\Z", re.IGNORECASE)
+_WORD_AFTER = re.compile(r"[a-z]++", re.IGNORECASE)
+_LONGEST_WORD = 40
+"""Characters looked at on either side of a hyphenated line wrap; longer words are no words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A text in which some stretches of a source text were replaced.
+
+    `marks` holds, for each point where the two texts begin to run in step again, the offset in
+    `text` and in the source, in order; both begin with 0.
+    """
+
+    text: str
+    marks: tuple[tuple[int, int], ...] = ((0, 0),)
+
+    def source(self, offset: int) -> int:
+        """The offset in the source of an offset in `text`, code points both."""
+        here, there = self.marks[bisect_right(self.marks, (offset, 1 << 62)) - 1]
+        return there + offset - here
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """The stretch of the source, half-open, that `text[start:end]` was made of."""
+        if len(self.marks) == 1 or start == end:
+            return self.source(start), self.source(end)
+        i = bisect_right(self.marks, (end - 1, 1 << 62)) - 1
+        here, there = self.marks[i]
+        last = there + end - here
+        if i + 1 < len(self.marks):
+            last = min(last, self.marks[i + 1][1])
+        return self.source(start), last
+
+    def target(self, offset: int) -> int:
+        """The offset in `text` of an offset in the source."""
+        if len(self.marks) == 1:
+            return offset
+        i = bisect_right(self.marks, offset, key=lambda mark: mark[1]) - 1
+        here, there = self.marks[i]
+        end = self.marks[i + 1][0] if i + 1 < len(self.marks) else len(self.text)
+        return min(here + offset - there, end)
+
+
+def rewrite(
+    text: str, pattern: re.Pattern[str], replacement: Callable[[re.Match[str]], str]
+) -> Rewritten:
+    """Replace what a pattern finds, keeping track of offsets; linear in the text's length."""
+    pieces: list[str] = []
+    marks = [(0, 0)]
+    copied = length = 0
+    for match in pattern.finditer(text):
+        new = replacement(match)
+        if new == match[0]:
+            continue
+        pieces += text[copied : match.start()], new
+        length += match.start() - copied + len(new)
+        copied = match.end()
+        if len(new) != len(match[0]):
+            marks.append((length, copied))
+    if not copied:
+        return Rewritten(text)
+    return Rewritten("".join((*pieces, text[copied:])), tuple(marks))
+
+
+@lru_cache(maxsize=1 << 10)
+def normalize(text: str) -> Rewritten:
+    """A text without ligatures, soft hyphens, special spaces and hyphenated line wraps.
+
+    A wrapped word loses its hyphen where the taxonomy knows the joined word ("atelec-\\ntasis")
+    and keeps it elsewhere ("left-\\nsided").
+    """
+    if text.isascii() and "\r" not in text and "\t" not in text and "-" not in text:
+        return Rewritten(text)
+    return rewrite(text, _REPLACED, _replacement)
+
+
+def _replacement(match: re.Match[str]) -> str:
+    if match["line"]:
+        return "\n"
+    if match["soft"]:
+        return ""
+    if not match["wrap"]:
+        return _CHARACTERS[match[0]]
+    text, start, end = match.string, match.start(), match.end()
+    before = _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, 0), start)
+    after = _WORD_AFTER.match(text, end, end + _LONGEST_WORD)
+    joined = f"{before[0] if before else ''}{after[0] if after else ''}"
+    return "" if form(joined).word in _known_words() else "-"
+
+
+@cache
+def _known_words() -> frozenset[str]:
+    targets = load_taxonomy().targets.values()
+    phrases = chain.from_iterable((t.name, *t.synonyms) for t in targets)
+    return frozenset(f.word for phrase in phrases for f in tokenize(phrase).forms)

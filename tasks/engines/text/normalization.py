@@ -104,10 +104,10 @@ def rewrite(
 
 @lru_cache(maxsize=1 << 10)
 def normalize(text: str) -> Rewritten:
-    """A text without ligatures, soft hyphens, special spaces and hyphenated line wraps.
+    r"""A text without ligatures, soft hyphens, special spaces and hyphenated line wraps.
 
-    A wrapped word loses its hyphen where the taxonomy knows the joined word ("atelec-\\ntasis")
-    and keeps it elsewhere ("left-\\nsided").
+    A wrapped word loses its hyphen where the taxonomy knows the joined word ("atelec-\ntasis")
+    and keeps it elsewhere ("left-\nsided").
     """
     if text.isascii() and "\r" not in text and "\t" not in text and "-" not in text:
         return Rewritten(text)

@@ -22,8 +22,7 @@ PRELIMINARY = "wet read"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section: its title is `text[start:body]` (empty without one), what it says
-    `text[body:end]`.
+    """A section: its title is `text[start:body]`, what it says is `text[body:end]`.
 
     kind: "findings", "impression", "history", …, as in `sections.yaml`; "untitled" without a title.
     states: whether it speaks of the image at hand; history, technique and messages do not.
@@ -58,7 +57,8 @@ _CANDIDATE = re.compile(
   | (?: ^ [^\S\n]*+ [*\#>]{0,3} [^\S\n]{0,3} | (?<=[.!?;)_]) [^\S\n]++ | (?<=[.!?]) )
     (?P<words> [A-Za-z][\w/&,'-]*+ (?:[^\S\n]{1,3} [\w/&,'-]++ ){0,6} ) \**
     (?: [^\S\n]{0,3} \( [^()\n]{0,60} \) )?
-    (?P<mark> [^\S\n]{0,40} (?: : \*{0,2} | \.{3,}+ :? | [-–—]{1,3}+ (?=\s) ) | [^\S\n]*+ (?= \n | \Z ) )
+    (?P<mark> [^\S\n]{0,40} (?: : \*{0,2} | \.{3,}+ :? | [-–—]{1,3}+ (?=\s) )
+              | [^\S\n]*+ (?= \n | \Z ) )
   | (?<=\s) (?P<inside> [A-Z][A-Z/&-]*+ (?: [ ] [A-Z/&-]++ ){0,6} ) [ ]? :
   | ^ [^\S\n]*+ (?P<rule> _{5,}+ | -{3,}+ | ={3,}+ | \*{3,}+ ) [^\S\n]*+ $
     """,

@@ -57,18 +57,24 @@ _OPENERS = _DANGLING | _ATTRIBUTES | _PREDICATES
 _NOUN_USE = frozenset("an at are in is on the this than to was were".split())
 """After one of these, it does not: "on the left", "is large"."""
 
-_CANDIDATE = re.compile(
-    r"""
+_ENDS = r"""
+    (?P<stop> (?: (?<!\.) \.++ | (?<=[^\s(.!?]) [.!?]++ )
+              ["')\]]{0,3} (?: (?=\s|$) | (?=[A-Z]|\d{1,2}[.)]\s) ) )
+  | (?P<line> (?<![^\S\n]) [^\S\n]*+ \n \s*+ )
+  | (?P<item> (?<=\s) \(?(?P<number>\d{1,2})[.)] (?=\s+[A-Z]) )
+"""
+_RULES = r"""
     (?P<rule> ^ [^\S\n]*+ (?: _{5,}+ | -{3,}+ | ={3,}+ | \*{3,}+ | ~{3,}+ | \#{3,}+ | –{3,}+ )
               [^\S\n]*+ $
             | (?<!_) _{10,}+ | (?<!=) ={10,}+ | (?<!-) -{10,}+ | (?<!\*) \*{10,}+ )
-  | (?P<stop> (?: (?<!\.) \.++ | (?<=[^\s(.!?]) [.!?]++ )
-              (?P<close> ["')\]]{0,3} ) (?: (?=\s|$) | (?=[A-Z]|\d{1,2}[.)]\s) ) )
-  | (?P<line> (?<![^\S\n]) [^\S\n]*+ \n \s*+ )
-  | (?P<item> (?<=\s) \(?(?P<number>\d{1,2})[.)] (?=\s+[A-Z]) )
-    """,
-    re.VERBOSE | re.MULTILINE,
-)
+"""
+_CANDIDATE = re.compile(rf"(?P<rule>(?!)) | {_ENDS}", re.VERBOSE | re.MULTILINE)
+_CANDIDATE_OR_RULE = re.compile(rf"{_RULES} | {_ENDS}", re.VERBOSE | re.MULTILINE)
+_RULE_SIGNS = ("____", "---", "===", "***", "~~~", "###", "–––")
+_NEXT = re.compile(r"\s*+")
+_PLAIN_END = re.compile(r"[a-z]{6}\.\s")
+"""A full stop after a word too long for an abbreviation: the common case, looked at first."""
+
 _LAST_WORD = re.compile(r"[\w.-]*\w(?=\W*$)")
 _MARKER = re.compile(r"\(?\d{1,2}\s?")
 _ITEM = re.compile(r"\s?\(?(\d{1,2})[.)]\s")
@@ -118,8 +124,10 @@ class _Splitter:
 
     def ends(self) -> Iterator[tuple[int, int]]:
         """Where a sentence ends and where the next one may begin, in order."""
-        for match in _CANDIDATE.finditer(self._text):
-            if match["rule"] is not None:
+        has_rules = any(sign in self._text for sign in _RULE_SIGNS)
+        candidates = _CANDIDATE_OR_RULE if has_rules else _CANDIDATE
+        for match in candidates.finditer(self._text):
+            if has_rules and match["rule"] is not None:
                 yield match.span()
             elif match["item"] and self._continues_list(int(match["number"])):
                 yield match.start(), match.start()
@@ -129,9 +137,7 @@ class _Splitter:
                 yield match.end(), match.end()
             else:
                 continue
-            self._start = match.end()
-            while self._start < len(self._text) and self._text[self._start].isspace():
-                self._start += 1
+            self._start = _NEXT.match(self._text, match.end()).end()  # type: ignore[union-attr]
 
     def _continues_list(self, number: int) -> bool:
         """A bare "2." opens an item only where item 1 is running: "1. No effusion 2. Clear"."""
@@ -139,6 +145,8 @@ class _Splitter:
         return marker is not None and int(marker[1]) == number - 1
 
     def _ends_sentence(self, match: re.Match[str]) -> bool:
+        if match["stop"] == "." and _PLAIN_END.match(self._text, max(match.start() - 6, 0)):
+            return True
         before = self._text[max(self._start, match.start() - _WINDOW) : match.start()]
         after = self._text[match.end() : match.end() + 60]
         if match["line"]:

@@ -92,7 +92,7 @@ class RulesCleaner:
         end_of_last = kept_from = 0
         for start, end in _sentences(text, removed):
             sentence = _SPACES.sub(" ", text[start:end])
-            if kept and self._rules.takes_back.search(sentence):
+            if kept and sentence[0] in "TtIiWw" and self._rules.takes_back.search(sentence):
                 removed.append((kept_from, start))
                 kept.pop()
                 continue
@@ -157,9 +157,8 @@ class RulesCleaner:
 def _sentences(text: str, removed: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans of the sentences that speak of the image; titles and other sections are removed."""
     sections = stating_sections(text)
-    if len(sections) == 1 and (sections[0].start, sections[0].end) == (0, len(text)):
-        if sections[0].body == 0:
-            return split_sentences(text)
+    if [(s.start, s.body, s.end) for s in sections] == [(0, 0, len(text))]:
+        return split_sentences(text)
     stating = {section.start for section in sections}
     for section in read_sections(text):
         end = section.body if section.start in stating else section.end
@@ -180,6 +179,8 @@ def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
     """One round of all rules. `clauses` leaves a semicolon where a word was cut before a comma."""
     changed = sentence
     lowered = sentence.lower()
+    if not rules.seen.search(lowered):
+        return sentence
     for group in rules.groups:
         if not group.concerns(lowered):
             continue

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from tasks.engines.protocols import Phrase
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import load_taxonomy
@@ -40,15 +39,13 @@ class Guard:
         return all(answers <= said.get(t, set()) for t, answers in self._assertions(after).items())
 
     def _assertions(self, sentence: str) -> dict[str, set[str]]:
-        phrases = [p for p in self._extractor.extract([sentence])[0] if self._is_finding(p)]
+        [phrases] = self._extractor.extract([sentence])
         [answers] = self._classifier.classify([sentence], [phrases])
         said: dict[str, set[str]] = {}
         for phrase, answer in zip(phrases, answers, strict=True):
-            said.setdefault(phrase.target, set()).add(answer)
+            if self._taxonomy[phrase.target].category == "abnormality":
+                said.setdefault(phrase.target, set()).add(answer)
         return said
-
-    def _is_finding(self, phrase: Phrase) -> bool:
-        return self._taxonomy[phrase.target].category == "abnormality"
 
 
 @cache

@@ -59,8 +59,8 @@ _FINITE = re.compile(
 _ARTICLE = re.compile(r"^(?:the|this|these|those|that|his|her)\s+", re.IGNORECASE)
 # "The heart are normal": one of two subjects was lost.
 _ONE_SUBJECT = re.compile(
-    r"^((?:the )?(?:[\w-]+ )?(?:heart|heart size|mediastinum|aorta|trachea|silhouette|size|diaphragm"
-    r"|spine|vasculature|contour))(?:,)? are\b",
+    r"^((?:the )?(?:[\w-]+ )?(?:heart|heart size|mediastinum|aorta|trachea|silhouette|size"
+    r"|diaphragm|spine|vasculature|contour))(?:,)? are\b",
     re.IGNORECASE,
 )
 _DOUBLE_POINT = re.compile(r"[,;](?:\s*[,;])+")

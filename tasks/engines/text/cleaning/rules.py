@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.engines.text.cleaning.debris import LOST
-from tasks.engines.text.cleaning.findings import finding_words, state_words
+from tasks.engines.text.cleaning.findings import any_of, finding_words, state_words
 from taxonomy.words import load_yaml
 
 MARK = "¤"
@@ -61,12 +61,14 @@ class Rules:
     """Everything of `rules.yaml`.
 
     takes_back: a sentence that says of the one before it that it is no longer so.
+    seen: any word of any group's `seen`, in lower case.
     polarity: words by which a sentence denies or doubts; where there are none, it only states.
     digest: of the patterns with the taxonomy's words in them.
     """
 
     groups: tuple[Group, ...]
     neutral: frozenset[str]
+    seen: re.Pattern[str]
     swept: re.Pattern[str]
     polarity: re.Pattern[str]
     takes_back: re.Pattern[str]
@@ -96,7 +98,8 @@ def load_rules() -> Rules:
     said = "\n".join((*(p.pattern for p in patterns), *raw["neutral"], *raw["polarity"], degrees))
     takes_back = _compiled(raw["takes back"], fragments)
     digest = hashlib.sha256(said.encode()).hexdigest()
-    return Rules(groups, frozenset(raw["neutral"]), swept, polarity, takes_back, digest)
+    seen = re.compile(any_of(word for group in groups for word in group.seen))
+    return Rules(groups, frozenset(raw["neutral"]), seen, swept, polarity, takes_back, digest)
 
 
 def _group(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Group:

@@ -57,8 +57,10 @@ class Rewritten:
 
     def source(self, offset: int) -> int:
         """The offset in the source of an offset in `text`, code points both."""
-        here, there = self.marks[bisect_right(self.marks, (offset, 1 << 62)) - 1]
-        return there + offset - here
+        i = bisect_right(self.marks, (offset, 1 << 62)) - 1
+        here, there = self.marks[i]
+        found = there + offset - here
+        return min(found, self.marks[i + 1][1]) if i + 1 < len(self.marks) else found
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """The stretch of the source, half-open, that `text[start:end]` was made of."""
@@ -68,7 +70,8 @@ class Rewritten:
         here, there = self.marks[i]
         last = there + end - here
         if i + 1 < len(self.marks):
-            last = min(last, self.marks[i + 1][1])
+            next_here, next_there = self.marks[i + 1]
+            last = next_there if end == next_here else min(last, next_there)
         return self.source(start), last
 
     def target(self, offset: int) -> int:

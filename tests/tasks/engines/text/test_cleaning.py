@@ -9,7 +9,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.engines.protocols import Failure
+from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
+from tasks.engines.text.lexicon import LexiconExtractor
+from taxonomy.targets import load_taxonomy
 
 CASES = yaml.safe_load(Path(__file__).with_name("cleaning_cases.yaml").read_text())
 FLAT = [
@@ -43,7 +47,7 @@ def test_there_are_enough_cases():
     assert len(FLAT) >= 60
 
 
-@given(st.one_of(st.text(max_size=120), reports))
+@given(st.one_of(st.text(alphabet=st.characters(codec="latin-1"), max_size=120), reports))
 @settings(max_examples=300)
 def test_cleaning_twice_is_cleaning_once(text):
     once = RulesCleaner().clean([text])[0].text
@@ -71,3 +75,60 @@ def test_real_reports_keep_sides_and_numbers_and_are_clean_for_good(even_texts, 
             assert kept.count(word) <= words(text).count(word)
         assert cleaner.clean([cleaned.text])[0].text == cleaned.text
         assert "XXXX" not in cleaned.text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Kein Pneumothorax.", "language_not_supported"),
+        ("Pas de pneumothorax.", "language_not_supported"),
+        ("Heart. " * 20_000, "too_long_to_read"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_a_failure(cleaner, text, reason):
+    [failure] = cleaner.clean([text])
+    assert (type(failure), failure.reason) == (Failure, reason)
+
+
+def test_what_was_removed_is_quoted_as_it_stood(cleaner):
+    text = "Clear.\r\nStable\u00a0con\ufb01guration of the ___ ___ heart."
+    [cleaned] = cleaner.clean([text])
+    assert cleaned.text == "Clear."
+    assert cleaned.removed == ("Stable\u00a0con\ufb01guration of the ___ ___ heart.",)
+
+
+CHANGE = re.compile(
+    r"new|resol|clear|gone|longer|disappear|improv|wors|smaller|larger|increas|decreas|stable"
+    r"|unchang|change|progress|interval|persist|previous|prior|compar|remov|less|more",
+    re.IGNORECASE,
+)
+
+
+TAXONOMY = load_taxonomy()
+EXTRACTOR = LexiconExtractor(TAXONOMY)
+CLASSIFIER = ContextClassifier(TAXONOMY)
+
+
+def assertions(text):
+    [phrases] = EXTRACTOR.extract([text])
+    [answers] = CLASSIFIER.classify([text], [phrases])
+    found = {}
+    for phrase, answer in zip(phrases, answers, strict=True):
+        if TAXONOMY[phrase.target].category == "abnormality":
+            found.setdefault(phrase.target, set()).add(answer)
+    return found
+
+
+def test_cleaning_changes_no_assertion_in_real_reports(even_texts, cleaner):
+    """But for sentences about change, whose findings are there or gone whatever they compare."""
+    changed = []
+    for text, cleaned in zip(even_texts, cleaner.clean(even_texts), strict=True):
+        if cleaned.text == text or CHANGE.search(text):
+            continue
+        before = assertions(text)
+        changed += [
+            (text, target)
+            for target, answers in assertions(cleaned.text).items()
+            if not answers <= before.get(target, set())
+        ]
+    assert not changed

@@ -42,6 +42,16 @@ CASES = [
     "R. lung is clear.",
     "No acute abnormality. .",
     "No change!|Stable...|Fine.",
+    # wrapped lines in capitals, told by their widths and by words that cannot end a sentence
+    "THERE IS NO FOCAL\nCONSOLIDATION.|NO LARGE\nPLEURAL EFFUSION.",
+    "THE HEART IS ENLARGED AND\nTHE LUNGS ARE CLEAR.|SMALL\nLEFT EFFUSION.",
+    "Lungs clear\n|Effusion on the left\n|Heart normal",
+    "Effusion small\n|Heart normal",
+    # a finding and its answer by line
+    "PNEUMOTHORAX: NO\n|PLEURAL EFFUSION: LEFT, SMALL",
+    "Pneumothorax: no\n|Pleural effusion: left, small",
+    "IMPRESSION:\n1. No effusion\n|2. Nodule",
+    "No pneumothorax – heart is enlarged.",
 ]
 
 
@@ -58,7 +68,14 @@ def test_missing_space_after_a_full_stop():
     assert parts == ["Lungs are clear.", "No effusion.", "2. Normal heart.", "X-ray J.Smith."]
 
 
-@given(st.text())
+@pytest.mark.parametrize("rule", ["_" * 78, "---", "======", "* * *".replace(" ", "")])
+def test_a_separator_line_is_text_of_no_sentence(rule):
+    text = f"No pneumothorax.\n{rule}\nFINAL REPORT"
+    parts = [text[a:b] for a, b in split_sentences(text)]
+    assert parts == ["No pneumothorax.", "FINAL REPORT"]
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="_-=*~#–")))
 def test_spans_cover_everything_but_spaces_in_order(text):
     spans = split_sentences(text)
     assert all(a < b for a, b in spans)

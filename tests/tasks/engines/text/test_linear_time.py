@@ -1,0 +1,77 @@
+"""No text may hold up a text step: every pattern and every step on what repeats without end.
+
+A pattern that tries ever more ways does not fail here, it never returns.
+"""
+
+import pytest
+
+from tasks.engines.protocols import Phrase
+from tasks.engines.text.assertion import ContextClassifier
+from tasks.engines.text.assertion.cues import load_cues
+from tasks.engines.text.cleaning import RulesCleaner
+from tasks.engines.text.cleaning.cleaner import LONGEST_TEXT
+from tasks.engines.text.cleaning.debris import without_debris
+from tasks.engines.text.cleaning.rules import load_rules
+from tasks.engines.text.lexicon import LexiconExtractor
+from tasks.engines.text.normalization import normalize
+from tasks.engines.text.sections import read_sections
+from tasks.engines.text.sentences import split_sentences
+from taxonomy.targets import load_taxonomy
+
+REPEATED = """
+XXXX |X|___ |_|[**Name**] |[**|xXxX|the |no |and |or |not |of |in the |to |is |was |a |, |; |. |- |( |)
+| |/|'|: |1. |3 mm x |12/12/2012 |stable |left |chest |xray and |prior |effusion |effusion, |new |interval
+|slightly |there is |compared to |pa and lateral |view |seen |resolution of |size and |has been |NO FOCAL
+|INDICATION: a
+|---
+""".split("|")
+RULES = [rule for group in load_rules().groups for rule in group.rules]
+
+
+@pytest.mark.parametrize("token", REPEATED)
+def test_every_rule_ends_on_two_hundred_repeats(token):
+    for head in ("", "no effusion ", "the heart "):
+        text = head + token * 200
+        for rule in RULES:
+            for pattern in filter(None, (rule.pattern, rule.unless)):
+                pattern.sub("", text[:1000])
+
+
+@pytest.mark.parametrize("token", REPEATED)
+def test_every_reader_ends_on_a_text_of_a_million_characters(token):
+    text = token * (1_000_000 // len(token))
+    for read in (split_sentences, read_sections, normalize, without_debris):
+        read(text)
+    assert RulesCleaner().clean([text])[0].reason == "too_long_to_read"
+
+
+@pytest.mark.parametrize("token", REPEATED)
+def test_cleaning_ends_on_the_longest_text(token):
+    RulesCleaner().clean([token * (LONGEST_TEXT // len(token))])
+
+
+def test_every_cue_ends_on_two_hundred_repeats():
+    classifier = ContextClassifier()
+    for first in list(load_cues().tree._root.next):
+        text = f"{first} " * 200 + "effusion"
+        phrase = Phrase(len(text) - 8, len(text), "pleural effusion")
+        assert len(classifier.classify([text], [[phrase]])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No pneumothorax.\n" + 78 * "_" + "\nFINAL REPORT",
+        78 * "X",
+        8 * "XXXX " + "opacity.",
+        20 * "___ ",
+        20 * "[**Name**] ",
+        32 * "_",
+        "effusion in the left lung and " * 800,
+        "No " + ", ".join(["nodule"] * 4000) + ".",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_the_steps_end(text):
+    [cleaned] = RulesCleaner().clean([text])
+    LexiconExtractor(load_taxonomy()).extract([cleaned.text])

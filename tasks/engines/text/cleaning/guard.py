@@ -36,6 +36,9 @@ class Guard:
         if not self._polarity.search(before) and not self._polarity.search(after):
             return True
         said = self._assertions(before)
+        for target, answers in list(said.items()):
+            for broader in self._taxonomy[target].parents:  # a place may be lost with a word
+                said.setdefault(broader, set()).update(answers)
         return all(answers <= said.get(t, set()) for t, answers in self._assertions(after).items())
 
     def _assertions(self, sentence: str) -> dict[str, set[str]]:

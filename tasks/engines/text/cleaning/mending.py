@@ -6,6 +6,9 @@ import re
 
 from tasks.engines.text.cleaning.rules import MARK
 
+_FRAGMENT = 3
+"""Words up to which what is left, all of it neutral, is no statement."""
+
 _WORD = re.compile(r"[\w/-]+")
 _SPACES = re.compile(r"\s+")
 
@@ -18,7 +21,9 @@ _SHARED_PREDICATE = re.compile(
 )
 # "is ¤ and is enlarged"
 _SECOND_PREDICATE = re.compile(
-    rf"(?:\b{_VERB}\s+(?:\w+ly\s+)*)?{MARK}\s*,?\s+(?:and|but)\s+(?={_VERB}\b)", re.IGNORECASE
+    rf"(?:\b{_VERB}\s+(?:\w+ly\s+)*)?{MARK}\s*,?\s+(?:and|but)\s+(?=(?:{_VERB}"
+    r"|may|might|could|likely|probably|suggests?|represents?)\b)",
+    re.IGNORECASE,
 )
 # "cardiomegaly is ¤ and there is an effusion"
 _THERE_IS = re.compile(rf"(?<={MARK}) (?:and|but) there (?:is|are) ", re.IGNORECASE)
@@ -83,6 +88,9 @@ def mended(marked: str, original: str, neutral: frozenset[str]) -> str:
             continue
         kept += (pieces[i - 1] if kept else "") + pieces[i]
     kept = _LEFT_PREDICATE.sub("", kept).replace(MARK, " ")
+    words = _WORD.findall(kept)
+    if len(words) <= _FRAGMENT and _is_neutral(kept, neutral):
+        return ""  # "Overall.", "Left."
     return _punctuated(kept, original)
 
 

@@ -19,12 +19,13 @@ from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import load_taxonomy
 
 REPEATED = """
-XXXX |X|___ |_|[**Name**] |[**|xXxX|the |no |and |or |not |of |in the |to |is |was |a |, |; |. |- |( |)
-| |/|'|: |1. |3 mm x |12/12/2012 |stable |left |chest |xray and |prior |effusion |effusion, |new |interval
-|slightly |there is |compared to |pa and lateral |view |seen |resolution of |size and |has been |NO FOCAL
+XXXX |X|___ |_|[**Name**] |[**|xXxX|the |no |and |or |not |of |in the |to |is |was |a |, |; |. |- |
+( |)| |/|'|: |1. |3 mm x |12/12/2012 |stable |left |chest |xray and |prior |effusion |effusion, |
+new |interval |slightly |there is |compared to |pa and lateral |view |seen |resolution of |
+size and |has been |NO FOCAL
 |INDICATION: a
 |---
-""".split("|")
+""".replace("|\n", "|").split("|")
 RULES = [rule for group in load_rules().groups for rule in group.rules]
 
 

@@ -8,22 +8,22 @@ from tasks.engines.text.sections import read_sections, stating_sections
 
 MIMIC = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
- 
+
  INDICATION:  ___ year old woman with ?pleural effusion  // ?pleural effusion
- 
+
  COMPARISON:  ___
- 
- FINDINGS: 
- 
+
+ FINDINGS:
+
  Large left pleural effusion.
- 
- IMPRESSION: 
- 
+
+ IMPRESSION:
+
  Effusion.
 """
 LAST_PARAGRAPH = """ FINAL REPORT
  HISTORY: Chest pain.
- 
+
  Lungs are clear.
 """
 

@@ -48,14 +48,14 @@ def test_there_are_enough_cases():
 
 
 @given(st.one_of(st.text(alphabet=st.characters(codec="latin-1"), max_size=120), reports))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_cleaning_twice_is_cleaning_once(text):
     once = RulesCleaner().clean([text])[0].text
     assert RulesCleaner().clean([once])[0].text == once
 
 
 @given(st.one_of(st.text(alphabet="abnoX .,;-/()12\n", max_size=80), reports))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_no_word_is_invented(text):
     cleaned = RulesCleaner().clean([text])[0].text
     assert set(words(cleaned)) <= set(words(text)) | FUNCTION_WORDS

@@ -4,6 +4,7 @@ What is taken out follows the paper's cleaning prompts (VividMed, section on dat
 comparison and interval change, history, technique, notification, advice, de-identification
 debris. What is left is the report's own words in their own order, except for "no" (a finding that
 has resolved), "is" or "are" (for "remains"), "and" and articles; side, number and negation stay.
+Words lost to de-identification that cannot be spared stand as XXXX, whatever stood for them.
 
 No text can hold it up. Every limit counts characters or rounds, never seconds, so that the same
 text always ends the same way.
@@ -17,10 +18,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
-from tasks.engines.text.cleaning.debris import LOST, without_debris
+from tasks.engines.text.cleaning.debris import without_debris
 from tasks.engines.text.cleaning.guard import shared_guard
 from tasks.engines.text.cleaning.mending import mended
-from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rule, Rules, load_rules
+from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rules, load_rules
 from tasks.engines.text.language import foreign_language
 from tasks.engines.text.normalization import Rewritten, normalize
 from tasks.engines.text.sections import read_sections, stating_sections
@@ -117,7 +118,7 @@ class RulesCleaner:
             cleaned = self._rewritten(body, clauses=clauses)
             if cleaned in ("", body) or self._is_faithful(body, cleaned):
                 return head + cleaned if cleaned else ""
-        return "" if LOST in body else head + body
+        return head + body
 
     def _is_faithful(self, body: str, cleaned: str) -> bool:
         """Whether the findings left are asserted as before, what is said of the past aside."""
@@ -185,8 +186,10 @@ def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
         if not group.concerns(lowered):
             continue
         for rule in group.rules:
+            if rule.unless is not None and rule.unless.search(changed):
+                continue
             if rule.action == "drop":
-                if _drops(rule, changed):
+                if rule.pattern.search(changed):
                     return ""
             else:
                 changed = rule.pattern.sub(rule.replacement, changed)
@@ -197,9 +200,3 @@ def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
     if clauses:
         changed = _OPEN_CLAUSE.sub("; ", changed)
     return mended(changed, sentence, rules.neutral)
-
-
-def _drops(rule: Rule, sentence: str) -> bool:
-    if not rule.pattern.search(sentence):
-        return False
-    return rule.unless is None or not rule.unless.search(sentence)

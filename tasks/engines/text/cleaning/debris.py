@@ -8,7 +8,7 @@ from tasks.engines.text.normalization import Rewritten, rewrite
 
 LOST = "XXXX"
 """The placeholder of one lost word or of several in a row. Rules drop it with what it made
-meaningless; no cleaned text holds it."""
+meaningless; where no sentence would be left, or another one, it stays in the cleaned text."""
 
 _SIGNS = ("XXX", "xxx", "__", "[**", "[REDACTED", "<REDACTED")
 # A stretch that is taken is never given back, and a bracket is followed for 120 characters: the

@@ -14,7 +14,10 @@ _SPACES = re.compile(r"\s+")
 
 # Each pattern is shown by an example; ¤ is the mark.
 _VERB = r"(?:is|are|was|were|appears?|seems?|looks?|(?:has|have|had)(?: been)?)"
-_STATE = r"(?:\w+ly )?(?:within|normal|enlarged|unremarkable|clear|intact|not|at|mild|tortuous)"
+_STATE = (
+    r"(?:\w+ly )?(?:within|normal|enlarged|unremarkable|clear|intact|not|at|mild|tortuous"
+    r"|upper limits|top normal|borderline|prominent)"
+)
 # "are ¤ and normal", "are normal and ¤"
 _SHARED_PREDICATE = re.compile(
     rf"{MARK} ?,? ?(?:and|but) (?={_STATE}\b)| and {MARK}(?= *[,.;]|\s*$)"
@@ -37,6 +40,12 @@ _CLAUSE = re.compile(
 _LEFT_PREDICATE = re.compile(
     rf",?(?:\s+(?:which|that))?\s+{_VERB}(?:\s+(?:(?!\w*megaly)\w+ly|also|overall|to be))*\s*{MARK}"
     rf"(?=\s*(?:{MARK}\s*)*(?:[,.;]|$|and\b|with\b|in\b|at\b))",
+    re.IGNORECASE,
+)
+# "… and the effusion is ¤": what is left of the clause is a note beside the sentence.
+_LEFT_SUBJECT = re.compile(
+    rf",?\s+and\s+(?:the|his|her|its|their|this|these)\s+(?=(?:[\w-]+\s+){{1,5}}{_VERB}"
+    rf"(?:\s+\w+ly)*\s*{MARK}\W*$)",
     re.IGNORECASE,
 )
 # Links that have lost what they linked, at either end.
@@ -87,6 +96,8 @@ def mended(marked: str, original: str, neutral: frozenset[str]) -> str:
         if MARK in pieces[i] and _is_neutral(pieces[i], neutral):
             continue
         kept += (pieces[i - 1] if kept else "") + pieces[i]
+    if MARK in kept:
+        kept = _LEFT_SUBJECT.sub("; ", kept)
     kept = _LEFT_PREDICATE.sub("", kept).replace(MARK, " ")
     words = _WORD.findall(kept)
     if len(words) <= _FRAGMENT and _is_neutral(kept, neutral):

@@ -28,7 +28,7 @@ possessive, and repeats of words and spaces cannot be split in many ways."""
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One pattern: drop the sentence unless a second one is found, or replace what matches.
+    """One pattern: drop the sentence or replace what matches, unless a second one is found.
 
     past: it takes out what is said of another time, which may deny or doubt freely.
     """
@@ -108,16 +108,16 @@ def _group(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Group:
 
 
 def _rule(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Rule:
+    unless = _compiled(entry["unless"], fragments) if "unless" in entry else None
     if "drop" in entry:
-        unless = _compiled(entry["unless"], fragments) if "unless" in entry else None
         return Rule("drop", _compiled(entry["drop"], fragments), unless)
     past = entry.get("past", False)
     for action, mark in (("cut", MARK), ("sweep", SWEEPING_MARK)):
         if action in entry:
             whole = _whole_words(entry[action])
             replacement = f" {mark} "
-            return Rule("replace", _compiled(whole, fragments), None, replacement, past)
-    return Rule("replace", _compiled(entry["put"], fragments), None, entry["with"], past)
+            return Rule("replace", _compiled(whole, fragments), unless, replacement, past)
+    return Rule("replace", _compiled(entry["put"], fragments), unless, entry["with"], past)
 
 
 def _whole_words(pattern: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tasks.engines.protocols import Failure
@@ -22,7 +22,7 @@ FLAT = [
     for before, after in cases
 ]
 SENTENCES = [case[0] for case in chain.from_iterable(CASES.values()) if case[0]]
-FUNCTION_WORDS = {"no", "is", "are", "and", "a", "an"}
+FUNCTION_WORDS = {"no", "is", "are", "and", "a", "an", "xxxx"}
 
 reports = st.lists(st.sampled_from(SENTENCES), max_size=5).map(" ".join)
 
@@ -34,6 +34,12 @@ def cleaner():
 
 def words(text):
     return re.findall(r"\w+", text.lower())
+
+
+def cleaned_text(text):
+    [cleaned] = RulesCleaner().clean([text])
+    assume(not isinstance(cleaned, Failure))  # a few letters may be another language
+    return cleaned.text
 
 
 @pytest.mark.parametrize(("before", "after"), FLAT)
@@ -50,14 +56,14 @@ def test_there_are_enough_cases():
 @given(st.one_of(st.text(alphabet=st.characters(codec="latin-1"), max_size=120), reports))
 @settings(max_examples=300, deadline=None)
 def test_cleaning_twice_is_cleaning_once(text):
-    once = RulesCleaner().clean([text])[0].text
-    assert RulesCleaner().clean([once])[0].text == once
+    once = cleaned_text(text)
+    assert cleaned_text(once) == once
 
 
 @given(st.one_of(st.text(alphabet="abnoX .,;-/()12\n", max_size=80), reports))
 @settings(max_examples=300, deadline=None)
 def test_no_word_is_invented(text):
-    cleaned = RulesCleaner().clean([text])[0].text
+    cleaned = cleaned_text(text)
     assert set(words(cleaned)) <= set(words(text)) | FUNCTION_WORDS
 
 
@@ -74,7 +80,7 @@ def test_real_reports_keep_sides_and_numbers_and_are_clean_for_good(even_texts, 
         for word in ("left", "right", "bilateral", "not", "without"):
             assert kept.count(word) <= words(text).count(word)
         assert cleaner.clean([cleaned.text])[0].text == cleaned.text
-        assert "XXXX" not in cleaned.text
+        assert kept.count("xxxx") <= words(text).count("xxxx")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,11 @@ def test_real_reports_keep_sides_and_numbers_and_are_clean_for_good(even_texts, 
 def test_a_text_that_cannot_be_read_is_a_failure(cleaner, text, reason):
     [failure] = cleaner.clean([text])
     assert (type(failure), failure.reason) == (Failure, reason)
+
+
+@pytest.mark.parametrize("lost", ["XXXX", "___", "[**Name**]", "___ XXXX"])
+def test_a_lost_word_that_cannot_be_spared_has_one_placeholder(cleaner, lost):
+    assert cleaner.clean([f"No {lost} infiltrate."])[0].text == "No XXXX infiltrate."
 
 
 def test_what_was_removed_is_quoted_as_it_stood(cleaner):

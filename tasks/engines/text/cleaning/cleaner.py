@@ -186,15 +186,15 @@ def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
         if not group.concerns(lowered):
             continue
         for rule in group.rules:
+            if not rule.pattern.search(changed):
+                continue
             if rule.unless is not None and rule.unless.search(changed):
                 continue
             if rule.action == "drop":
-                if rule.pattern.search(changed):
-                    return ""
-            else:
-                changed = rule.pattern.sub(rule.replacement, changed)
-                if SWEEPING_MARK in changed:
-                    changed = rules.swept.sub(MARK, _SPACES.sub(" ", changed))
+                return ""
+            changed = rule.pattern.sub(rule.replacement, changed)
+            if SWEEPING_MARK in changed:
+                changed = rules.swept.sub(MARK, _SPACES.sub(" ", changed))
     if changed == sentence:
         return sentence
     if clauses:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.options import JsonOption, out
+
+if TYPE_CHECKING:
+    from tasks.annotate import Annotation
 
 
 def tag(
@@ -37,6 +40,8 @@ def _tag_text(text: str) -> dict[str, Any]:
     taxonomy = load_taxonomy()
     engines = choose_engines(BuildSettings(dataset="openi"), taxonomy)
     found = annotate_texts([text], engines, taxonomy)
+    if why := _why_not_read(found):
+        return {"text": "", "removed": [], "phrases": [], "rejected": why}
     [report] = found.reports.to_pylist() or [{"findings": "", "removed": [text] if text else []}]
     names = ("start", "end", "phrase", "target", "category", "assertion")
     return {
@@ -49,9 +54,18 @@ def _tag_text(text: str) -> dict[str, Any]:
     }
 
 
+def _why_not_read(found: Annotation) -> dict[str, str] | None:
+    """The reason for which the text was set aside; none where cleaning just left nothing of it."""
+    rejects = [r for r in found.clean.rejects if r.reason not in ("no_text", "report_emptied")]
+    return {"reason": rejects[0].reason, "detail": rejects[0].detail} if rejects else None
+
+
 def _print_tagged(result: dict[str, Any]) -> None:
     from flows.cli.tables import ASSERTION_STYLES, highlighted, phrase_table
 
+    if why := result.get("rejected"):
+        out.print(f"not read: {why['detail']} ({why['reason']})", highlight=False, markup=False)
+        return
     for passage in result["removed"]:
         out.print(f"removed or rewritten: {passage}", style="dim", highlight=False, markup=False)
     spans = [(p["start"], p["end"], ASSERTION_STYLES[p["assertion"]]) for p in result["phrases"]]

@@ -98,6 +98,8 @@ def rewrite(
         pieces += text[copied : match.start()], new
         length += match.start() - copied + len(new)
         copied = match.end()
+        if not new:  # what was left out after a word is no part of it
+            marks.append((length, match.start()))
         if len(new) != len(match[0]):
             marks.append((length, copied))
     if not copied:

@@ -170,6 +170,20 @@ def test_tag_takes_any_text(vividmed: Command, text: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_tag_says_why_a_text_is_not_read(vividmed: Command) -> None:
+    result = vividmed("tag", "Kein Pneumothorax.")
+    assert result.returncode == 0
+    assert "German" in result.stdout
+    assert "language_not_supported" in result.stdout
+    rejected = json.loads(vividmed("tag", "Kein Pneumothorax.", "--json").stdout)["rejected"]
+    assert rejected["reason"] == "language_not_supported"
+
+
+def test_tag_reads_no_finding_from_the_history_of_a_report(vividmed: Command) -> None:
+    result = vividmed("tag", "-", "--json", stdin="INDICATION : nodule\nFINDINGS : Effusion.")
+    assert [p["target"] for p in json.loads(result.stdout)["phrases"]] == ["pleural effusion"]
+
+
 def test_tag_takes_bytes_of_another_encoding(environment: dict[str, str]) -> None:
     result = subprocess.run(
         [BIN / "vividmed", "tag", "-", "--json"],

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from storage.records import Assertion, Phrase
@@ -27,6 +28,7 @@ from tasks.engines.text.assertion.sentence import (
     refers_back,
     weaker,
 )
+from tasks.engines.text.normalization import normalize
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import Taxonomy, load_taxonomy
 
@@ -54,9 +56,15 @@ class ContextClassifier:
         """One assertion per phrase, order kept."""
         return [self._classify_text(t, p) for t, p in zip(texts, phrases, strict=True)]
 
-    def _classify_text(self, text: str, phrases: Sequence[Phrase]) -> list[Assertion]:
+    def _classify_text(self, source: str, phrases: Sequence[Phrase]) -> list[Assertion]:
         if not phrases:
             return []
+        normal = normalize(source)
+        text = normal.text
+        if text != source:
+            phrases = [
+                replace(p, start=normal.target(p.start), end=normal.target(p.end)) for p in phrases
+            ]
         sentences = split_sentences(text) or [(0, len(text))]
         starts = [start for start, _ in sentences]
         members: dict[int, list[int]] = {}

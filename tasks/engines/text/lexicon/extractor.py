@@ -19,6 +19,7 @@ from tasks.engines.text.lexicon.vocabulary import (
     sided,
     vocabulary_digest,
 )
+from tasks.engines.text.normalization import normalize
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.matcher import PhraseTree
 from taxonomy.targets import Taxonomy
@@ -60,14 +61,20 @@ class LexiconExtractor:
         """Phrases of each text in order of start: two share all their words, or none."""
         return [self._text(text) for text in texts]
 
-    def _text(self, text: str) -> list[Phrase]:
+    def _text(self, source: str) -> list[Phrase]:
+        normal = normalize(source)
+        text = normal.text
         phrases: list[Phrase] = []
         for start, end in split_sentences(text):
             phrases += [
                 Phrase(start + p.start, start + p.end, p.target, p.modifiers, p.match)
                 for p in self._phrases(text[start:end])
             ]
-        return phrases
+        if text == source:
+            return phrases
+        return [
+            Phrase(*normal.span(p.start, p.end), p.target, p.modifiers, p.match) for p in phrases
+        ]
 
     def _sentence(self, text: str) -> tuple[Phrase, ...]:
         sentence = read_sentence(text, self._terms, self._spelling)

@@ -70,6 +70,16 @@ _MARKS = (":", "\n", "...", " - ")
 _UNDERLINE = re.compile(
     r"[^\S\n]*+\n[^\S\n]*+(?:-{3,}+|={3,}+|_{3,}+|~{3,}+|\*{3,}+)[^\S\n]*+$", re.M
 )
+_ABOUT_THE_PATIENT = re.compile(
+    r"(?:(?:(?:the|this)\s)?(?:patient|he|she|his|her|past|known|history|family|mother|father"
+    r"|allerg\w+|medications?|smok\w+|complain\w*|present(?:s|ed|ing)|admitted|underwent"
+    r"|status\spost|s/p|h/o|pmh\w*|please|rule\sout|r/o|evaluate|assess|reason"
+    r"|compar(?:ed|ison)|(?:no\s)?(?:comparisons?|priors?|previous))\b"
+    r"|\?|\d{1,3}[ -]?(?:y|f\b|m\b))",
+    re.IGNORECASE,
+)
+"""How a further paragraph of a history begins; one that is the last of a report is no history."""
+
 _BLANK_LINE = re.compile(r"(?<=\S)[^\S\n]*+\n[^\S\n]*+\n")
 
 
@@ -89,7 +99,7 @@ def read_sections(text: str) -> list[Section]:
     for title, end in zip(titles, ends, strict=True):
         paragraph = None
         if not (title.states or has_findings):
-            paragraph = _BLANK_LINE.search(text, title.end, end)
+            paragraph = _end_of_context(text, title.end, end)
         if paragraph and text[paragraph.end() : end].strip():
             middle = paragraph.end()
             sections.append(Section(title.kind, False, title.start, title.end, middle))
@@ -97,6 +107,21 @@ def read_sections(text: str) -> list[Section]:
         else:
             sections.append(Section(title.kind, title.states, title.start, title.end, end))
     return sections
+
+
+def _end_of_context(text: str, start: int, end: int) -> re.Match[str] | None:
+    """The blank line after which a section that states nothing has ended.
+
+    A paragraph that speaks of the patient, a date or a request goes on with it.
+    """
+    blank = _BLANK_LINE.search(text, start, end)
+    while blank:
+        following = _BLANK_LINE.search(text, blank.end(), end)
+        paragraph = text[blank.end() : following.start() if following else end].strip()
+        if not (_ABOUT_THE_PATIENT.match(paragraph) and following):
+            return blank
+        blank = following
+    return None
 
 
 def stating_sections(text: str) -> list[Section]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
@@ -110,7 +110,7 @@ class RulesCleaner:
 
     def _clean_sentence(self, sentence: str) -> str:
         if len(sentence) > _LONGEST_SENTENCE or _LONG_WORD.search(sentence):
-            return self._clean_long(sentence)
+            return self._clean_run_on(sentence)
         marker = _LIST_MARKER.match(sentence)
         head = marker[0] if marker else ""
         body = sentence[len(head) :].replace(MARK, "")
@@ -140,19 +140,36 @@ class RulesCleaner:
             body = cleaned
         return ""
 
-    def _clean_long(self, sentence: str) -> str:
-        """A sentence too long to rewrite stays if no rule concerns any piece of it, or goes."""
-        start = 0
-        while start < len(sentence):
-            end = min(start + _LONGEST_SENTENCE // 2, len(sentence))
-            if end < len(sentence):
-                space = sentence.rfind(" ", start, end)
-                end = space + 1 if space > start else end
-            piece = sentence[start:end].strip()
-            if not _LONG_WORD.search(piece) and _apply(piece, self._rules, clauses=False) != piece:
-                return ""
-            start = end
-        return sentence
+    def _clean_run_on(self, sentence: str) -> str:
+        """Clean a sentence that is too long to rewrite by its clauses, as sentences of their own.
+
+        A piece without a comma or semicolon to end it, or with a word that is none, is only looked
+        at: it stays if no rule concerns it, or goes.
+        """
+        pieces: list[str] = []
+        for piece in _pieces(sentence):
+            cleaned = piece
+            if not _LONG_WORD.search(piece):
+                is_clause = len(piece) <= _LONGEST_SENTENCE // 2 and piece[-1] in ".,;"
+                changed = _apply(piece, self._rules, clauses=False) != piece
+                if changed:
+                    cleaned = self._clean_sentence(piece.rstrip(" ,;")) if is_clause else ""
+                    cleaned += piece[-1] if cleaned and piece[-1] in ",;" else ""
+            pieces += [cleaned] if cleaned else []
+        return " ".join(pieces).rstrip(" ,;")
+
+
+def _pieces(sentence: str) -> Iterator[str]:
+    """The pieces of a run-on sentence, cut after a comma or semicolon where there is one."""
+    start = 0
+    while start < len(sentence):
+        end = min(start + _LONGEST_SENTENCE // 2, len(sentence))
+        if end < len(sentence):
+            points = (sentence.rfind(sign, start, end) for sign in ("; ", ", ", " "))
+            end = next((point + 1 for point in points if point > start), end)
+        if piece := sentence[start:end].strip():
+            yield piece
+        start = end
 
 
 def _sentences(text: str, removed: list[tuple[int, int]]) -> list[tuple[int, int]]:

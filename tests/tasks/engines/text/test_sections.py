@@ -32,6 +32,14 @@ LAST_PARAGRAPH = """ FINAL REPORT
     ("text", "stated"),
     [
         (MIMIC, ["Large left pleural effusion.", "Effusion."]),
+        (
+            "HISTORY: Cough.\n\nShe has had pneumonia twice.\n\nLungs are clear.",
+            ["Lungs are clear."],
+        ),
+        ("HISTORY: Cough.\n\nRule out effusion.\n\nLungs are clear.", ["Lungs are clear."]),
+        ("HISTORY: Cough.\n\nPatient is rotated. Clear.", ["Patient is rotated. Clear."]),
+        ("HISTORY: Cough.\n\nHeart is big.\n\nClear.", ["Heart is big.\n\nClear."]),
+        ("HISTORY: Cough.\n\nMild edema.\n\nNo effusion.", ["Mild edema.\n\nNo effusion."]),
         (LAST_PARAGRAPH, ["Lungs are clear."]),
         ("INDICATION : nodule\nFINDINGS : Clear.", ["Clear."]),
         ("indication: nodule\nfindings: clear.", ["clear."]),

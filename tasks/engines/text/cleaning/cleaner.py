@@ -126,7 +126,7 @@ class RulesCleaner:
             return True
         today = body
         for rule in self._rules.past:
-            today = rule.pattern.sub(rule.replacement, today)
+            today = rule.pattern.sub(rule.replacement, today).replace(SWEEPING_MARK, MARK)
         if today == body:
             return False
         return self._guard.agrees(mended(today, body, self._rules.neutral), cleaned)

@@ -44,8 +44,8 @@ _LEFT_PREDICATE = re.compile(
 )
 # "… and the effusion is ¤": what is left of the clause is a note beside the sentence.
 _LEFT_SUBJECT = re.compile(
-    rf",?\s+and\s+(?:the|his|her|its|their|this|these)\s+(?=(?:[\w-]+\s+){{1,5}}{_VERB}"
-    rf"(?:\s+\w+ly)*\s*{MARK}\W*$)",
+    rf",?\s+and\s+(?:the|his|her|its|their|this|these)\s+(?=(?:[\w-]+\s+){{1,5}}?(?:{_VERB}"
+    rf"(?:\s+\w+ly)*\s*)?{MARK}\W*$)",
     re.IGNORECASE,
 )
 # Links that have lost what they linked, at either end.

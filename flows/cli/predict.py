@@ -171,12 +171,16 @@ def _store(request: _Request) -> Store | None:
     """The store to write to, found writable before the model's work.
 
     Raises:
-        StoreError: if it cannot be written, or its dataset of that name was built from reports.
+        StoreError: if it cannot be written, its dataset of that name was built from reports, or
+            the name cannot be part of a path.
     """
+    from storage.datasets.declaration import NAME_RULE, is_usable_in_paths
     from storage.store import Store, StoreError
 
     if request.store is None:
         return None
+    if not is_usable_in_paths(request.dataset):
+        raise StoreError(f"--dataset {request.dataset!r}: {NAME_RULE}")
     store = Store(request.store)
     store.require_writable()
     if store.list(f"manifests/ingest/dataset={request.dataset}", ".json"):

@@ -24,6 +24,10 @@ FAMILIES = {"table": "storage.datasets.table:TableReader"}
 SUFFIXES = (".yaml", ".yml")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_RULE = (
+    "a name has letters, digits, `-`, `_` and `.` only, and begins with one of the first two"
+)
+
 _MESSAGES = {
     "extra_forbidden": "there is no such key",
     "missing": "is missing",
@@ -71,8 +75,16 @@ class Declaration(BaseModel):
     @field_validator("name")
     @classmethod
     def _usable_in_paths(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("a name has letters, digits, `-`, `_` and `.` only: rename the file")
+        if not is_usable_in_paths(value):
+            raise ValueError(f"{NAME_RULE}: rename the file")
+        return value
+
+    @field_validator("splits")
+    @classmethod
+    def _splits_usable_in_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not is_usable_in_paths(name):
+                raise ValueError(f"{name!r}: {NAME_RULE}; `layout.splits` can rename splits")
         return value
 
     @field_validator("inputs")
@@ -120,6 +132,11 @@ class Declaration(BaseModel):
         )
 
 
+def is_usable_in_paths(name: str) -> bool:
+    """Whether a data set or a split can have this name, which is part of paths in the store."""
+    return _NAME.fullmatch(name) is not None
+
+
 def read_declaration(file: Path) -> Declaration:
     """The declaration in a file.
 
@@ -137,6 +154,8 @@ def read_declaration(file: Path) -> Declaration:
     if not isinstance(raw, dict):
         raise DatasetError(f"{file} must hold keys with values, such as `title: My archive`")
     own = {"name": file.stem, "file": file.absolute()}
+    if given := sorted(own.keys() & raw.keys()):
+        raise DatasetError(f"{file}: {given[0]}: leave it out, the data set is named by its file")
     return checked(Declaration, raw | own, file)
 
 

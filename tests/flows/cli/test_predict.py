@@ -249,6 +249,15 @@ def test_a_damaged_or_foreign_model_is_refused(
     assert "cannot be read" in sentence_of(run("predict", film, "--model", foreign))
 
 
+@pytest.mark.parametrize("dataset", ["../elsewhere", "", "a/b"])
+def test_a_dataset_whose_name_leaves_the_store_is_refused(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path, dataset: str
+) -> None:
+    options = ("--model", saved, "--store", tmp_path / "store", "--dataset", dataset)
+    assert "a name has letters" in sentence_of(run("predict", pictures["film.png"], *options))
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_without_the_model_extra_it_says_how_to_install_it(
     run: Run, pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

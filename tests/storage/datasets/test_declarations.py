@@ -44,6 +44,8 @@ def test_a_packaged_data_set_is_declared_whole(name: str) -> None:
     [
         ({"licence": None}, "licence: is missing"),
         ({"licenc": "x"}, "licenc: there is no such key, perhaps `licence` was meant"),
+        ({"splits": ["../train"]}, "splits: '../train': a name has letters, digits"),
+        ({"name": "other"}, "name: leave it out, the data set is named by its file"),
         ({"splits": []}, "splits: tuple should have at least 1 item"),
         ({"shard_size": 0}, "shard_size: input should be greater than or equal to 1"),
         ({"inputs": ["nonsense"]}, "there is no input nonsense: choose from openi"),

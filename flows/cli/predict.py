@@ -159,11 +159,12 @@ def _answers(
         else partial(live.print, end="", highlight=False, soft_wrap=True),
     )
     made_by = str(folder)
+    model_id = str(folder.resolve())  # one model, however its path is written
     for prediction, place in zip(predictions, folders, strict=True):
         with _writing(place):
             found = write(prediction, place, made_by) if place else record(prediction, made_by)
         if store is not None:
-            store_prediction(store, request.dataset, prediction, made_by)
+            store_prediction(store, request.dataset, prediction, model_id)
         yield found, place
 
 

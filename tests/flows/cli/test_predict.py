@@ -258,6 +258,21 @@ def test_a_dataset_whose_name_leaves_the_store_is_refused(
     assert not list(tmp_path.rglob("*"))
 
 
+def test_one_model_by_two_paths_writes_one_prediction(
+    run: Run,
+    saved: Path,
+    pictures: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(saved.parent)
+    for folder in (saved, saved.name):
+        made = run("predict", pictures["film.png"], "--model", folder, "--store", tmp_path)
+        assert made.code == 0
+    _, rows = query_rows(str(tmp_path), "SELECT study_id FROM grounded_reports")
+    assert len(rows) == 1
+
+
 def test_without_the_model_extra_it_says_how_to_install_it(
     run: Run, pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

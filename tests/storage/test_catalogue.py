@@ -3,6 +3,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from storage.catalogue import CatalogueError, query_rows, study_rows, write_catalogue
@@ -45,6 +46,16 @@ def test_assertions_of_kept_and_rejected_phrases_stand_side_by_side(store: Store
     )
     assert columns == ["phrase", "assertion", "kept"]
     assert rows == [("effusion", "absent", False), ("nodule", "present", True)]
+
+
+def test_rejects_of_an_earlier_schema_cost_only_the_view_that_joins_them(store: Store) -> None:
+    path = Path(store.location(shard_path("rejects", PART, "filter")))
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["section", "start"]), path)
+    assert query_rows(store.root, "SELECT reason FROM rejects")[1] == [("absent",)]
+    assert study_rows(store.root, "phrases", "CXR1")
+    with pytest.raises(CatalogueError, match="assertions"):
+        query_rows(store.root, "SELECT * FROM assertions")
 
 
 def test_manifests_can_be_queried(store: Store) -> None:

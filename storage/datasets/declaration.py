@@ -120,7 +120,7 @@ class Declaration(BaseModel):
     def _reader_class(self) -> Callable[[Declaration, Path], DatasetReader]:
         module, colon, name = FAMILIES.get(self.reader, self.reader).partition(":")
         try:
-            if colon:
+            if module and colon:
                 found: Callable[[Declaration, Path], DatasetReader] = getattr(
                     importlib.import_module(module), name
                 )

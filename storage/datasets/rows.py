@@ -91,7 +91,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
         for number, line in enumerate(filter(str.strip, stream), start=1):
             try:
                 values = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield Row(number, {}, f"it is not JSON: {error}")
                 continue
             if isinstance(values, dict):

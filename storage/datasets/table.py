@@ -73,10 +73,13 @@ class Layout(BaseModel):
     @classmethod
     def _fields_are_columns(cls, value: str | None) -> str | None:
         for name in _fields(value):
-            if not name or set(name) & set(".["):
+            if not name or set(name) & set(".[{"):
                 raise ValueError("write a column's name between the braces, as in {image_id}.png")
         if value is not None:
-            value.format_map(dict.fromkeys(_fields(value), "1"))  # a format that text cannot have
+            try:
+                value.format_map(dict.fromkeys(_fields(value), "1"))  # refuses formats not of text
+            except KeyError as error:
+                raise ValueError("write no braces within braces") from error
         return value
 
 

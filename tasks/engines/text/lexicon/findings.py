@@ -22,7 +22,7 @@ Said = Mapping[tuple[str, str], str]
 class Finding:
     """Tokens `first` to `after` that name an abnormality; `noun` is the unit that carries it.
 
-    `absorbs` is a place inside the span, `site` one that the finding is told of.
+    `absorbs` is a place inside the span, `site` one that the finding is a predicate of.
     """
 
     first: int
@@ -109,7 +109,10 @@ class FindingFinder:
         return Finding(unit.first, unit.after, target, unit)
 
     def _told(self, sentence: Sentence, unit: Unit, at: list[Place | None]) -> Iterator[Finding]:
-        """A finding told of a structure: "heart is enlarged", "fracture of the left 5th rib"."""
+        """A finding stated as a predicate of a structure.
+
+        Examples are "heart is enlarged" and "fracture of the left 5th rib".
+        """
         before = self._structure(sentence, unit, at, step=-1)
         behind = self._structure(sentence, unit, at, step=+1)
         verbs = sentence.words[max(0, unit.first - 4) : unit.first]

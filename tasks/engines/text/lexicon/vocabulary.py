@@ -37,7 +37,9 @@ class _Model(BaseModel):
 
 
 class Predicate(_Model):
-    """A finding told of a structure: "heart … enlarged", "enlargement of the heart".
+    """A finding stated as a predicate of a structure.
+
+    Examples are "heart … enlarged" and "enlargement of the heart".
 
     whole: the structure belongs to the phrase.
     """

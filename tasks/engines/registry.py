@@ -169,7 +169,15 @@ def checked_settings(step: Step, given: object) -> EngineSettings:
             f"of the step {step} are: {names}"
         )
     settings: type[EngineSettings] = declaration(step, values["engine"]).settings
-    return settings.model_validate(values)
+    checked = settings.model_validate(values)
+    try:
+        hash(checked)
+    except TypeError as error:
+        raise EngineChoiceError(
+            f"the settings of the engine `{values['engine']}` cannot be keys ({error}): give its "
+            "fields hashable types, such as tuples, not lists"
+        ) from error
+    return checked
 
 
 def make_engine(step: Step, settings: EngineSettings, context: EngineContext) -> Engine:
@@ -179,7 +187,9 @@ def make_engine(step: Step, settings: EngineSettings, context: EngineContext) ->
         EngineChoiceError: if what its module gives is no engine of this step.
     """
     engine = declaration(step, settings.engine).make(settings, context)
-    if not hasattr(engine, METHODS[step]) or not {"name", "version"} <= set(engine.fingerprint):
+    if not hasattr(engine, METHODS[step]) or not {"name", "version"} <= set(
+        getattr(engine, "fingerprint", ())
+    ):
         raise EngineChoiceError(
             f"the engine `{settings.engine}` is no engine of the step {step}: it needs a method "
             f"`{METHODS[step]}` and a fingerprint with `name` and `version`"

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from tasks.engines import detection, registry
 from tasks.engines.registry import (
     METHODS,
     EngineChoiceError,
     EngineContext,
+    EngineDeclaration,
     EngineSettings,
     checked_settings,
     declaration,
@@ -161,6 +163,28 @@ def test_a_package_whose_engine_cannot_be_used_is_named(
         make_engine("detect", EngineSettings(engine="other"), CONTEXT)
     assert sentence in str(caught.value)
     assert "`other`" in str(caught.value)
+
+
+def test_an_engine_without_a_fingerprint_is_named(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Detector:
+        def detect(self) -> None: ...
+
+    declared = EngineDeclaration(EngineSettings, lambda *_: Detector())  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr(registry, "declaration", lambda *_: declared)
+    with pytest.raises(EngineChoiceError, match="a fingerprint with `name` and `version`"):
+        make_engine("detect", EngineSettings(engine="other"), CONTEXT)
+
+
+def test_settings_that_are_no_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Settings(EngineSettings):
+        targets: list[str] = Field(default_factory=list)
+
+    declared = EngineDeclaration(Settings, lambda *_: None)  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr(registry, "declaration", lambda *_: declared)
+    with pytest.raises(EngineChoiceError, match="give its fields hashable types"):
+        checked_settings("detect", "other")
 
 
 def test_two_engines_of_one_name_are_refused(package: Path) -> None:

@@ -12,8 +12,8 @@ from storage.images.types import Radiograph
 from storage.records import Box, Site
 from storage.rejects import Reject
 from storage.shards import table_from_rows
-from tasks.engines.protocols import BatchDetector, Detector, Ungrounded
-from tasks.sites import localize, site_requests
+from tasks.engines.protocols import BatchDetector, Detector, EngineAnswerError, Ungrounded
+from tasks.sites import localize, site_label, site_requests
 from tasks.step import StepOutput
 
 
@@ -40,6 +40,12 @@ def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> 
         if isinstance(found, Ungrounded):
             rejects.append(request.reject(site, found))
             continue
+        if not found:
+            raise EngineAnswerError(
+                f"the detector {name} gave an empty list for "
+                f"{site_label(request.image_id, site.key)}: where it finds nothing, it has to "
+                "answer `Ungrounded` with the reason"
+            )
         grounded += 1
         rows += [
             request.key_columns(site) | {"instance": i, "detector": name} | box.to_row()

@@ -64,6 +64,10 @@ class Failure:
     detail: str
 
 
+class EngineAnswerError(ValueError):
+    """An answer that the engine's protocol does not allow; the message says which."""
+
+
 class Engine(Protocol):
     """Anything that carries out a step."""
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 
 from storage.images.types import Radiograph
 from storage.records import Box, Site
 from storage.shards import table_from_rows
 from tasks.detect import detect_boxes
-from tasks.engines.protocols import Ungrounded
+from tasks.engines.protocols import EngineAnswerError, Ungrounded
 
 BOX = Box(0.0, 0.0, 2.0, 2.0, 0.5)
 
@@ -48,6 +49,18 @@ def _tables(folder: Path, studies: int) -> tuple[pa.Table, pa.Table]:
         modifiers: dict[str, Any] = {"laterality": None, "zones": [], "count": None}
         phrases.append(key | {"target": "heart", "modifiers": modifiers})
     return table_from_rows("studies", rows), table_from_rows("positives", phrases)
+
+
+class _FindsNothing(_InBatches):
+    def detect_batch(
+        self, images: Sequence[tuple[Radiograph, Sequence[Site]]]
+    ) -> list[list[list[Box] | Ungrounded]]:
+        return [[[] for _ in sites] for _, sites in images]
+
+
+def test_an_empty_list_is_no_answer(tmp_path: Path) -> None:
+    with pytest.raises(EngineAnswerError, match="toy 1 gave an empty list for i0: heart"):
+        detect_boxes(*_tables(tmp_path, 1), _FindsNothing())
 
 
 def test_batches_go_across_studies(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_was_removed_is_quoted_as_it_stood(cleaner):
 CHANGE = re.compile(
     r"new|resol|clear|gone|longer|disappear|improv|wors|smaller|larger|increas|decreas|stable"
     r"|unchang|change|progress|interval|persist|previous|prior|compar|remov|less|more"
-    r"|not \w+ on the lateral",  # what another view does not show
+    r"|not (?:well )?\w+ on (?:the )?lateral",  # what another view does not show
     re.IGNORECASE,
 )
 
@@ -132,6 +132,9 @@ def assertions(text):
     return found
 
 
+PRONOUN = re.compile(r"(?:it|this|that|these|they|which)\b", re.IGNORECASE)
+
+
 def with_broader(said):
     """A place may be lost with a word: "aortic XXXX calcification" is a calcification."""
     for target, answers in list(said.items()):
@@ -143,7 +146,13 @@ def with_broader(said):
 def contradictions(text, cleaned):
     """Targets whose assertion cleaning changed, but for those of sentences about change."""
     sentences = [text[start:end] for start, end in split_sentences(text)]
-    exempt = with_broader(assertions("\n\n".join(filter(CHANGE.search, sentences))))
+    compared = [
+        s
+        for s, following in zip(sentences, [*sentences[1:], ""], strict=True)
+        if CHANGE.search(s) or (PRONOUN.match(following) and CHANGE.search(following))
+    ]
+    [rewritten] = RulesCleaner().clean(["\n\n".join(compared)])
+    exempt = with_broader(assertions("\n\n".join((*compared, rewritten.text))))
     before = with_broader(assertions(text))
     return [
         target

@@ -148,7 +148,7 @@ def contradictions(text, cleaned):
     sentences = [text[start:end] for start, end in split_sentences(text)]
     compared = [
         s
-        for s, following in zip(sentences, [*sentences[1:], ""], strict=True)
+        for s, following in zip(sentences, [*sentences[1:], ""], strict=False)
         if CHANGE.search(s) or (PRONOUN.match(following) and CHANGE.search(following))
     ]
     [rewritten] = RulesCleaner().clean(["\n\n".join(compared)])

@@ -142,7 +142,8 @@ def _asked_every_time(
     chat = DryRunEngine(taxonomy, "openi", count, DRY_RUN)
     caches = ResponseCaches(Store("."), writes=False)
     engines = text_engines(protocol, chat, caches, taxonomy, "openi")
-    cleaned = [text.text for text in RulesCleaner().clean(texts) if text.text]
+    answers = RulesCleaner().clean(texts)
+    cleaned = [text.text for text in answers if isinstance(text, CleanedText) and text.text]
     found = LexiconExtractor(taxonomy).extract(cleaned)
     pairs = [(text, own) for text, own in zip(cleaned, found, strict=True) if own]
     units: list[list[Any]]
@@ -191,7 +192,7 @@ def _carry_out(
     pairs = [
         (got.text, want.text)
         for got, want in zip(cleaned, expected, strict=True)
-        if isinstance(got, CleanedText)
+        if isinstance(got, CleanedText) and isinstance(want, CleanedText)
     ]
     assert all(got == want for got, want in pairs), "cleaned texts differ from the embedded ones"
     kept = [got for got, _ in pairs if got]

@@ -171,7 +171,7 @@ def test_an_engine_without_a_fingerprint_is_named(
     class Detector:
         def detect(self) -> None: ...
 
-    declared = EngineDeclaration(EngineSettings, lambda *_: Detector())  # type: ignore[arg-type,return-value]
+    declared = EngineDeclaration(EngineSettings, lambda *_: Detector())  # type: ignore[arg-type]
     monkeypatch.setattr(registry, "declaration", lambda *_: declared)
     with pytest.raises(EngineChoiceError, match="a fingerprint with `name` and `version`"):
         make_engine("detect", EngineSettings(engine="other"), CONTEXT)
@@ -181,7 +181,7 @@ def test_settings_that_are_no_keys_are_refused(monkeypatch: pytest.MonkeyPatch) 
     class Settings(EngineSettings):
         targets: list[str] = Field(default_factory=list)
 
-    declared = EngineDeclaration(Settings, lambda *_: None)  # type: ignore[arg-type,return-value]
+    declared = EngineDeclaration(Settings, lambda *_: None)  # type: ignore[arg-type]
     monkeypatch.setattr(registry, "declaration", lambda *_: declared)
     with pytest.raises(EngineChoiceError, match="give its fields hashable types"):
         checked_settings("detect", "other")

@@ -20,7 +20,7 @@ from tasks.engines.llm.protocols.inline import stripped, with_tags
 from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.spans_filter import ASSERTIONS
 from tasks.engines.metering import consume
-from tasks.engines.protocols import Fingerprint
+from tasks.engines.protocols import CleanedText, Fingerprint
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
 from tasks.engines.text.lexicon import LexiconExtractor
@@ -129,7 +129,8 @@ class DryRunEngine:
         return opening + with_tags(text, kept) + closing
 
     def _cleaned(self, text: str) -> str:
-        return self._cleaner.clean([text])[0].text
+        (cleaned,) = self._cleaner.clean([text])
+        return cleaned.text if isinstance(cleaned, CleanedText) else text
 
     def _named(self, sentence: str) -> list[tuple[str, str, str]]:
         """Words, target as a model writes it, and assertion of the phrases of a sentence."""

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tasks.engines.protocols import Failure
+from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
 from tasks.engines.text.lexicon import LexiconExtractor
@@ -39,13 +39,15 @@ def words(text):
 
 def cleaned_text(text):
     [cleaned] = RulesCleaner().clean([text])
-    assume(not isinstance(cleaned, Failure))  # a few letters may be another language
+    assume(isinstance(cleaned, CleanedText))  # a few letters may be another language
+    assert isinstance(cleaned, CleanedText)
     return cleaned.text
 
 
 @pytest.mark.parametrize(("before", "after"), FLAT)
 def test_case(cleaner, before, after):
-    cleaned = cleaner.clean([before])[0]
+    (cleaned,) = cleaner.clean([before])
+    assert isinstance(cleaned, CleanedText)
     assert cleaned.text == after
     assert bool(cleaned.removed) == (words(before) != words(after))
 
@@ -71,6 +73,8 @@ def test_no_word_is_invented(text):
 @given(reports)
 def test_what_was_removed_is_quoted_from_the_text(text):
     cleaned = RulesCleaner().clean([text])[0]
+    assume(isinstance(cleaned, CleanedText))
+    assert isinstance(cleaned, CleanedText)
     assert all(passage in text for passage in cleaned.removed)
 
 
@@ -125,7 +129,7 @@ CLASSIFIER = ContextClassifier(TAXONOMY)
 def assertions(text):
     [phrases] = EXTRACTOR.extract([text])
     [answers] = CLASSIFIER.classify([text], [phrases])
-    found = {}
+    found: dict[str, set[str]] = {}
     for phrase, answer in zip(phrases, answers, strict=True):
         if TAXONOMY[phrase.target].category == "abnormality":
             found.setdefault(phrase.target, set()).add(answer)
@@ -151,8 +155,8 @@ def contradictions(text, cleaned):
         for s, following in zip(sentences, [*sentences[1:], ""], strict=False)
         if CHANGE.search(s) or (PRONOUN.match(following) and CHANGE.search(following))
     ]
-    [rewritten] = RulesCleaner().clean(["\n\n".join(compared)])
-    exempt = with_broader(assertions("\n\n".join((*compared, rewritten.text))))
+    rewritten = cleaned_text("\n\n".join(compared))
+    exempt = with_broader(assertions("\n\n".join((*compared, rewritten))))
     before = with_broader(assertions(text))
     return [
         target

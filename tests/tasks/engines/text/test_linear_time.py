@@ -5,7 +5,8 @@ A pattern that tries ever more ways does not fail here, it never returns.
 
 import pytest
 
-from tasks.engines.protocols import Phrase
+from storage.records import Phrase
+from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.assertion.cues import load_cues
 from tasks.engines.text.cleaning import RulesCleaner
@@ -43,7 +44,9 @@ def test_every_reader_ends_on_a_text_of_a_million_characters(token):
     text = token * (1_000_000 // len(token))
     for read in (split_sentences, read_sections, normalize, without_debris):
         read(text)
-    assert RulesCleaner().clean([text])[0].reason == "too_long_to_read"
+    (failure,) = RulesCleaner().clean([text])
+    assert isinstance(failure, Failure)
+    assert failure.reason == "too_long_to_read"
 
 
 @pytest.mark.parametrize("token", REPEATED)
@@ -75,4 +78,5 @@ def test_every_cue_ends_on_two_hundred_repeats():
 )
 def test_the_steps_end(text):
     [cleaned] = RulesCleaner().clean([text])
+    assert isinstance(cleaned, CleanedText)
     LexiconExtractor(load_taxonomy()).extract([cleaned.text])

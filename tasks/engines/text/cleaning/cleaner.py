@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
-from tasks.engines.text.cleaning.debris import without_debris
+from tasks.engines.text.cleaning.debris import LOST, without_debris
 from tasks.engines.text.cleaning.guard import shared_guard
 from tasks.engines.text.cleaning.mending import mended
 from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rules, load_rules
@@ -98,7 +98,10 @@ class RulesCleaner:
                 kept.pop()
                 continue
             cleaned = self._clean(sentence)
-            if cleaned != sentence:
+            as_it_stood = sentence
+            if LOST in sentence:  # one placeholder for several is a rewriting too
+                as_it_stood = _SPACES.sub(" ", _quoted(source, normal, whole, (start, end)))
+            if cleaned != as_it_stood:
                 removed.append((start, end))
             if cleaned:
                 gap = "\n" if "\n" in text[end_of_last:start] else " "

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from storage.records import MaskKey
 from tasks.audit.disagreements import Disagreement
 from tasks.audit.scores import MINIMUM_SUPPORT, Audit, Score
 from tasks.engines.metering import gpu_s, is_latency, latency_s
@@ -150,15 +151,17 @@ def phrase_table(phrases: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def tag_table(tags: Sequence[Mapping[str, Any]], volumes_mm3: Mapping[str, float]) -> Table:
-    """The tags of a grounded report and what grounds them; volumes by target."""
+def tag_table(
+    tags: Sequence[Mapping[str, Any]], volumes_mm3: Mapping[MaskKey, float | None]
+) -> Table:
+    """The tags of a grounded report and what grounds them; volumes by the key of the mask."""
     table = Table("phrase", "target", "grounding", box=SIMPLE_HEAD)
     for tag in tags:
         table.add_row(tag["phrase"], tag["target"], _grounding(tag, volumes_mm3))
     return table
 
 
-def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[str, float]) -> Text:
+def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[MaskKey, float | None]) -> Text:
     if tag["grounding"] == "box":
         boxes = (
             f"[{b['x_min']:.0f} {b['y_min']:.0f} {b['x_max']:.0f} {b['y_max']:.0f}]"
@@ -166,7 +169,10 @@ def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[str, float]) -> Text
         )
         return Text("box " + " ".join(boxes), "green")
     if tag["grounding"] == "mask":
-        return Text(f"mask {volumes_mm3[tag['mask']['target']] / 1000:.1f} ml", "green")
+        volume = volumes_mm3[MaskKey.from_row(tag["mask"])]
+        pixels = f"{tag['mask']['voxel_count']:,} pixels"
+        size = pixels if volume is None else f"{volume / 1000:.1f} ml"
+        return Text(f"mask {size}", "green")
     return Text(f"none: {tag['reason']}", "yellow")
 
 

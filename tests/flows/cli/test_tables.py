@@ -2,7 +2,10 @@
 
 import pytest
 
-from flows.cli.tables import duration, model_table
+from flows.cli.tables import duration, model_table, tag_table
+from storage.records import Laterality, MaskKey, SiteKey
+
+SIDES: tuple[Laterality | None, ...] = ("left", "right", None)
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,22 @@ def test_no_time_for_each_step_is_no_time_for_all() -> None:
 def test_a_table_of_nothing_has_dashes() -> None:
     table = model_table("nothing", {"clean": {}})
     assert [cell for column in table.columns[1:] for cell in column.cells][-3:] == ["–"] * 3
+
+
+def test_every_tag_has_the_size_of_its_own_mask() -> None:
+    left, right, film = (MaskKey(SiteKey("lung nodule", side, ())) for side in SIDES)
+    tags = [
+        {
+            "phrase": "nodule",
+            "target": "lung nodule",
+            "grounding": "mask",
+            "mask": key.to_row() | {"voxel_count": 1234},
+        }
+        for key in (left, right, film)
+    ]
+    table = tag_table(tags, {left: 2000.0, right: 9000.0, film: None})
+    assert [str(cell) for cell in table.columns[2].cells] == [
+        "mask 2.0 ml",
+        "mask 9.0 ml",
+        "mask 1,234 pixels",
+    ]

@@ -98,7 +98,7 @@ class SiteKey(NamedTuple):
     @classmethod
     def from_row(cls, row: Row) -> SiteKey:
         """The site of a row of `boxes`, `masks` or `rejects`, or of a tag."""
-        return cls(row["target"], row["laterality"], tuple(row["zones"] or ()))
+        return cls(row["target"], row.get("laterality"), tuple(row.get("zones") or ()))
 
     def to_row(self) -> dict[str, Any]:
         """The columns that hold the key."""
@@ -185,7 +185,7 @@ AnyBox = Box | VolumeBox
 
 def box_from_row(row: Row) -> AnyBox:
     """The box of a row of `boxes` or of a tag; one with z columns set is a box in a volume."""
-    kind = Box if row["z_min"] is None else VolumeBox
+    kind = Box if row.get("z_min") is None else VolumeBox  # older stores have no z columns
     return kind(**{name: row[name] for name in kind.__slots__})
 
 
@@ -265,7 +265,7 @@ class MaskKey(NamedTuple):
     @classmethod
     def from_row(cls, row: Row) -> MaskKey:
         """The key of a row of `masks`, or of a tag's reference to one."""
-        return cls(SiteKey.from_row(row), row["instance"] or 0)
+        return cls(SiteKey.from_row(row), row.get("instance") or 0)
 
     def to_row(self) -> dict[str, Any]:
         """The columns that hold the key."""

@@ -232,6 +232,11 @@ def _digest(records: Records) -> str:
 
 def _refuse_stale_parts(store: Store, dataset: str, parts: Mapping[Part, Records]) -> None:
     """A store with more parts than the run plans would show studies twice, or old ones."""
+    if store.list(f"manifests/predict/dataset={dataset}", ".json"):
+        raise StoreError(
+            f"{store.root} holds predictions under the name {dataset}: use another --store, or "
+            "give the predictions a --dataset of their own"
+        )
     planned = {f"manifests/ingest/{part.folder}/{part.name}.json" for part in parts}
     held = store.list(f"manifests/ingest/dataset={dataset}", ".json")
     if stale := [path for path in held if path not in planned]:

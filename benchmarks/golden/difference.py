@@ -169,7 +169,7 @@ def _report_lines(change: Change, words: Words) -> list[str]:
 
 
 def _tag_lines(change: Change, words: Words) -> list[str]:
-    *report, start, end = change.key
+    *report, start, end, _ = change.key
     text = words.texts.get(tuple(report))
     place = f"{_name(tuple(report))} {start}–{end}"
     if text is not None:

@@ -29,7 +29,7 @@ FOLDER = Path(__file__).with_name("frozen")
 
 KEYS = {
     "reports": ("dataset", "study_id", "image_id"),
-    "tags": ("dataset", "study_id", "image_id", "start", "end"),
+    "tags": ("dataset", "study_id", "image_id", "start", "end", "nth"),  # of those on one span
     "rejects": ("dataset", "study_id", "stage", "reason"),
     "groundings": (
         "dataset",
@@ -67,6 +67,7 @@ _PARQUET = {
             ("image_id", pa.string()),
             ("start", pa.int32()),
             ("end", pa.int32()),
+            ("nth", pa.int32()),
             ("target", pa.string()),
             ("category", pa.string()),
             ("phrase_fits", pa.bool_()),
@@ -183,7 +184,11 @@ def freeze(store: Path) -> tuple[Frozen, Words]:
                 "provenance": _json(_without_folders(_only(PROVENANCE, report["provenance"]))),
             }
         )
-        tags += [key | _tag(tag, report["text"]) for tag in report["tags"]]
+        spans: Counter[tuple[int, int]] = Counter()
+        for tag in report["tags"]:
+            span = tag["start"], tag["end"]
+            tags.append(key | {"nth": spans[span]} | _tag(tag, report["text"]))
+            spans[span] += 1
     details: dict[Key, list[str]] = defaultdict(list)
     for row in _table(store, "rejects"):
         details[tuple(row[name] for name in KEYS["rejects"])].append(

@@ -41,10 +41,9 @@ def test_a_missed_target_is_named_and_ends_in_exit_code_1(capsys) -> None:
 
 
 def test_what_could_not_be_measured_is_said_and_is_no_failure(capsys) -> None:
-    assert judge("text_steps", {"reports a CPU second": 2500.0}) == 0
-    assert (
-        "target not measured: times the speed of medspaCy (at least 1)" in capsys.readouterr().out
-    )
+    assert judge("text_steps", {}) == 0
+    said = "target not measured: times the speed of medspaCy (at least 25)"
+    assert said in capsys.readouterr().out
 
 
 def test_a_figure_that_no_target_asks_for_is_a_mistake() -> None:

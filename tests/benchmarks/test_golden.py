@@ -244,9 +244,22 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, tables) -> None
         load(tmp_path)
 
 
-def test_two_tags_in_one_place_are_an_error(tmp_path, tables) -> None:
-    tables["grounded_reports"][0]["tags"] *= 2
-    with pytest.raises(ValueError, match="two rows of tags"):
+def test_two_targets_on_one_span_are_two_tags(tmp_path, tables) -> None:
+    report = tables["grounded_reports"][0]
+    before, _ = frozen(tmp_path / "before", tables)
+    second = report["tags"][-1] | {"target": "cardiomegaly"}
+    report["tags"] = [*report["tags"], second]
+    after, _ = frozen(tmp_path / "after", tables)
+    changes = compare(before, after)
+    gained = [change for change in changes if change.part == "tags"]
+    assert [(change.kind, (change.new or {})["target"]) for change in gained] == [
+        ("gained", "cardiomegaly")
+    ]
+
+
+def test_a_report_that_stands_twice_is_an_error(tmp_path, tables) -> None:
+    tables["grounded_reports"] *= 2
+    with pytest.raises(ValueError, match="two rows of reports"):
         frozen(tmp_path, tables)
 
 

@@ -194,7 +194,10 @@ def test_tag_takes_bytes_of_another_encoding(environment: dict[str, str]) -> Non
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert [p["target"] for p in json.loads(result.stdout)["phrases"]] == ["lung nodule"]
+    assert [p["target"] for p in json.loads(result.stdout)["phrases"]] == [
+        "pleural effusion",  # one letter is lost: found by similarity
+        "lung nodule",
+    ]
 
 
 def test_a_query_shows_its_rows_as_they_are(vividmed: Command) -> None:

@@ -100,17 +100,18 @@ def test_every_phrase_is_the_text_at_its_offsets(rows: duckdb.DuckDBPyConnection
         assert all(text[start:end] == phrase for text, start, end, phrase in texts)
 
 
-def test_every_tag_is_the_text_at_its_offsets_and_none_overlap(
+def test_every_tag_is_the_text_at_its_offsets_and_spans_are_apart(
     rows: duckdb.DuckDBPyConnection,
 ) -> None:
     reports = rows.sql("SELECT text, tags FROM grounded_reports").fetchall()
     assert len(reports) > 3000
     for text, tags in reports:
-        last = 0
+        before = (0, 0)
         for tag in tags:
             assert text[tag["start"] : tag["end"]] == tag["phrase"]
-            assert tag["start"] >= last
-            last = tag["end"]
+            span = tag["start"], tag["end"]
+            assert span == before or span[0] >= before[1]  # several targets may share a span
+            before = span
 
 
 def test_a_tag_has_a_grounding_or_a_reason_never_both(rows: duckdb.DuckDBPyConnection) -> None:

@@ -290,4 +290,4 @@ def test_the_atlas_is_built_once_and_then_read(real_input, tmp_path, monkeypatch
 def test_the_fingerprint_tells_what_decides_the_boxes():
     fingerprint = AtlasDetector().fingerprint
     assert fingerprint["name"] == "atlas"
-    assert set(fingerprint) == {"name", "version", "atlas", "placement"}
+    assert set(fingerprint) == {"name", "version", "atlas", "placement", "zones"}

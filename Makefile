@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The work pool that `make worker` takes runs from: cpu or gpu.
+POOL ?= cpu
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -56,10 +58,11 @@ server: setup
 	PREFECT_HOME="$(CURDIR)/data/prefect" $(BIN)/prefect server start --host 127.0.0.1
 
 worker: setup
-	$(PREFECT) worker start --pool cpu
+	$(PREFECT) worker start --pool $(POOL)
 
 deploy: setup
 	$(PREFECT) work-pool create cpu --type process --overwrite
+	$(PREFECT) work-pool create gpu --type process --overwrite
 	$(PREFECT) --no-prompt deploy --all
 
 clean:

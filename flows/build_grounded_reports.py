@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.tasks import Task
 
+from dashboard.gallery import write_gallery
+from flows.runtime.orphaned_runs import claim_run
 from flows.runtime.prefect_defaults import cpu_shards
 from flows.runtime.progress import RunProgress
 from storage.catalogue import CatalogueError, write_catalogue
@@ -33,10 +37,32 @@ from tasks.pipeline.schedule import run_shards
 from tasks.pipeline.settings import BuildSettings
 from tasks.pipeline.stages import pipeline
 
+NAME = "build-grounded-reports"
 
-@flow(name="build-grounded-reports", flow_run_name="{settings.dataset}", validate_parameters=True)
+
+def _run_name() -> str:
+    """The data set, the engines of the text, those of the images: `openi · rules/… · atlas/…`."""
+    settings = BuildSettings.model_validate(flow_run.parameters["settings"])
+    text = [_engine_name(settings, step) for step in ("cleaner", "extractor", "filter")]
+    images = [_engine_name(settings, step) for step in ("detector", "segmenter")]
+    return " · ".join(
+        ["/".join(dict.fromkeys(part)) for part in ([settings.dataset], text, images)]
+    )
+
+
+def _engine_name(settings: BuildSettings, step: str) -> str:
+    engine: str = getattr(settings, step).engine
+    llm = settings.llm
+    if engine != "llm" or llm is None:
+        return engine
+    chat = llm.server or llm.vllm or llm.batch
+    return f"{engine} {chat.model.rsplit('/', maxsplit=1)[-1]}" if chat else engine
+
+
+@flow(name=NAME, flow_run_name=_run_name, validate_parameters=True)
 def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
     """Build the grounded reports of one dataset; what the store already holds is skipped."""
+    claim_run(UUID(flow_run.get_id()), NAME)
     with tags(settings.dataset), RunProgress(settings.dataset, pipeline(settings)) as progress:
         run = _Run(settings, progress)
         if settings.llm and settings.llm.batch:
@@ -44,15 +70,17 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
             run.require_batch_answers(settings.llm, settings.llm.batch)
         run.stages()
 
-        _refresh_catalogue(pipeline(settings).store)
+        _refresh_views(pipeline(settings).store)
         return progress.finish(summarize(settings.dataset, run.results, progress.seconds))
 
 
-def _refresh_catalogue(store: Store) -> None:
-    try:
-        write_catalogue(store)
-    except CatalogueError as error:  # another dataset's shard: none of this run's work is lost
-        get_run_logger().warning(f"the catalogue was not updated: {error}")
+def _refresh_views(store: Store) -> None:
+    """Renew the catalogue and the gallery; none of the run's work is lost where they cannot be."""
+    for view in (write_catalogue, write_gallery):
+        try:
+            view(store)
+        except (CatalogueError, StoreError) as error:  # such as another data set's damaged shard
+            get_run_logger().warning(f"{view.__name__}: {error}")
 
 
 def _is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:

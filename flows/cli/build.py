@@ -21,6 +21,7 @@ from flows.cli.options import (
 
 if TYPE_CHECKING:
     from tasks.pipeline.run_summary import DatasetSummary
+    from tasks.pipeline.settings import BuildSettings
 
 
 def build(
@@ -59,7 +60,6 @@ def _build_datasets(
 
     Settings, sources and the store of every run are checked before the first one starts.
     """
-    from flows.runtime.prefect_defaults import quiet_prefect
     from flows.runtime.signals import end_at_signals
     from storage.inputs import fetch
     from tasks.pipeline.settings import make_settings, read_settings, required_inputs
@@ -71,12 +71,23 @@ def _build_datasets(
         fetch(required_inputs(settings), out.print)
         pipeline(settings)
 
-    quiet_prefect()
+    out.print("starting Prefect …")
+    summaries = end_at_signals(lambda: _run_flows(runs))
+    _print_result(runs[0].store, summaries)
+
+
+def _run_flows(runs: Sequence[BuildSettings]) -> list[DatasetSummary]:
+    """One flow run after the other, on the user's Prefect server or a temporary one."""
+    from flows.runtime.prefect_defaults import quiet_prefect
+
+    quiet_prefect()  # before Prefect is imported
+    from flows.runtime.prefect_server import open_server
+    from flows.runtime.signals import end_when_lost
+
+    end_when_lost(open_server(out.print))
     from flows.build_grounded_reports import build_grounded_reports
 
-    out.print("starting Prefect …")
-    summaries = end_at_signals(lambda: [build_grounded_reports(settings) for settings in runs])
-    _print_result(runs[0].store, summaries)
+    return [build_grounded_reports(settings) for settings in runs]
 
 
 def _print_result(store: str, summaries: Sequence[DatasetSummary]) -> None:

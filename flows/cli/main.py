@@ -85,13 +85,14 @@ def _user_errors() -> tuple[type[Exception], ...]:
         SettingsError,
         StoreError,
         TaxonomyError,
-        *_errors_of_models(),
+        *_errors_of_modules(),
     )
 
 
-def _errors_of_models() -> list[type[Exception]]:
-    # Their modules may need PyTorch; an error of a module that nobody imported was not raised.
+def _errors_of_modules() -> list[type[Exception]]:
+    # Their modules need Prefect or PyTorch; an error of one that nobody imported was not raised.
     homes = {
+        "flows.runtime.prefect_server": "PrefectServerError",
         "model.inference.errors": "InferenceError",
         "model.checkpoints.weights": "CheckpointError",
     }

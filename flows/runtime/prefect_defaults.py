@@ -2,8 +2,7 @@
 
 A run from the command line shows its own progress and reports errors in a sentence, so Prefect
 keeps quiet; its database stays in the project's data folder, away from the user's profile. Whatever
-the user has set wins. Its temporary server may take a while to start where many share a machine,
-or where several runs start with a new database at once.
+the user has set wins.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from storage.inputs import home
 _CPU_SHARDS = 2
 """More at once gain little time, and a CT volume of each is in memory."""
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 def quiet_prefect() -> None:
     """Set what the user has not set."""
@@ -25,10 +26,10 @@ def quiet_prefect() -> None:
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _bypass_proxies_on_loopback()
 
 
 def cpu_shards() -> int:
@@ -40,3 +41,10 @@ def cpu_shards() -> int:
     from prefect.settings import get_current_settings
 
     return get_current_settings().tasks.runner.thread_pool_max_workers or _CPU_SHARDS
+
+
+def _bypass_proxies_on_loopback() -> None:
+    """A proxy, which many hospitals set, cannot reach a server on this machine."""
+    for name in ("NO_PROXY", "no_proxy"):
+        kept = [host for host in os.environ.get(name, "").split(",") if host.strip()]
+        os.environ[name] = ",".join(dict.fromkeys([*kept, *_LOOPBACK]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from prefect.artifacts import (
+    create_link_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -15,6 +17,7 @@ from prefect.artifacts import (
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dashboard.gallery import FILE as GALLERY
 from tasks.pipeline.run_summary import DatasetSummary
 from tasks.pipeline.runner import ShardResult
 from tasks.pipeline.stages import Pipeline
@@ -28,6 +31,7 @@ class RunProgress:
 
     def __init__(self, dataset: str, plan: Pipeline) -> None:
         self._dataset = dataset
+        self._store = plan.store
         self._total = len(plan.parts) * len(plan.stages)
         self._done = 0
         self._skipped = Counter[str]()
@@ -56,7 +60,11 @@ class RunProgress:
 
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
-        self._artifact = create_progress_artifact(0.0, key=f"{self._dataset}-progress")
+        self._artifact = create_progress_artifact(
+            0.0,
+            key=f"{self._dataset}-progress",
+            description=f"Shards of {self._dataset} that are done, of all stages together.",
+        )
         self._bars.start()
         return self
 
@@ -96,5 +104,19 @@ class RunProgress:
             }
             for stage in summary.stages
         ]
-        create_table_artifact(rows, key=f"{self._dataset}-stages")
+        create_table_artifact(
+            rows,
+            key=f"{self._dataset}-stages",
+            description=f"What each stage read, wrote and rejected of {self._dataset}, counted in "
+            f"its unit. The store: `{self._store.root}`.",
+        )
+        if self._store.is_local:
+            page = Path(self._store.location(GALLERY))
+            create_link_artifact(
+                page.as_uri(),
+                link_text="gallery of grounded reports",
+                key=f"{self._dataset}-gallery",
+                description="Reports with their regions, a page on the machine that ran this: "
+                f"`{page}`.",
+            )
         return summary

@@ -1,9 +1,9 @@
-"""Ends a run by a signal at once, whatever it is doing.
+"""Ends a run at once, by a signal or because Prefect's server is lost, whatever it is doing.
 
 Threads cannot be stopped: one may be in the middle of a CT volume, another wait for a model. But
 files of the store appear whole or not at all, so a run may be left at any moment, and the next one
-goes on from there. What must not be left behind are child processes: Prefect's temporary server,
-and those that vLLM runs a model in.
+goes on from there. What must not be left behind are child processes, such as those that vLLM runs a
+model in; Prefect's temporary server ends by itself.
 
 The work runs in a thread, since the main one is where signals arrive; that also keeps Prefect from
 putting its own handler in place, which would wait for all threads.
@@ -14,28 +14,33 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from rich.console import Console
+
+from flows.runtime.prefect_server import PrefectServer
 
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SERVER_SECONDS = 2.0
-"""Prefect's server ends within a second unless it is just starting."""
+_WATCH_SECONDS = 3.0
+_MISSED_ANSWERS = 3
+"""A busy server may miss one answer. With 5 s for each, a lost one is told within 25 s; one that
+refuses the connection or has ended, within 10 s."""
+
+_LOST = 1
+"""The exit code of a run whose server was lost: that of any other mistake."""
 
 
 def end_at_signals(work: Callable[[], T]) -> T:
     """The result of some work; from now on SIGINT, SIGTERM and SIGHUP end the process.
 
-    They do so after the work too, when Prefect's server is still there. A signal that is ignored
+    They do so after the work too. A signal that is ignored
     stays so: `nohup` and shell scripts ask for it. The exit code is 128 and the signal's number,
     as shells have it.
     """
@@ -54,36 +59,39 @@ def end_at_signals(work: Callable[[], T]) -> T:
     return done.result()
 
 
+def end_when_lost(server: PrefectServer) -> None:
+    """From now on, end the process with a sentence when Prefect's server is lost.
+
+    Without its server a run would wait for ever: Prefect tries again and again.
+    """
+    threading.Thread(target=_watch, args=(server,), name="watch", daemon=True).start()
+
+
+def _watch(server: PrefectServer) -> None:
+    missed = 0
+    while missed < _MISSED_ANSWERS:
+        time.sleep(_WATCH_SECONDS)
+        fault = server.fault()
+        missed = missed + 1 if fault else 0
+        if fault and server.process is not None and server.process.poll() is not None:
+            break
+    _leave(f"Prefect's server at {server.api_url} was lost ({fault})", _LOST)
+
+
 def _end(number: int, _: FrameType | None) -> None:
     for heeded in _SIGNALS:
         signal.signal(heeded, signal.SIG_IGN)  # an impatient second one must not cut this short
+    _leave(f"stopped by {signal.Signals(number).name}", 128 + number)
+
+
+def _leave(why: str, code: int) -> NoReturn:
     console = Console(stderr=True)
     console.show_cursor()  # bars hide it
-    name = signal.Signals(number).name
     console.print(
-        f"\nstopped by {name}: finished shards and answers are kept; run the same command to go on",
+        f"\n{why}: finished shards and answers are kept; run the same command to go on",
         soft_wrap=True,
+        markup=False,
     )
     for child in multiprocessing.active_children():
         child.terminate()
-    _stop_prefect()
-    os._exit(128 + number)
-
-
-def _stop_prefect() -> None:
-    """End the temporary server, if there is one, as Prefect does at the end of a process."""
-    if "prefect.server.api.server" not in sys.modules:
-        return
-    from prefect.server.api.server import SubprocessASGIServer
-
-    temporary = SubprocessASGIServer()
-    while temporary.running and temporary.server_process is None:
-        time.sleep(0.01)  # the run's thread is just starting it
-    if (server := temporary.server_process) is None:
-        return
-    server.terminate()
-    try:
-        server.wait(_SERVER_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    os._exit(code)

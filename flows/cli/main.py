@@ -70,6 +70,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     """Errors whose message was written for the user; the others are bugs and keep their trace."""
     from storage.catalogue import CatalogueError
     from storage.datasets.reader import DatasetError
+    from storage.images.limits import LimitsError
     from storage.images.types import ImageError
     from storage.store import StoreError
     from tasks.engines.llm.chat.engine import EngineError
@@ -82,6 +83,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
         EngineError,
         ImageError,
         InputError,
+        LimitsError,
         SettingsError,
         StoreError,
         TaxonomyError,

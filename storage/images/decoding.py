@@ -11,6 +11,7 @@ from textwrap import shorten
 
 import numpy as np
 
+from storage.images.limits import LimitsError
 from storage.images.types import ImageError
 
 
@@ -27,13 +28,14 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
 
     Raises:
         ImageError: `image_unreadable`, or the one that the code itself raised.
+        LimitsError: if the code reads a limit that is set wrong.
     """
     _hush_libraries()
     try:
         # Damaged numbers overflow; the checks that follow refuse what comes of it.
         with np.errstate(over="ignore", invalid="ignore"):
             yield
-    except ImageError:
+    except (ImageError, LimitsError):
         raise
     # Damaged bytes make decoders raise nearly anything: struct.error, KeyError, zlib.error, …
     except Exception as error:

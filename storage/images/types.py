@@ -13,7 +13,7 @@ class ImageError(Exception):
 
     Codes: `image_not_found`, `image_unreadable` (truncated, damaged, not an image),
     `geometry_missing` (where the voxels lie in the patient is not known), `image_unsupported`
-    (colour, several frames, another modality, …).
+    (colour, several frames, another modality, …), `too_large` (beyond `storage.images.limits`).
     """
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -105,6 +105,12 @@ def site_requests(
                 yield SiteRequest(*key, image, wanted)
 
 
+def image_files(studies: pa.Table, positives: pa.Table, *, volumes: bool) -> list[Path]:
+    """The files and folders that localizing will open, in order."""
+    requests = site_requests(studies, positives, volumes=volumes)
+    return [Path(request.image["uri"]) for request in requests if request.image is not None]
+
+
 def localize(
     requests: Iterable[SiteRequest],
     load: Callable[[Path], Image],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow as pa
 
 from storage.manifests import (
     Manifest,
@@ -31,7 +33,8 @@ class Stage:
     recipe: engine fingerprint, settings and code version, as JSON values.
     step: called with the part and the input tables, in the order of `inputs`.
     inputs: the shards it reads, as (stage, table).
-    external: what it reads from outside the store for a part, as names and digests.
+    external: what it reads from outside the store, as names and digests; called like the step,
+        in the thread that runs it. None: nothing, and a finished part is skipped unread.
     concurrency: shards that its engine takes at once, beside this machine's CPU; None: it runs on
         the CPU, which all such stages share.
     """
@@ -42,7 +45,7 @@ class Stage:
     recipe: Mapping[str, Any]
     step: Callable[..., StepOutput]
     inputs: Sequence[tuple[str, str]] = ()
-    external: Callable[[Part], Mapping[str, str]] = lambda _: {}
+    external: Callable[..., Mapping[str, str]] | None = None
     concurrency: int | None = None
 
     @property
@@ -88,7 +91,11 @@ def run_stage(
         StoreError: if the store cannot be read or written.
     """
     files = {f"{s}.{table}": upstream[s].manifest.outputs[table] for s, table in stage.inputs}
-    hashes = {name: file.sha256 for name, file in files.items()} | dict(stage.external(part))
+    hashes = {name: file.sha256 for name, file in files.items()}
+    tables: list[pa.Table] | None = None
+    if stage.external:
+        tables = _read(store, files.values())
+        hashes |= stage.external(part, *tables)
     schemas = {table: schema_digest(table) for table in (stage.table, "rejects")}
     recipe = {**stage.recipe, "schemas": schemas}
     digest = recipe_digest(stage.name, recipe, hashes)
@@ -107,7 +114,7 @@ def run_stage(
 
     started = time.perf_counter()
     with metered() as usage:
-        output = stage.step(part, *(read_shard(store, file) for file in files.values()))
+        output = stage.step(part, *(tables or _read(store, files.values())))
     manifest = Manifest(
         stage=stage.name,
         part=part,
@@ -126,6 +133,10 @@ def run_stage(
     )
     write_manifest(store, manifest)
     return ShardResult(manifest, restored=current and (built_anew or not complete))
+
+
+def _read(store: Store, files: Iterable[ShardFile]) -> list[pa.Table]:
+    return [read_shard(store, file) for file in files]
 
 
 def _write(store: Store, stage: Stage, part: Part, output: StepOutput) -> dict[str, ShardFile]:

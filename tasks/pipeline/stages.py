@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from storage.datasets.reader import DatasetReader, SourceRecord
+from storage.digests import combined_digest
 from storage.shards import Part
 from storage.store import Store, StoreError
 from tasks.assemble import assemble_reports
@@ -31,6 +32,7 @@ from tasks.pipeline.engine_choice import Engines, choose_engines
 from tasks.pipeline.runner import Stage
 from tasks.pipeline.settings import BuildSettings
 from tasks.segment import segment_masks
+from tasks.sites import image_files
 from tasks.step import StepOutput
 from taxonomy.targets import Taxonomy, load_taxonomy
 
@@ -65,7 +67,7 @@ class StageEntry:
         attribute `concurrency: int`. One that works on a single image at a time declares 2 and
         holds a lock: the next shard's images are read, and the last one's rows written, meanwhile.
     options: settings that decide the output, also part of the recipe.
-    external: what it reads from outside the store for a part, as names and digests.
+    external: what it reads from outside the store, as names and digests; called like the step.
     version: raised when the output of the step's own code changes.
     """
 
@@ -76,7 +78,7 @@ class StageEntry:
     inputs: Sequence[tuple[str, str]] = ()
     engine: Callable[[Engines], Engine] | None = None
     options: Callable[[RunContext], Mapping[str, Any]] = lambda _: {}
-    external: Callable[[RunContext, Part], Mapping[str, str]] = lambda _, __: {}
+    external: Callable[..., Mapping[str, str]] | None = None
     version: int = 1
 
     def bind(self, run: RunContext) -> Stage:
@@ -90,7 +92,7 @@ class StageEntry:
             recipe={"version": self.version, **made_by, **self.options(run)},
             step=partial(self.step, run),
             inputs=self.inputs,
-            external=partial(self.external, run),
+            external=partial(self.external, run) if self.external else None,
             concurrency=getattr(engine, "concurrency", None),
         )
 
@@ -150,6 +152,9 @@ STAGES: tuple[StageEntry, ...] = (
         unit="site",
         inputs=(STUDIES, POSITIVES),
         engine=lambda engines: engines.detector,
+        external=lambda _, __, studies, positives: {
+            "images": combined_digest(image_files(studies, positives, volumes=False))
+        },
         step=lambda run, _, studies, positives: detect_boxes(
             studies, positives, run.engines.detector
         ),
@@ -160,6 +165,9 @@ STAGES: tuple[StageEntry, ...] = (
         unit="site",
         inputs=(STUDIES, POSITIVES),
         engine=lambda engines: engines.segmenter,
+        external=lambda _, __, studies, positives: {
+            "images": combined_digest(image_files(studies, positives, volumes=True))
+        },
         step=lambda run, _, studies, positives: segment_masks(
             studies, positives, run.engines.segmenter
         ),

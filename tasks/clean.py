@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from storage.rejects import Reject
 from storage.shards import table_from_rows
+from tasks.answers import require_as_many
 from tasks.engines.protocols import CleanedText, Cleaner, Failure
 from tasks.step import StepOutput
 
@@ -22,10 +23,15 @@ RequiredSections = Literal["both", "any"]
 
 
 def clean_reports(studies: pa.Table, cleaner: Cleaner, require: RequiredSections) -> StepOutput:
-    """Clean the sections of every study; one row out per report kept."""
+    """Clean the sections of every study; one row out per report kept.
+
+    Raises:
+        EngineAnswerError: if the engine gives more answers than texts, or fewer.
+    """
     reports = studies.select(["dataset", "split", "study_id", *SECTIONS]).to_pylist()
     given = [(i, s) for i, report in enumerate(reports) for s in SECTIONS if report[s]]
     cleaned = cleaner.clean([reports[i][section] for i, section in given])
+    require_as_many(cleaner, cleaned, given, "texts")
     by_report: list[dict[str, CleanedText | Failure]] = [{} for _ in reports]
     for (i, section), text in zip(given, cleaned, strict=True):
         by_report[i][section] = text

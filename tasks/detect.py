@@ -12,31 +12,44 @@ from storage.images.types import Radiograph
 from storage.records import Box, Site
 from storage.rejects import Reject
 from storage.shards import table_from_rows
+from tasks.answers import checked_box, engine_label, require_as_many
 from tasks.engines.protocols import BatchDetector, Detector, EngineAnswerError, Ungrounded
-from tasks.sites import localize, site_label, site_requests
+from tasks.sites import SiteRequest, localize, site_label, site_requests
 from tasks.step import StepOutput
+
+Proposals = list[Box | Ungrounded]
+"""The boxes of a site, those that cannot be kept replaced by the reason."""
 
 
 def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> StepOutput:
     """Ask the detector for every site on every frontal radiograph of its study.
 
-    Sites of a study that has no image to ground in are rejected here too.
+    Sites of a study that has no image to ground in are rejected here too. A box that cannot be
+    right is discarded; a site that keeps none is rejected with the reason of its first.
+
+    Raises:
+        EngineAnswerError: if the detector does not keep to its protocol.
     """
 
     def answer(
         images: Sequence[tuple[Radiograph, Sequence[Site]]],
-    ) -> list[list[list[Box] | Ungrounded]]:
-        if isinstance(detector, BatchDetector):
-            return detector.detect_batch(images)
-        return [detector.detect(image, sites) for image, sites in images]
+    ) -> list[list[Proposals | Ungrounded]]:
+        answers = _detect(detector, images)
+        require_as_many(detector, answers, images, "images")
+        shapes = [image.pixels.shape for image, _ in images]
+        return [
+            [found if isinstance(found, Ungrounded) else _checked(found, shape) for found in sites]
+            for sites, shape in zip(answers, shapes, strict=True)
+        ]
 
-    name = "{name} {version}".format(**detector.fingerprint)
+    name = engine_label(detector)
     batch_size = detector.batch_size if isinstance(detector, BatchDetector) else 1
     requests = list(site_requests(studies, positives, volumes=False))
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
+    discarded: list[Reject] = []
     grounded = 0
-    for request, site, found in localize(requests, load_radiograph, answer, batch_size):
+    for request, site, found in localize(requests, detector, load_radiograph, answer, batch_size):
         if isinstance(found, Ungrounded):
             rejects.append(request.reject(site, found))
             continue
@@ -46,10 +59,35 @@ def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> 
                 f"{site_label(request.image_id, site.key)}: where it finds nothing, it has to "
                 "answer `Ungrounded` with the reason"
             )
+        boxes = [box for box in found if isinstance(box, Box)]
+        faults = [fault for fault in found if isinstance(fault, Ungrounded)]
+        discarded += [_discarded(request, site, fault) for fault in faults]
+        if not boxes:
+            rejects.append(request.reject(site, faults[0]))
+            continue
         grounded += 1
         rows += [
             request.key_columns(site) | {"instance": i, "detector": name} | box.to_row()
-            for i, box in enumerate(found)
+            for i, box in enumerate(boxes)
         ]
     asked = sum(len(request.sites) for request in requests)
-    return StepOutput(table_from_rows("boxes", rows), rejects, asked, grounded)
+    return StepOutput(table_from_rows("boxes", rows), rejects, asked, grounded, discarded)
+
+
+def _detect(
+    detector: Detector, images: Sequence[tuple[Radiograph, Sequence[Site]]]
+) -> list[list[list[Box] | Ungrounded]]:
+    if isinstance(detector, BatchDetector):
+        return detector.detect_batch(images)
+    return [detector.detect(image, sites) for image, sites in images]
+
+
+def _checked(boxes: Sequence[Box], shape_yx: tuple[int, ...]) -> Proposals:
+    rows, columns = shape_yx
+    return [checked_box(box, (rows, columns)) for box in boxes]
+
+
+def _discarded(request: SiteRequest, site: Site, why: Ungrounded) -> Reject:
+    """A proposal; its site has no part in the key, since another box may have been kept there."""
+    label = f"a box of {site_label(request.image_id, site.key)}"
+    return Reject(request.study_id, label, why.reason, why.detail, image_id=request.image_id)

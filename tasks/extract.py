@@ -9,6 +9,7 @@ import pyarrow as pa
 from storage.records import Phrase
 from storage.rejects import Reject
 from storage.shards import table_from_rows
+from tasks.answers import checked_phrase, require_as_many
 from tasks.clean import SECTIONS
 from tasks.engines.protocols import Extractor, Failure
 from tasks.step import StepOutput
@@ -21,11 +22,16 @@ def extract_phrases(reports: pa.Table, extractor: Extractor, taxonomy: Taxonomy)
     """Find the phrases of every section; one row out per phrase, records counted as reports.
 
     A report with a section that the engine could not process is rejected as a whole: that reject
-    has no section. A rejected proposal of the engine has the section it was made in.
+    has no section. A proposal that the engine rejects, or that cannot be a phrase of its text, has
+    the section it was made in.
+
+    Raises:
+        EngineAnswerError: if the engine gives more answers than texts, or fewer.
     """
     rows = reports.select(["dataset", "split", "study_id", *SECTIONS]).to_pylist()
     sections = [(row, section) for row in rows for section in SECTIONS if row[section]]
     found = extractor.extract([row[section] for row, section in sections])
+    require_as_many(extractor, found, sections, "texts")
     failed: dict[str, Reject] = {}
     for (row, _), answer in zip(sections, found, strict=True):
         if isinstance(answer, Failure):
@@ -36,7 +42,8 @@ def extract_phrases(reports: pa.Table, extractor: Extractor, taxonomy: Taxonomy)
     for (row, section), answer in zip(sections, found, strict=True):
         if isinstance(answer, Failure) or row["study_id"] in failed:
             continue
-        for item in answer:
+        for proposal in answer:
+            item = _checked(proposal, row[section], taxonomy)
             if isinstance(item, Failure):
                 discarded.append(_reject(row, section, item))
             else:
@@ -44,6 +51,10 @@ def extract_phrases(reports: pa.Table, extractor: Extractor, taxonomy: Taxonomy)
     table = table_from_rows("phrases", phrases)
     through = sum(row["study_id"] not in failed for row in rows)
     return StepOutput(table, list(failed.values()), len(rows), through, discarded)
+
+
+def _checked(proposal: Phrase | Failure, text: str, taxonomy: Taxonomy) -> Phrase | Failure:
+    return proposal if isinstance(proposal, Failure) else checked_phrase(proposal, text, taxonomy)
 
 
 def _row(report: Row, section: str, phrase: Phrase, taxonomy: Taxonomy) -> Row:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from storage.records import Assertion, Phrase, SiteKey
 from storage.rejects import Reject
 from storage.shards import table_from_rows
+from tasks.answers import checked_assertion, require_as_many
 from tasks.clean import SECTIONS
 from tasks.engines.protocols import AssertionClassifier, Failure
 from tasks.step import StepOutput
@@ -25,6 +26,9 @@ def filter_positives(
     """Keep the phrases with an assertion that counts as positive; reject the others.
 
     The reason of a rejected phrase is its assertion, or why it has none.
+
+    Raises:
+        EngineAnswerError: if the engine gives more answers than phrases, or fewer.
     """
     texts = {
         (report["study_id"], section): report[section]
@@ -38,10 +42,13 @@ def filter_positives(
         [texts[key] for key in sections],
         [[Phrase.from_row(row) for row in rows] for rows in sections.values()],
     )
+    require_as_many(classifier, assertions, sections, "texts")
     kept: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     for rows, in_section in zip(sections.values(), assertions, strict=True):
-        for row, assertion in zip(rows, in_section, strict=True):
+        require_as_many(classifier, in_section, rows, "phrases of a text")
+        for row, answer in zip(rows, in_section, strict=True):
+            assertion = answer if isinstance(answer, Failure) else checked_assertion(answer)
             if isinstance(assertion, Failure):
                 rejects.append(_reject(row, assertion))
             elif assertion in positive:

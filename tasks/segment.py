@@ -12,13 +12,18 @@ from storage.images.types import Volume
 from storage.records import Mask, MaskKey, Site
 from storage.rejects import Reject
 from storage.shards import table_from_rows
+from tasks.answers import checked_mask, engine_label
 from tasks.engines.protocols import Segmenter, Ungrounded
 from tasks.sites import localize, site_requests
 from tasks.step import StepOutput
 
 
 def segment_masks(studies: pa.Table, positives: pa.Table, segmenter: Segmenter) -> StepOutput:
-    """Ask the segmenter for every site on every CT volume of its study."""
+    """Ask the segmenter for every site on every CT volume of its study.
+
+    Raises:
+        EngineAnswerError: if the segmenter does not keep to its protocol.
+    """
 
     def answer(
         volumes: Sequence[tuple[Volume, Sequence[Site]]],
@@ -26,19 +31,17 @@ def segment_masks(studies: pa.Table, positives: pa.Table, segmenter: Segmenter) 
         # Encoded one by one, so that an engine that iterates holds one mask in memory at a time.
         return [
             [
-                found
-                if isinstance(found, Ungrounded)
-                else Mask.of(found.voxels, volume.affine, found.score)
+                found if isinstance(found, Ungrounded) else checked_mask(found, volume)
                 for found in segmenter.segment(volume, sites)
             ]
             for volume, sites in volumes
         ]
 
-    name = "{name} {version}".format(**segmenter.fingerprint)
+    name = engine_label(segmenter)
     requests = list(site_requests(studies, positives, volumes=True))
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
-    for request, site, found in localize(requests, load_volume, answer):
+    for request, site, found in localize(requests, segmenter, load_volume, answer):
         if isinstance(found, Ungrounded):
             rejects.append(request.reject(site, found))
             continue

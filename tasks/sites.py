@@ -19,7 +19,8 @@ from storage.images.types import ImageError
 from storage.images.vocabulary import is_groundable, is_volume
 from storage.records import Modifiers, Site, SiteKey
 from storage.rejects import Reject
-from tasks.engines.protocols import Ungrounded
+from tasks.answers import require_as_many
+from tasks.engines.protocols import Engine, Ungrounded
 
 ImageRow = dict[str, Any]
 Image = TypeVar("Image")
@@ -113,6 +114,7 @@ def image_files(studies: pa.Table, positives: pa.Table, *, volumes: bool) -> lis
 
 def localize(
     requests: Iterable[SiteRequest],
+    engine: Engine,
     load: Callable[[Path], Image],
     answer: Callable[[Sequence[tuple[Image, Sequence[Site]]]], Sequence[Sequence[T | Ungrounded]]],
     batch_size: int = 1,
@@ -124,9 +126,13 @@ def localize(
 
     Args:
         requests: what to localize.
+        engine: the localizer, to name it in errors.
         load: reads an image's file.
-        answer: the localizer: images with their sites in, one answer per site out.
+        answer: asks the localizer: images with their sites in, one answer per site out.
         batch_size: images that the localizer takes at a time.
+
+    Raises:
+        EngineAnswerError: if the localizer gives more answers than sites, or fewer.
     """
 
     def decode(request: SiteRequest) -> Image | None:
@@ -144,6 +150,7 @@ def localize(
         found: list[tuple[SiteRequest, Site, T | Ungrounded]] = []
         for request, image in batch:
             answers: Sequence[T | Ungrounded] = _faults(request, image) or next(given)
+            require_as_many(engine, answers, request.sites, f"sites of {request.image_id}")
             found += [(request, *pair) for pair in zip(request.sites, answers, strict=True)]
         return found
 

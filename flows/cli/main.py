@@ -74,12 +74,14 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from storage.images.types import ImageError
     from storage.store import StoreError
     from tasks.engines.llm.chat.engine import EngineError
+    from tasks.engines.protocols import EngineAnswerError
     from tasks.pipeline.settings import SettingsError
     from taxonomy.targets import TaxonomyError
 
     return (
         CatalogueError,
         DatasetError,
+        EngineAnswerError,
         EngineError,
         ImageError,
         InputError,

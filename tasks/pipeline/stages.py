@@ -134,6 +134,7 @@ STAGES: tuple[StageEntry, ...] = (
         inputs=(REPORTS,),
         engine=lambda engines: engines.extractor,
         step=lambda run, _, reports: extract_phrases(reports, run.engines.extractor, run.taxonomy),
+        version=2,
     ),
     StageEntry(
         name="filter",
@@ -145,6 +146,7 @@ STAGES: tuple[StageEntry, ...] = (
         step=lambda run, _, reports, phrases: filter_positives(
             reports, phrases, run.engines.filter, run.settings.positive
         ),
+        version=2,
     ),
     StageEntry(
         name="detect",

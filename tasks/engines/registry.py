@@ -22,8 +22,10 @@ settings, before any work: PyTorch and the like are imported by the functions th
 
 from __future__ import annotations
 
+import json
+import logging
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -31,7 +33,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 if TYPE_CHECKING:
     from tasks.engines.protocols import Engine, TextEngines
@@ -56,6 +58,8 @@ METHODS: dict[Step, str] = {
     "segment": "segment",
 }
 """The method that an engine of each step has; its signature is in `tasks.engines.protocols`."""
+
+_log = logging.getLogger(__name__)
 
 
 class EngineChoiceError(ValueError):
@@ -126,7 +130,8 @@ def declaration(step: Step, name: str) -> EngineDeclaration[Any]:
     """What the engine's module declares.
 
     Raises:
-        EngineChoiceError: if there is no such engine, there are two, or it cannot be imported.
+        EngineChoiceError: if there is no such engine, there are two, or its module cannot be
+            imported, whatever it raises, or declares something else.
     """
     offers = _offers(step).get(name, [])
     if not offers:
@@ -135,16 +140,17 @@ def declaration(step: Step, name: str) -> EngineDeclaration[Any]:
         places = " and ".join(_home(offer) for offer in offers)
         raise EngineChoiceError(f"the engine `{name}` is offered by {places}: uninstall one")
     [offer] = offers
+    named = _named(step, name)
     try:
         declared = offer.load()
-    except (ImportError, AttributeError) as error:
-        raise EngineChoiceError(
-            f"the engine `{name}` of {_home(offer)} cannot be imported: {error}"
-        ) from error
+    # Another package's module may raise anything; SystemExit comes of a script that runs when read.
+    except (Exception, SystemExit) as error:
+        raise EngineChoiceError(f"{named} cannot be imported: {_told(error)}") from error
     if not isinstance(declared, EngineDeclaration):
-        raise EngineChoiceError(
-            f"the engine `{name}` of {_home(offer)}: {offer.value} is no EngineDeclaration"
-        )
+        raise EngineChoiceError(f"{named}: {offer.value} is no EngineDeclaration")
+    settings = declared.settings
+    if not isinstance(settings, type) or not issubclass(settings, EngineSettings):
+        raise EngineChoiceError(f"{named}: its settings are no subclass of EngineSettings")
     return declared
 
 
@@ -168,15 +174,21 @@ def checked_settings(step: Step, given: object) -> EngineSettings:
             f"must be an engine's name, or a section with `engine` and its settings; the engines "
             f"of the step {step} are: {names}"
         )
-    settings: type[EngineSettings] = declaration(step, values["engine"]).settings
-    checked = settings.model_validate(values)
+    name = values["engine"]
+    settings: type[EngineSettings] = declaration(step, name).settings
     try:
-        hash(checked)
-    except TypeError as error:
+        checked = settings.model_validate(values)
+    except ValidationError:
+        raise
+    except Exception as error:  # a validator of another package may raise anything
         raise EngineChoiceError(
-            f"the settings of the engine `{values['engine']}` cannot be keys ({error}): give its "
-            "fields hashable types, such as tuples, not lists"
+            f"the settings of {_named(step, name)} cannot be checked: {_told(error)}"
         ) from error
+    if unhashable := [field for field, value in checked if not _is_hashable(value)]:
+        raise EngineChoiceError(
+            f"the settings of {_named(step, name)} cannot be keys, because of "
+            f"{', '.join(unhashable)}: give its fields hashable types, such as tuples, not lists"
+        )
     return checked
 
 
@@ -184,15 +196,37 @@ def make_engine(step: Step, settings: EngineSettings, context: EngineContext) ->
     """The engine that the settings name.
 
     Raises:
-        EngineChoiceError: if what its module gives is no engine of this step.
+        EngineChoiceError: if it cannot be made, is no engine of this step, or its fingerprint or
+            its concurrency is none.
     """
-    engine = declaration(step, settings.engine).make(settings, context)
-    if not hasattr(engine, METHODS[step]) or not {"name", "version"} <= set(
-        getattr(engine, "fingerprint", ())
+    named = _named(step, settings.engine)
+    try:
+        engine = declaration(step, settings.engine).make(settings, context)
+        fingerprint = getattr(engine, "fingerprint", None)
+        concurrency = getattr(engine, "concurrency", None)
+    except EngineChoiceError:
+        raise
+    except Exception as error:  # an engine of another package may raise anything
+        raise EngineChoiceError(f"{named} cannot be made: {_told(error)}") from error
+    if (
+        not hasattr(engine, METHODS[step])
+        or not isinstance(fingerprint, Mapping)
+        or not {"name", "version"} <= set(fingerprint)
     ):
         raise EngineChoiceError(
-            f"the engine `{settings.engine}` is no engine of the step {step}: it needs a method "
+            f"{named} is no engine of the step {step}: it needs a method "
             f"`{METHODS[step]}` and a fingerprint with `name` and `version`"
+        )
+    for key, value in fingerprint.items():
+        if not isinstance(key, str) or not _is_json(value):
+            raise EngineChoiceError(
+                f"{named} has in its fingerprint {key!r}: {value!r}, which JSON cannot hold: give "
+                "strings, and for a file the digest of its content"
+            )
+    if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+        raise EngineChoiceError(
+            f"{named} has the concurrency {concurrency!r}: it must be the number of shards that it "
+            "takes at once, at least 1"
         )
     return engine
 
@@ -219,6 +253,37 @@ def _no_such_engine(step: Step, name: str) -> str:
     return f"the step {step} has no engine `{name}`{meant}; those installed are: {installed}"
 
 
+def _named(step: Step, name: str) -> str:
+    """The engine and who offers it, for people."""
+    return f"the engine `{name}`" + "".join(
+        f" of {_home(offer)}" for offer in _offers(step).get(name, ())
+    )
+
+
 def _home(offer: EntryPoint) -> str:
     dist = offer.dist
     return f"the package {dist.name}" if dist else offer.module
+
+
+def _told(error: BaseException) -> str:
+    """The error in one line; its trace goes to the log, for who wrote the engine."""
+    _log.debug("an engine failed", exc_info=error)
+    message = " ".join(str(error).split())
+    kind = "" if isinstance(error, ImportError) and message else f"{type(error).__name__}: "
+    return f"{kind}{message}".rstrip(": ")
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True

@@ -150,7 +150,10 @@ def test_a_fault_is_told_where_it_is(toy: str, detector: object, sentence: str) 
     ("line", "sentence"),
     [
         ("other = no_such_module:ENGINE", "package other cannot be imported: No module named"),
-        ("other = tasks.engines.metering:ENGINE", "cannot be imported: module 'tasks.engines"),
+        (
+            "other = tasks.engines.metering:ENGINE",
+            "imported: AttributeError: module 'tasks.engines",
+        ),
         ("other = tasks.engines.metering:metered", "metered is no EngineDeclaration"),
         ("other = tasks.engines.cleaning.rules:ENGINE", "needs a method `detect`"),
     ],
@@ -183,8 +186,80 @@ def test_settings_that_are_no_keys_are_refused(monkeypatch: pytest.MonkeyPatch) 
 
     declared = EngineDeclaration(Settings, lambda *_: None)  # type: ignore[arg-type]
     monkeypatch.setattr(registry, "declaration", lambda *_: declared)
-    with pytest.raises(EngineChoiceError, match="give its fields hashable types"):
+    with pytest.raises(EngineChoiceError, match="because of targets: give its fields hashable"):
         checked_settings("detect", "other")
+
+
+TOY = """
+from pathlib import Path
+from pydantic import field_validator
+from tasks.engines.registry import EngineDeclaration, EngineSettings
+
+class Settings(EngineSettings):
+    weights: Path = Path("weights.pt")
+
+class Toy:
+    fingerprint = {"name": "broken", "version": "1"}
+    def __init__(self, settings, context): pass
+    def detect(self, image, sites): ...
+
+ENGINE = EngineDeclaration(Settings, Toy)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("class Toy:", "class Toy", "cannot be imported: SyntaxError: expected ':' (broken.py,"),
+        ("class Toy:", "1 / 0\nclass Toy:", "cannot be imported: ZeroDivisionError: division"),
+        ("class Toy:", "exit(3)\nclass Toy:", "cannot be imported: SystemExit: 3"),
+        ("class Toy:", "raise ValueError\nclass Toy:", "cannot be imported: ValueError"),
+        ("class Toy:", "import no_such\nclass Toy:", "cannot be imported: No module named 'no_"),
+        ("(Settings, Toy)", "(dict, Toy)", "its settings are no subclass of EngineSettings"),
+        ("pass", "open('no/such')", "cannot be made: FileNotFoundError: [Errno 2] No such file"),
+        ("pass", "raise KeyError('two\\nlines')", "cannot be made: KeyError: 'two"),
+        ("fingerprint =", "fingerprint = property(lambda self: 1 / 0)  #", "cannot be made: Zero"),
+        ("fingerprint =", "fingerprint = 7  #", "a fingerprint with `name` and `version`"),
+        ('"1"}', '"1", "weights": Path("w.pt")}', "'weights': PosixPath('w.pt'), which JSON"),
+        ('"1"}', '"1", "threshold": float("nan")}', "'threshold': nan, which JSON cannot hold"),
+        ('"1"}', '"1", 3: "x"}', "3: 'x', which JSON cannot hold"),
+        ('"1"}', '"1"}; concurrency = 0', "has the concurrency 0: it must be the number of shards"),
+        (
+            "class Toy:",
+            "class Settings(Settings):\n"
+            "    _ = field_validator('weights')(lambda value: value.shape)\n"
+            "class Toy:",
+            "cannot be checked: AttributeError: 'PosixPath' object has no attribute 'shape'",
+        ),
+    ],
+)
+def test_whatever_a_package_raises_is_one_sentence(
+    package: Path, old: str, new: str, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (package.parent / "broken.py").write_text(TOY.replace(old, new))
+    _offer(package, "detect", "broken = broken:ENGINE")
+    caplog.set_level("DEBUG", logger="tasks.engines.registry")
+    given = {"engine": "broken", "weights": "a.pt"}
+    try:
+        with pytest.raises(EngineChoiceError) as caught:
+            make_engine("detect", checked_settings("detect", given), CONTEXT)
+    finally:
+        sys.modules.pop("broken", None)
+    told = str(caught.value)
+    assert "the engine `broken` of the package other" in told
+    assert sentence in told
+    assert "\n" not in told
+    assert caplog.records or "Error" not in told
+
+
+def test_a_path_is_a_setting_like_another(package: Path) -> None:
+    (package.parent / "broken.py").write_text(TOY)
+    _offer(package, "detect", "broken = broken:ENGINE")
+    chosen = make_settings({"dataset": "openi", "detector": {"engine": "broken", "weights": "a"}})
+    assert BuildSettings.model_validate_json(chosen.model_dump_json()) == chosen
+    assert hash(chosen)
+    make_engine("detect", chosen.detector, CONTEXT)
+    sys.modules.pop("broken", None)
 
 
 def test_two_engines_of_one_name_are_refused(package: Path) -> None:

@@ -89,16 +89,19 @@ def write_gallery(store: Store) -> Path | None:
 
 def _digest(manifests: Iterable[Manifest]) -> str:
     """SHA-256 of everything the page shows, and of the code and data that show it."""
+    # A manifest's digest covers the images, whose content may change under the same boxes.
     shown = [
-        (m.stage, str(m.part), m.rows_out, dict(m.rejects), {f.path: f.sha256 for f in files})
-        for m in manifests
-        for files in (m.outputs.values(),)
+        (m.stage, str(m.part), m.digest, m.rows_out, dict(m.rejects), _files(m)) for m in manifests
     ]
     digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode())
     digest.update(repr(reasons()).encode())
     for file in (*sorted(_HERE.glob("*.*")), *sorted(_RENDERING.glob("*.*"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _files(manifest: Manifest) -> dict[str, str]:
+    return {file.path: file.sha256 for file in manifest.outputs.values()}
 
 
 def _written_digest(page: Path) -> str | None:

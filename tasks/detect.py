@@ -44,6 +44,8 @@ def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> 
 
     name = engine_label(detector)
     batch_size = detector.batch_size if isinstance(detector, BatchDetector) else 1
+    if batch_size < 1:
+        raise EngineAnswerError(f"the detector {name} takes {batch_size} images at a time, not 1")
     requests = list(site_requests(studies, positives, volumes=False))
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []

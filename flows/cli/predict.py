@@ -142,7 +142,8 @@ def _answers(
     from model.inference.predict import predict
     from model.inference.records import record, write
     from model.inference.regions import Pointer
-    from model.inference.storing import store_prediction
+    from model.inference.storing import Predictor, store_prediction
+    from storage.digests import content_digests
     from taxonomy.targets import load_taxonomy
 
     model, processor = load(folder)
@@ -159,12 +160,22 @@ def _answers(
         else partial(live.print, end="", highlight=False, soft_wrap=True),
     )
     made_by = str(folder)
-    model_id = str(folder.resolve())  # one model, however its path is written
+    predictor = (
+        None
+        if store is None
+        else Predictor(
+            model=str(folder.resolve()),  # one model, however its path is written
+            weights=content_digests([folder])[folder],
+            pointing=request.pointing,
+            threshold=request.threshold,
+            max_new_tokens=request.max_new_tokens,
+        )
+    )
     for prediction, place in zip(predictions, folders, strict=True):
         with _writing(place):
             found = write(prediction, place, made_by) if place else record(prediction, made_by)
-        if store is not None:
-            store_prediction(store, request.dataset, prediction, model_id)
+        if store is not None and predictor is not None:
+            store_prediction(store, request.dataset, prediction, predictor)
         yield found, place
 
 

@@ -8,7 +8,7 @@ are converted to its RAS+ grid, the grid of the store.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from nibabel.orientations import (
 from numpy.typing import NDArray
 
 from model.inference.predict import Prediction
+from storage.digests import content_digests
 from storage.images.file_grid import FileGrid
 from storage.images.loading import describe_image
 from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
@@ -46,27 +47,49 @@ _PARTS = 2**31
 """Number of possible parts: a 32-bit column of the catalogue holds the part number."""
 
 
-def store_prediction(store: Store, dataset: str, prediction: Prediction, model: str) -> Part:
+@dataclass(frozen=True)
+class Predictor:
+    """What makes predictions, with all that decides them beside the image and the question.
+
+    model: the folder of the trained model, by which people know it.
+    weights: digest of the folder's content: a model may be trained further in its place.
+    pointing, threshold: see `Pointer`; max_new_tokens: where an answer is cut off.
+    """
+
+    model: str
+    weights: str
+    pointing: str
+    threshold: float
+    max_new_tokens: int
+
+
+def store_prediction(
+    store: Store, dataset: str, prediction: Prediction, predictor: Predictor
+) -> Part:
     """Write a prediction to a store; an earlier one of the same image, model and query is replaced.
+
+    The manifest says which weights and settings made it, and of which image content.
 
     Args:
         store: where to.
         dataset: the name that the predictions have there.
         prediction: boxes and masks lie on the grid of the image's file.
-        model: what made it.
+        predictor: what made it.
 
     Raises:
         StoreError: if the store cannot be written.
     """
     identity = {
         "image": str(prediction.path.resolve()),
-        "model": model,
+        "model": predictor.model,
         "query": prediction.question.query,
     }
-    digest = recipe_digest(STAGE, identity, {})
-    part = _part(store, dataset, digest)
-    report = _report(part, prediction, identity, f"{prediction.path.name}.{digest[:8]}")
-    tables = _tables(report, prediction, model)
+    place = recipe_digest(STAGE, identity, {})
+    part = _part(store, dataset, identity, place)
+    report = _report(part, prediction, identity, f"{prediction.path.name}.{place[:8]}")
+    tables = _tables(report, prediction, predictor.model)
+    recipe = asdict(predictor) | identity
+    inputs = {"image": content_digests([prediction.path])[prediction.path]}
     outputs = {
         table: write_shard(
             store, shard_path(table, part, STAGE), table, table_from_rows(table, rows)
@@ -80,9 +103,9 @@ def store_prediction(store: Store, dataset: str, prediction: Prediction, model: 
         Manifest(
             stage=STAGE,
             part=part,
-            digest=digest,
-            recipe=identity,
-            inputs={},
+            digest=recipe_digest(STAGE, recipe, inputs),
+            recipe=recipe,
+            inputs=inputs,
             outputs=outputs,
             unit="image",
             rows_in=1,
@@ -93,13 +116,13 @@ def store_prediction(store: Store, dataset: str, prediction: Prediction, model: 
     return part
 
 
-def _part(store: Store, dataset: str, digest: str) -> Part:
-    """The part of a prediction: numbered by its digest, so that two runs at once do not collide."""
-    number = int(digest, 16) % _PARTS
+def _part(store: Store, dataset: str, identity: dict[str, str], place: str) -> Part:
+    """The part of a prediction: numbered by a digest, so that two runs at once do not collide."""
+    number = int(place, 16) % _PARTS
     while True:
         part = Part(dataset, SPLIT, number)
         held = read_manifest(store, STAGE, part)
-        if held is None or held.digest == digest:
+        if held is None or identity.items() <= held.recipe.items():
             return part
         number = (number + 1) % _PARTS
 

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,8 +29,13 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def reads(database: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read, not remembered."""
     read: list[Path] = []
-    one: Callable[[Path], tuple[str, str, bool]] = digests._read
-    monkeypatch.setattr(digests, "_read", lambda file: read.append(file) or one(file))
+    one = digests._read
+
+    def noted(file: Path) -> tuple[str, str, bool]:
+        read.append(file)
+        return one(file)
+
+    monkeypatch.setattr(digests, "_read", noted)
     return read
 
 

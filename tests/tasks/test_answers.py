@@ -53,6 +53,16 @@ class _Engine:
         return self.answer
 
 
+class _Twice(_Engine):
+    """Answers once too often."""
+
+    def detect(self, _: Radiograph, sites: Sequence[Site]) -> Any:
+        return [self.answer for _ in (*sites, None)]
+
+    def segment(self, _: Volume, sites: Sequence[Site]) -> Any:
+        return [self.answer for _ in (*sites, None)]
+
+
 def _tables(file: Path, modality: str) -> tuple[pa.Table, pa.Table]:
     image = {"image_id": "i", "uri": str(file), "modality": modality, "view": None}
     modifiers: dict[str, Any] = {"laterality": None, "zones": [], "count": None}
@@ -180,12 +190,11 @@ def test_an_assertion_that_there_is_not_is_rejected() -> None:
 def test_an_answer_too_few_or_too_many_is_said(
     film: tuple[pa.Table, pa.Table], volume: tuple[pa.Table, pa.Table]
 ) -> None:
-    engine = _Engine([])
-    engine.detect = engine.segment = lambda *_: [Ungrounded("not_found", "nothing")] * 2  # type: ignore[method-assign]
+    engine, twice = _Engine([]), _Twice(Ungrounded("not_found", "nothing"))
     studies = table_from_rows("studies", [KEY | {"findings": TEXT}])
     for ask, sentence in [
-        (lambda: detect_boxes(*film, engine), "toy 1 gave 2 answers for 1 sites of i:"),
-        (lambda: segment_masks(*volume, engine), "toy 1 gave 2 answers for 1 sites of i:"),
+        (lambda: detect_boxes(*film, twice), "toy 1 gave 2 answers for 1 sites of i:"),
+        (lambda: segment_masks(*volume, twice), "toy 1 gave 2 answers for 1 sites of i:"),
         (lambda: clean_reports(studies, engine, "any"), "toy 1 gave 0 answers for 1 texts:"),
         (lambda: extract_phrases(REPORTS, engine, load_taxonomy()), "0 answers for 1 texts:"),
         (lambda: filter_positives(REPORTS, PHRASES, engine, ["present"]), "0 answers for 1 texts"),

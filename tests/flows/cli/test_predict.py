@@ -273,6 +273,26 @@ def test_one_model_by_two_paths_writes_one_prediction(
     assert len(rows) == 1
 
 
+def test_a_model_that_was_trained_further_replaces_its_prediction(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, store = tmp_path / "model", Store(str(tmp_path / "store"))
+    shutil.copytree(saved, folder)
+    made = []
+    for threshold in (0.5, 0.6):
+        ask = ("predict", pictures["film.png"], "--model", folder, "--store", store.root)
+        assert run(*ask, "--threshold", threshold).code == 0
+        made += read_manifests(store)
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    first, second = made  # one prediction at a time
+    assert first.part == second.part
+    assert first.digest != second.digest
+    assert first.recipe["weights"] != second.recipe["weights"]
+    assert (second.recipe["threshold"], second.recipe["pointing"]) == (0.6, "by-category")
+    assert first.inputs == second.inputs != {}
+
+
 def test_without_the_model_extra_it_says_how_to_install_it(
     run: Run, pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

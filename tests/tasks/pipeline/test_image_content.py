@@ -137,7 +137,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
         patch.setattr(digests, "_SETTLED_NS", -1)
         made = Archive(folder)
         one = digests._read
-        patch.setattr(digests, "_read", lambda file: made.reads.append(file.name) or one(file))
+
+        def noted(file: Path) -> tuple[str, str, bool]:
+            made.reads.append(file.name)
+            return one(file)
+
+        patch.setattr(digests, "_read", noted)
         made.run()
         yield made
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from storage.digests import content_digests
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, count_usage
 from tasks.engines.llm.chat.outage import without_report
 from tasks.engines.llm.chat.settings import VllmSettings
@@ -33,8 +35,9 @@ class VllmEngine:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Model, revision, number formats and sampling."""
-        return {"name": "vllm", "version": VERSION, **self._settings.identity()}
+        """Model, revision, number formats and sampling; of a local folder its content, too."""
+        identity = {"name": "vllm", "version": VERSION, **self._settings.identity()}
+        return {**identity, **_local_weights(self._settings.model)}
 
     @property
     def concurrency(self) -> int:
@@ -60,6 +63,16 @@ class VllmEngine:
             )
         count_usage(answers)
         return answers
+
+
+@cache
+def _local_weights(model: str) -> Fingerprint:
+    """The digest of a model in a folder, which may be trained further under the same name.
+
+    Once per process, which loads the model once. Empty for a name that vLLM downloads.
+    """
+    folder = Path(model)
+    return {"weights": content_digests([folder])[folder]} if folder.is_dir() else {}
 
 
 class RefusedBatchError(Exception):

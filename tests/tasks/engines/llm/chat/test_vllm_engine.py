@@ -201,3 +201,17 @@ def test_a_broken_off_output_becomes_a_failure():
     failure = read_output(output("abort"))
     assert isinstance(failure, Failure)
     assert failure.reason == "server_error"
+
+
+def test_a_local_model_is_known_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIVIDMED_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"first")
+    engine = VllmEngine(VllmSettings(model=str(folder)))
+    first = engine.fingerprint
+    vllm_engine._local_weights.cache_clear()  # another process
+    (folder / "model.safetensors").write_bytes(b"trained on")
+    second = engine.fingerprint
+    assert first["weights"] != second["weights"]
+    assert "weights" not in VllmEngine(VllmSettings(model="meta-llama/some-model")).fingerprint

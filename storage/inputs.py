@@ -8,20 +8,26 @@ itself is neither installed nor imported.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 import yaml
 from pydantic import BaseModel, ConfigDict
+
+from storage.archives import ArchiveError, Content, members
+from storage.paths import OutsideError, path_below
+
+MARKER = "artefact.json"
+"""Written last: says which artefact the folder holds, and the sizes of its files."""
 
 
 class InputError(Exception):
@@ -60,7 +66,10 @@ def input_path(name: str) -> Path:
     Raises:
         InputError: if it was never fetched.
     """
-    path = home() / "inputs" / name
+    try:
+        path = path_below(home() / "inputs", name)
+    except OutsideError as error:
+        raise InputError(str(error)) from error
     if not path.exists():
         artefact = name.split("/", maxsplit=1)[0]
         raise InputError(f"{path} is missing: fetch it with `vividmed fetch {artefact}`")
@@ -68,31 +77,50 @@ def input_path(name: str) -> Path:
 
 
 def is_fetched(name: str) -> bool:
-    """Whether the artefact's members are in the cache, of the declared version."""
-    marker = home() / "inputs" / name / "artefact.json"
-    if not marker.exists() or json.loads(marker.read_text())["sha256"] != artefacts()[name].sha256:
-        return False
-    return all((marker.parent / member).exists() for member in artefacts()[name].members)
+    """Whether the artefact's members are in the cache, of the declared version and whole."""
+    folder = home() / "inputs" / name
+    try:
+        marker = json.loads((folder / MARKER).read_text())
+        if marker["sha256"] != artefacts()[name].sha256:
+            return False
+        # A marker that an earlier version wrote has no sizes.
+        sizes = marker.get("sizes", dict.fromkeys(artefacts()[name].members))
+        held = {member: (folder / member).stat().st_size for member in sizes}
+    except (OSError, ValueError, TypeError, KeyError):
+        return False  # never fetched, or what is there is not ours
+    return all(size in {None, held[member]} for member, size in sizes.items())
 
 
 def fetch(names: list[str], report: Callable[[str], None] = lambda _: None) -> int:
     """Bring the named artefacts into the cache and return how many had to be fetched.
 
     Raises:
-        InputError: if the index cannot be reached or a file does not have the declared SHA-256.
+        InputError: if the index cannot be reached, a file does not have the declared SHA-256, or
+            the cache cannot be written.
     """
     missing = [name for name in names if not is_fetched(name)]
     for name in missing:
         artefact = artefacts()[name]
         report(f"fetching {artefact.requirement} ({artefact.origin}; {artefact.licence})")
-        folder = home() / "inputs" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            archive = _download(artefact, Path(scratch))
-            _take_members(artefact, archive, folder)
-        marker = {"requirement": artefact.requirement, "sha256": artefact.sha256}
-        (folder / "artefact.json").write_text(json.dumps(marker))
+        try:
+            _fetch(artefact, home() / "inputs" / name)
+        except OSError as error:
+            raise InputError(
+                f"{artefact.requirement} cannot be kept in {home() / 'inputs'}: {error.strerror}"
+            ) from error
     return len(missing)
+
+
+def _fetch(artefact: Artefact, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        archive = _download(artefact, Path(scratch))
+        try:
+            sizes = _take_members(artefact, archive, folder)
+        except (ArchiveError, OutsideError) as error:
+            raise InputError(f"{artefact.file} cannot be unpacked: {error}") from error
+        marker = {"requirement": artefact.requirement, "sha256": artefact.sha256, "sizes": sizes}
+        _put(io.BytesIO(json.dumps(marker).encode()), folder / MARKER, Path(scratch))
 
 
 def _download(artefact: Artefact, folder: Path) -> Path:
@@ -117,34 +145,28 @@ def _download(artefact: Artefact, folder: Path) -> Path:
     return archive
 
 
-def _take_members(artefact: Artefact, archive: Path, folder: Path) -> None:
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            for target, member in _expand(artefact, wheel.namelist()):
-                with wheel.open(member) as source:
-                    _copy(source, folder / target)
-        return
-    with tarfile.open(archive) as sdist:
-        for target, member in _expand(artefact, sdist.getnames()):
-            if stream := sdist.extractfile(member):
-                _copy(stream, folder / target)
+def _take_members(artefact: Artefact, archive: Path, folder: Path) -> dict[str, int]:
+    """Put the declared members in place, each whole or not at all; their sizes in bytes."""
+    sizes: dict[str, int] = {}
+    found: set[str] = set()
+    for member, content in members(archive):
+        for target, source in artefact.members.items():
+            inside = source.endswith("/") and member.name.startswith(source)
+            if (inside or member.name == source) and member.kind == "file":
+                found.add(source)
+                name = target + member.name.removeprefix(source)
+                sizes[name] = _put(content, path_below(folder, name), archive.parent)
+    for source in artefact.members.values():
+        if source not in found:
+            raise InputError(f"{artefact.file} does not hold {source}")
+    return sizes
 
 
-def _expand(artefact: Artefact, names: list[str]) -> Iterator[tuple[str, str]]:
-    for target, member in artefact.members.items():
-        if member.endswith("/"):
-            inside = [n for n in names if n.startswith(member) and not n.endswith("/")]
-            yield from ((target + n.removeprefix(member), n) for n in inside)
-        elif member in names:
-            yield target, member
-        else:
-            raise InputError(f"{artefact.file} does not hold {member}")
-
-
-def _copy(source: IO[bytes], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
+def _put(content: Content | IO[bytes], target: Path, scratch: Path) -> int:
+    """Write a file beside its place and move it there; its size in bytes."""
+    partial = scratch / "partial"
     with partial.open("wb") as stream:
-        while chunk := source.read(1 << 20):
-            stream.write(chunk)
+        shutil.copyfileobj(content, stream, 1 << 20)
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial.replace(target)
+    return target.stat().st_size

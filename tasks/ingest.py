@@ -16,5 +16,7 @@ def ingest_studies(
     """Read the records of a part; one that cannot be read is rejected with its reason."""
     results = list(reader.read(records))
     rejects = [result for result in results if isinstance(result, Reject)]
-    rows = [r.row(part.dataset, part.split) for r in results if not isinstance(r, Reject)]
-    return StepOutput(table_from_rows("studies", rows), rejects, len(records), len(rows))
+    studies = [result for result in results if not isinstance(result, Reject)]
+    rows = [study.row(part.dataset, part.split) for study in studies]
+    left_out = [reject for study in studies for reject in study.left_out]
+    return StepOutput(table_from_rows("studies", rows), rejects, len(records), len(rows), left_out)

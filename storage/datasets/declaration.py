@@ -67,7 +67,7 @@ class Declaration(BaseModel):
     splits: Annotated[tuple[Text, ...], Field(min_length=1)]
     inputs: tuple[str, ...] = ()
     folder: str | None = None
-    shard_size: Annotated[int, Field(ge=1)] = 1000
+    shard_size: Annotated[int, Field(ge=1, strict=True)] = 1000
     prompts: str | None = None
     reader: Text
     layout: Mapping[str, Any] = {}
@@ -119,17 +119,18 @@ class Declaration(BaseModel):
 
     def _reader_class(self) -> Callable[[Declaration, Path], DatasetReader]:
         module, colon, name = FAMILIES.get(self.reader, self.reader).partition(":")
+        where = f"{self.file}: reader = {self.reader!r}"
+        if not (module and colon):
+            raise DatasetError(f"{where}: give {', '.join(FAMILIES)} or `module:Class`")
         try:
-            if module and colon:
-                found: Callable[[Declaration, Path], DatasetReader] = getattr(
-                    importlib.import_module(module), name
-                )
-                return found
-        except (ImportError, AttributeError) as error:
-            raise DatasetError(f"{self.file}: reader = {self.reader!r}: {error}") from error
-        raise DatasetError(
-            f"{self.file}: reader = {self.reader!r}: give {', '.join(FAMILIES)} or `module:Class`"
-        )
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise DatasetError(f"{where}: {error}") from error
+        if not isinstance(found, type) or not issubclass(found, DatasetReader):
+            raise DatasetError(
+                f"{where}: it is no class with the methods records, fingerprint and read"
+            )
+        return found
 
 
 def is_usable_in_paths(name: str) -> bool:
@@ -147,7 +148,7 @@ def read_declaration(file: Path) -> Declaration:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else str(error)
         raise DatasetError(f"{file} is not YAML ({where})") from error

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # pyarrow, which naming a data set does not need
     from storage.rejects import Reject
+
+
+LARGEST_REPORT = 1_000_000
+"""Bytes of a report's file and characters of a section or a table's cell that are read. Chest CT
+reports have up to 10,000; the largest file of OpenI has 8,967 bytes."""
 
 
 class DatasetError(Exception):
@@ -35,7 +40,10 @@ class StudyImage:
 
 @dataclass(frozen=True)
 class Study:
-    """A report and its images, as a row of the `studies` table holds them."""
+    """A report and its images, as a row of the `studies` table holds them.
+
+    left_out: images that the source names and that cannot be used; the study is read without them.
+    """
 
     study_id: str
     findings: str | None
@@ -44,6 +52,7 @@ class Study:
     patient_id: str | None = None
     images: tuple[StudyImage, ...] = ()
     labels: dict[str, int] = field(default_factory=dict)
+    left_out: tuple[Reject, ...] = ()
 
     def row(self, dataset: str, split: str) -> dict[str, Any]:
         """The row of the `studies` table."""
@@ -60,14 +69,15 @@ class Study:
         }
 
 
+@runtime_checkable
 class DatasetReader(Protocol):
     """Reads one dataset from its own files."""
 
     def records(self) -> list[SourceRecord]:
-        """Every record of the source, in a fixed order; cheap: no image is opened.
+        """Every record of the source, in a fixed order; no image is opened.
 
         Raises:
-            DatasetError: if the source is missing or is not this dataset.
+            DatasetError: if the source is missing, damaged or not this dataset: no work is done.
         """
         ...
 

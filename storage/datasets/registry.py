@@ -32,7 +32,7 @@ def dataset_names() -> list[str]:
 
 def is_file_name(name: str) -> bool:
     """Whether a data set is named by the file that declares it."""
-    return name.endswith(SUFFIXES)
+    return name.lower().endswith(SUFFIXES)
 
 
 def find_declaration(name: str) -> Declaration:

@@ -6,11 +6,12 @@ Images and their licences: `storage/inputs.yaml`. Reports: the layout of `showca
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from storage.datasets.declaration import Declaration, checked
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
@@ -45,6 +46,14 @@ class Layout(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     studies: tuple[Entry, ...]
+
+    @field_validator("studies")
+    @classmethod
+    def _one_id_each(cls, value: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        for study_id, times in Counter(entry.study_id for entry in value).items():
+            if times > 1:
+                raise ValueError(f"two studies have the id {study_id}")
+        return value
 
 
 class ShowcaseReader:

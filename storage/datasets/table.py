@@ -7,11 +7,11 @@ everything but the image. `layout` in the declaration says which column holds wh
 from __future__ import annotations
 
 import hashlib
+import marshal
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from storage.datasets.declaration import Declaration, checked
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.datasets.rows import Row, read_rows
+from storage.datasets.spool import Spool
 from storage.images.loading import describe_image
 from storage.images.types import ImageError
-from storage.images.vocabulary import NOT_STATED, view_position
+from storage.images.vocabulary import NOT_STATED, modalities, view_position, view_positions
+from storage.paths import OutsideError, listing_digest, path_below
 from storage.rejects import Reject
 
 LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": None}
@@ -80,7 +82,30 @@ class Layout(BaseModel):
                 value.format_map(dict.fromkeys(_fields(value), "1"))  # refuses formats not of text
             except KeyError as error:
                 raise ValueError("write no braces within braces") from error
+            if value.startswith("/") or ".." in value.split("/"):
+                raise ValueError("write a path below the data set's folder, which may hold links")
         return value
+
+    @field_validator("modality")
+    @classmethod
+    def _known_modality(cls, value: str | None) -> str | None:
+        if value is not None:
+            _require_known(value, modalities(), "modality that is read")
+        return value
+
+    @field_validator("views")
+    @classmethod
+    def _known_views(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for view in value.values():
+            _require_known(view_position(view) or view, view_positions(), "view position")
+        return value
+
+
+def _require_known(word: str, known: Collection[str], what: str) -> None:
+    if word not in known:
+        near = get_close_matches(word.upper(), known, 1)
+        meant = "".join(f", perhaps {name} was meant" for name in near)
+        raise ValueError(f"{word!r} is no {what}{meant}: choose from {', '.join(sorted(known))}")
 
 
 class _RowError(Exception):
@@ -92,13 +117,14 @@ class _RowError(Exception):
 
 
 class TableReader:
-    """Reads the table as a stream: no more of it is in memory than the rows of a shard."""
+    """Reads the table once, as a stream; of its rows, those of a shard are in memory at once."""
 
     def __init__(self, declaration: Declaration, source: Path) -> None:
         self._declaration = declaration
         self._layout = checked(Layout, declaration.layout, declaration.file, "layout")
         self._table = source / self._layout.table
         self._source = source
+        self._spool = Spool()
         if self._layout.columns.split is None and len(declaration.splits) > 1:
             raise DatasetError(
                 f"{declaration.file}: layout.columns.split: is missing, and there are "
@@ -110,42 +136,45 @@ class TableReader:
         return [SourceRecord(split, key) for key, (split, _) in self._index.items()]
 
     def fingerprint(self) -> str:
-        """SHA-256 of the declaration, of the table's size and time, and of its images' too."""
+        """SHA-256 of the declaration and the table, and of the images' paths, sizes and times."""
         digest = hashlib.sha256(self._declaration.file.read_bytes())
-        images = (self._image_path(row) for row in read_rows(self._table))
-        paths = dict.fromkeys([self._table, *filter(None, images)])
-        for path in paths:
-            digest.update(f"{path} {_size_and_time(path)}\n".encode())
+        with self._table.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        rows = (row for _, places in self._index.values() for row in self._rows(places))
+        images = (self._image_path(row) for row in rows)
+        paths = dict.fromkeys(path for path in images if isinstance(path, Path))
+        digest.update(listing_digest(paths).encode())
         return digest.hexdigest()
 
     def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
         """The study of each record; rows that are faulty or contradict each other are rejected."""
-        rows: dict[str, list[Row]] = {record.key: [] for record in records}
-        last = max((self._index[key][1] for key in rows), default=0)
-        for row in islice(read_rows(self._table), last):
-            if (key := self._key(row)) in rows:
-                rows[key].append(row)
         for record in records:
+            rows = list(self._rows(self._index[record.key][1]))
             try:
-                yield self._study(record, rows[record.key])
+                yield self._study(record, rows)
             except _RowError as error:
-                numbers = ", ".join(str(row.number) for row in rows[record.key])
+                numbers = ", ".join(str(row.number) for row in rows)
                 where = f"{self._layout.table} row {numbers}"
                 yield Reject(record.key, where, error.reason, f"{where}: {error}")
 
+    def _rows(self, places: Sequence[int]) -> Iterator[Row]:
+        return (Row(*marshal.loads(self._spool.read(place))) for place in places)  # noqa: S302
+
     @cached_property
-    def _index(self) -> dict[str, tuple[str, int]]:
-        """The split of each record's first row, and the number of its last one."""
-        found: dict[str, tuple[str, int]] = {}
+    def _index(self) -> dict[str, tuple[str, list[int]]]:
+        """The split of each record's first row, and where all its rows are put aside."""
+        found: dict[str, tuple[str, list[int]]] = {}
         columns: dict[str, None] = {}
+        named = {*self._layout.columns.names(), *_fields(self._layout.image)}
         for row in read_rows(self._table):
             columns |= dict.fromkeys(row.cells)
-            key = self._key(row)
-            split = found[key][0] if key in found else self._split(row)
-            found[key] = (split, row.number)
+            cells = {name: cell for name, cell in row.cells.items() if name in named}
+            place = self._spool.add(marshal.dumps(tuple(row._replace(cells=cells))))
+            found.setdefault(self._key(row), (self._split(row), []))[1].append(place)
         if not found:
             raise DatasetError(f"{self._table} holds no rows")
         self._require(list(columns))
+        self._spool.finish()
         return found
 
     def _key(self, row: Row) -> str:
@@ -179,7 +208,7 @@ class TableReader:
     def _study(self, record: SourceRecord, rows: list[Row]) -> Study:
         first, columns = rows[0], self._layout.columns
         if first.fault:
-            raise _RowError("row_malformed", first.fault)
+            raise _RowError("too_large" if first.too_large else "row_malformed", first.fault)
         if not first.cells.get(columns.study_id):
             raise _RowError("study_id_missing", f"{columns.study_id} is empty")
         split = self._stated_split(first)
@@ -188,14 +217,20 @@ class TableReader:
             raise _RowError("split_unknown", f"the split is {split!r}, not one of {known}")
         of_study = (columns.findings, columns.impression, columns.patient_id, columns.split)
         values = {name: self._shared(rows, name) for name in (*of_study, *columns.labels) if name}
+        paths = [(row, self._image_path(row)) for row in rows]
         return Study(
             study_id=record.key,
             findings=values.get(columns.findings or "") or None,
             impression=values.get(columns.impression or "") or None,
             source=self._declaration.source,
             patient_id=values.get(columns.patient_id or "") or None,
-            images=self._images(rows),
+            images=self._images([(row, path) for row, path in paths if isinstance(path, Path)]),
             labels=dict(_labels(values, columns.labels)),
+            left_out=tuple(
+                Reject(record.key, f"image of row {row.number}", "path_outside_source", str(path))
+                for row, path in paths
+                if isinstance(path, OutsideError)
+            ),
         )
 
     def _shared(self, rows: list[Row], column: str) -> str:
@@ -205,12 +240,11 @@ class TableReader:
             raise _RowError("rows_disagree", f"rows of one study differ in {column}")
         return said[0] if said else ""
 
-    def _images(self, rows: list[Row]) -> tuple[StudyImage, ...]:
+    def _images(self, rows: Sequence[tuple[Row, Path]]) -> tuple[StudyImage, ...]:
         """The images of a study; the same one in two rows is one."""
         found: dict[Path, StudyImage] = {}
-        for row in rows:
-            path = self._image_path(row)
-            if path is not None and path not in found:
+        for row, path in rows:
+            if path not in found:
                 found[path] = self._image(row, path)
         names = [image.image_id for image in found.values()]
         if len(set(names)) < len(names):
@@ -220,11 +254,14 @@ class TableReader:
             )
         return tuple(found.values())
 
-    def _image_path(self, row: Row) -> Path | None:
+    def _image_path(self, row: Row) -> Path | OutsideError | None:
         pattern = self._layout.image
         if pattern is None or row.fault or not all(row.cells.get(n) for n in _fields(pattern)):
             return None
-        return self._source / pattern.format_map(row.cells)
+        try:
+            return path_below(self._source, pattern.format_map(row.cells))
+        except OutsideError as error:
+            return error
 
     def _image(self, row: Row, path: Path) -> StudyImage:
         """An image as its file and the table describe it; where both do, the table counts."""
@@ -250,14 +287,6 @@ def _fields(pattern: str | None) -> list[str]:
     """The columns that a pattern names."""
     parsed = string.Formatter().parse(pattern or "")
     return [name for _, name, _, _ in parsed if name is not None]
-
-
-def _size_and_time(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None  # the file is not there, or its name is none
-    return status.st_size, status.st_mtime_ns
 
 
 def _stem(path: Path) -> str:

@@ -31,6 +31,16 @@ def _vocabulary() -> _Vocabulary:
     )
 
 
+def modalities() -> frozenset[str]:
+    """All modalities that are read."""
+    return frozenset().union(*_vocabulary().modalities.values())
+
+
+def view_positions() -> frozenset[str]:
+    """All view positions that are known, by their one name."""
+    return frozenset(_positions().values())
+
+
 def volume_modalities() -> frozenset[str]:
     """Modalities whose images are volumes."""
     return _vocabulary().modalities["volume"]

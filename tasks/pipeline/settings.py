@@ -105,14 +105,14 @@ class BuildSettings(BaseModel):
     source: str | None = Field(
         default=None, description="folder with the dataset's files; fetched when not given"
     )
-    store: str = Field(
+    store: Annotated[str, Field(min_length=1)] = Field(
         default_factory=lambda: str(home() / "store"),
         description="where shards go: a folder, or s3://bucket/prefix",
     )
-    shard_size: Annotated[int, Field(ge=1)] | None = Field(
+    shard_size: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="reports per shard; the dataset's own default when not given"
     )
-    limit: Annotated[int, Field(ge=1)] | None = Field(
+    limit: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="take only the first reports of the dataset"
     )
     require_sections: RequiredSections = Field(
@@ -205,7 +205,7 @@ class BuildSettings(BaseModel):
     @field_validator("source")
     @classmethod
     def _existing_folder(cls, value: str | None) -> str | None:
-        if value is not None and not Path(value).is_dir():
+        if value is not None and not (value and Path(value).is_dir()):
             raise ValueError(f"there is no folder {value}")
         return value
 

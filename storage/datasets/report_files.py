@@ -1,0 +1,162 @@
+"""Files that hold one report each, in a folder or in an archive of it."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from storage.archives import ArchiveError, members
+from storage.datasets.reader import LARGEST_REPORT, DatasetError
+from storage.datasets.spool import Spool
+from storage.paths import listing_digest
+
+_SIDECAR = "._"
+"""Begins the names of files in which macOS keeps attributes of the file of the same name."""
+
+
+class UnusableFileError(Exception):
+    """A file that holds no report: a reason code and a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class ReportFiles:
+    """The files of one suffix in a folder or, where there is one, in an archive.
+
+    An archive is read once, to its end, when the first key is asked for.
+    """
+
+    def __init__(self, archive: Path, folder: Path, suffix: str) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._suffix = suffix
+        self._spool = Spool()
+
+    def keys(self) -> list[str]:
+        """What each file is found by, in order of the first number in it: its path in the folder.
+
+        Of members of an archive with one name, the last has it: unpacking leaves that one. Each of
+        the others is a record too, and is refused when it is read.
+
+        Raises:
+            DatasetError: if the archive is damaged.
+        """
+        return sorted(self._places, key=_number)
+
+    def read(self, key: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            UnusableFileError: if it is no report, too large or cannot be read.
+        """
+        place = self._places[key]
+        if isinstance(place, UnusableFileError):
+            raise place
+        return _read_file(place) if isinstance(place, Path) else self._spool.read(place)
+
+    def digest(self) -> str:
+        """SHA-256 of the archive, or of names, sizes and times in the folder."""
+        if self._archive.exists():
+            with self._archive.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        return listing_digest(sorted(self._folder.glob("*")))
+
+    @cached_property
+    def _places(self) -> Mapping[str, int | Path | UnusableFileError]:
+        if self._archive.exists():
+            return self._archived()
+        files = [path for path in self._folder.glob("*") if self._is_report(path.name)]
+        return {_as_text(path.name): _sidecar(path.name) or path for path in sorted(files)}
+
+    def _is_report(self, name: str) -> bool:
+        return name.lower().endswith(self._suffix)
+
+    def _archived(self) -> dict[str, int | Path | UnusableFileError]:
+        found: list[tuple[str, int | UnusableFileError]] = []
+        try:
+            for member, content in members(self._archive):
+                name = posixpath.normpath(_as_text(member.name).lstrip("/"))
+                if not self._is_report(name) or member.kind == "folder":
+                    continue
+                if member.kind == "file":
+                    data = content.read(LARGEST_REPORT + 1)
+                    found.append((name, _unusable(name, data) or self._spool.add(data)))
+                else:
+                    found.append((name, _no_file(name, f"a {member.kind}")))
+        except ArchiveError as error:
+            raise DatasetError(
+                f"{self._archive} is damaged ({error}): delete it and fetch it again"
+            ) from error
+        self._spool.finish()
+        reports = [name for name, place in found if isinstance(place, int)]
+        return dict(_keyed(found, _shared_folder(reports)))
+
+
+def _keyed(
+    found: list[tuple[str, int | UnusableFileError]], above: str
+) -> Iterator[tuple[str, int | UnusableFileError]]:
+    last = {name: number for number, (name, _) in enumerate(found)}
+    for number, (name, place) in enumerate(found):
+        key = name.removeprefix(above)
+        if last[name] == number:
+            yield key, place
+        else:
+            detail = f"{name} occurs twice in the archive; the later one is used"
+            yield f"{key} (member {number + 1})", UnusableFileError("duplicate_report", detail)
+
+
+def _shared_folder(names: list[str]) -> str:
+    """The folder that all reports are below, with a slash; nothing where there is none."""
+    shared = posixpath.commonpath(map(posixpath.dirname, names)) if names else ""
+    return f"{shared}/" if shared else ""
+
+
+def _unusable(name: str, data: bytes) -> UnusableFileError | None:
+    if name.startswith("../"):
+        return UnusableFileError("path_outside_source", f"{name} leads out of the archive")
+    return _sidecar(name) or (_too_large(name) if len(data) > LARGEST_REPORT else None)
+
+
+def _sidecar(name: str) -> UnusableFileError | None:
+    if posixpath.basename(name).startswith(_SIDECAR):
+        return _no_file(name, "a macOS file of attributes")
+    return None
+
+
+def _no_file(name: str, kind: str) -> UnusableFileError:
+    return UnusableFileError("member_not_a_report", f"{name} is {kind}, not a report")
+
+
+def _too_large(name: str) -> UnusableFileError:
+    detail = f"{name} has more than {LARGEST_REPORT:,} bytes"
+    return UnusableFileError("too_large", detail)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise UnusableFileError("file_unreadable", f"{path.name} is not a file")
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_REPORT + 1)
+    except OSError as error:
+        detail = f"{path.name} cannot be read: {error.strerror}"
+        raise UnusableFileError("file_unreadable", detail) from error
+    if len(data) > LARGEST_REPORT:
+        raise _too_large(path.name)
+    return data
+
+
+def _as_text(name: str) -> str:
+    """A file's name with a replacement character for each byte that is not UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _number(key: str) -> tuple[int, str]:
+    digits = re.search(r"\d+", key)
+    return (int(digits.group()) if digits else 0, key)

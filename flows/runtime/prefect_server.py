@@ -11,9 +11,10 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -46,10 +47,12 @@ class PrefectServer:
 
     api_url: its address, with `/api`.
     process: the server itself where it is a temporary one, a child of this process.
+    closing: set when this process ends it, so that nobody takes it for lost.
     """
 
     api_url: str
     process: subprocess.Popen[str] | None = None
+    closing: threading.Event = field(default_factory=threading.Event)
 
     def fault(self) -> str | None:
         """Why it does not answer; None when it does."""
@@ -143,11 +146,12 @@ def _start(folder: Path, lock: IO[str]) -> PrefectServer:
                 f"Prefect's temporary server did not start: {last} (see {log})"
             )
         time.sleep(_PAUSE_SECONDS)
-    atexit.register(_stop, process, log, lock)
+    atexit.register(_stop, server, process, log, lock)
     return server
 
 
-def _stop(process: subprocess.Popen[str], log: Path, lock: IO[str]) -> None:
+def _stop(server: PrefectServer, process: subprocess.Popen[str], log: Path, lock: IO[str]) -> None:
+    server.closing.set()
     assert process.stdin is not None  # noqa: S101 for the type checker
     process.stdin.close()
     try:

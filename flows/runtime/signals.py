@@ -72,6 +72,8 @@ def _watch(server: PrefectServer) -> None:
     while missed < _MISSED_ANSWERS:
         time.sleep(_WATCH_SECONDS)
         fault = server.fault()
+        if server.closing.is_set():
+            return
         missed = missed + 1 if fault else 0
         if fault and server.process is not None and server.process.poll() is not None:
             break

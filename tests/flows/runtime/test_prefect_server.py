@@ -124,6 +124,25 @@ def test_a_temporary_server_begins_anew_and_never_outlives_its_run(tmp_path: Pat
     assert psutil.wait_procs([child], timeout=30)[1] == []
 
 
+ENDS = """
+import time
+from flows.runtime.prefect_defaults import quiet_prefect
+quiet_prefect()
+from flows.runtime import signals
+signals._WATCH_SECONDS = 0.001
+from flows.runtime.prefect_server import open_server
+from flows.runtime.signals import end_at_signals, end_when_lost
+end_at_signals(lambda: end_when_lost(open_server(print)))
+"""
+
+
+def test_a_run_that_ends_does_not_take_its_own_server_for_lost(tmp_path: Path) -> None:
+    run = _python(ENDS, **_environment(tmp_path))
+    assert run.communicate() == ("", "")
+    assert run.returncode == 0
+    assert not [*(tmp_path / "prefect").glob("temporary-server-*.log")]
+
+
 def test_the_next_run_closes_the_one_that_was_killed(
     tmp_path: Path, server: tuple[str, subprocess.Popen[str]]
 ) -> None:

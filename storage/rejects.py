@@ -23,7 +23,7 @@ class Reject:
     The other fields are the record's key, for programs; None where they do not apply.
 
     image_id, site: of a site that could not be localized; a study without an image has a site
-        alone.
+        alone, a proposed box that was rejected an image alone.
     section, start: of a phrase, in code points of the cleaned section; a section alone if one of
         its proposals was rejected.
     """

@@ -72,6 +72,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from storage.datasets.reader import DatasetError
     from storage.images.limits import LimitsError
     from storage.images.types import ImageError
+    from storage.reasons import UnknownReasonError
     from storage.store import StoreError
     from tasks.engines.llm.chat.engine import EngineError
     from tasks.engines.protocols import EngineAnswerError
@@ -89,6 +90,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
         SettingsError,
         StoreError,
         TaxonomyError,
+        UnknownReasonError,
         *_errors_of_modules(),
     )
 

@@ -103,13 +103,13 @@ def duration(seconds: float) -> str:
 
 
 def summary_lines(summary: DatasetSummary) -> list[str]:
-    """What each stage rejected, of records and of a model's proposals, and further counts."""
+    """What each stage rejected, of records and of an engine's proposals, and further counts."""
     lines = []
     for stage in summary.stages:
         used = {n: c for n, c in stage.usage.items() if c and not _is_tabled(n)}
         counts = (
             ("rejected", stage.rejects),
-            ("rejected proposals of the model", stage.discarded),
+            ("rejected proposals of the engine", stage.discarded),
             ("also counted", Counter(used)),
         )
         for what, count in counts:

@@ -133,6 +133,7 @@ STAGES: tuple[StageEntry, ...] = (
         unit="report",
         inputs=(REPORTS,),
         engine=lambda engines: engines.extractor,
+        options=lambda run: {"taxonomy": run.taxonomy.digest("lexicon")},
         step=lambda run, _, reports: extract_phrases(reports, run.engines.extractor, run.taxonomy),
         version=2,
     ),

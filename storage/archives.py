@@ -8,12 +8,14 @@ a path that an archive names.
 from __future__ import annotations
 
 import gzip
+import os
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISLNK
+from struct import Struct
 from typing import IO, NamedTuple, Self, cast
 
 DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
@@ -47,6 +49,12 @@ _KINDS = {
 _ENCRYPTED = 0x1
 """Bit of a zip member's flags."""
 
+_ZIP_END = Struct("<10xH10x")
+"""The record at the end of a zip archive, before its comment: how many members there are."""
+
+_COUNT_ELSEWHERE = 0xFFFF
+"""In place of the count of 65,535 members or more."""
+
 
 class ArchiveError(Exception):
     """An archive that is damaged, or of a form that is not read; the message says why."""
@@ -69,8 +77,8 @@ class Content:
     def __init__(self, stream: IO[bytes] | None) -> None:
         self._stream = stream
 
-    def read(self, size: int) -> bytes:
-        """Up to so many bytes; none at the end.
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to so many bytes, or all; none at the end.
 
         Raises:
             ArchiveError: if the archive is damaged.
@@ -152,7 +160,13 @@ def _require_only_zeros(stream: IO[bytes]) -> None:
 
 def _zip_members(path: Path) -> Iterator[tuple[Member, Content]]:
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
+        infos = archive.infolist()
+        with path.open("rb") as file:
+            file.seek(-_ZIP_END.size - len(archive.comment), os.SEEK_END)
+            (count,) = _ZIP_END.unpack(file.read(_ZIP_END.size))
+        if count not in {len(infos), _COUNT_ELSEWHERE}:
+            raise ArchiveError(f"its directory shows {len(infos)} of {count} members")
+        for info in infos:
             if info.flag_bits & _ENCRYPTED:
                 raise ArchiveError("it is encrypted: unpack it with its password")
             link = S_ISLNK(info.external_attr >> 16)

@@ -146,7 +146,7 @@ def _views_of(table: Path) -> Iterator[tuple[str, tuple[str, str | None]]]:
 
 
 def _study_id(name: str) -> str:
-    return f"CXR{name.removesuffix('.xml')}"
+    return f"CXR{name.rpartition('.xml')[0]}"
 
 
 def _metadata_key(image_id: str) -> str:

@@ -26,6 +26,10 @@ class UnusableFileError(Exception):
         self.reason = reason
 
 
+_Place = int | Path | UnusableFileError
+"""Where a report is found: put aside, or in the folder; or why it is none."""
+
+
 class ReportFiles:
     """The files of one suffix in a folder or, where there is one, in an archive.
 
@@ -68,21 +72,28 @@ class ReportFiles:
         return listing_digest(sorted(self._folder.glob("*")))
 
     @cached_property
-    def _places(self) -> Mapping[str, int | Path | UnusableFileError]:
+    def _places(self) -> Mapping[str, _Place]:
         if self._archive.exists():
             return self._archived()
-        files = [path for path in self._folder.glob("*") if self._is_report(path.name)]
-        return {_as_text(path.name): _sidecar(path.name) or path for path in sorted(files)}
+        return dict(_keyed(self._unpacked(), above=""))
 
-    def _is_report(self, name: str) -> bool:
-        return name.lower().endswith(self._suffix)
+    def _name(self, path: str) -> str | None:
+        """What a report is called in its folder or archive; None of other files."""
+        name = posixpath.normpath(_as_text(path).lstrip("/"))
+        if not name.lower().endswith(self._suffix):
+            return None
+        return name[: -len(self._suffix)] + self._suffix
 
-    def _archived(self) -> dict[str, int | Path | UnusableFileError]:
-        found: list[tuple[str, int | UnusableFileError]] = []
+    def _unpacked(self) -> list[tuple[str, _Place]]:
+        found = [(self._name(path.name), path) for path in sorted(self._folder.glob("*"))]
+        return [(name, _sidecar(name) or path) for name, path in found if name]
+
+    def _archived(self) -> dict[str, _Place]:
+        found: list[tuple[str, _Place]] = []
         try:
             for member, content in members(self._archive):
-                name = posixpath.normpath(_as_text(member.name).lstrip("/"))
-                if not self._is_report(name) or member.kind == "folder":
+                name = self._name(member.name)
+                if not name or member.kind == "folder":
                     continue
                 if member.kind == "file":
                     data = content.read(LARGEST_REPORT + 1)
@@ -98,17 +109,16 @@ class ReportFiles:
         return dict(_keyed(found, _shared_folder(reports)))
 
 
-def _keyed(
-    found: list[tuple[str, int | UnusableFileError]], above: str
-) -> Iterator[tuple[str, int | UnusableFileError]]:
+def _keyed(found: list[tuple[str, _Place]], above: str) -> Iterator[tuple[str, _Place]]:
+    """Each name without the folder above; one that comes again later gets its number too."""
     last = {name: number for number, (name, _) in enumerate(found)}
     for number, (name, place) in enumerate(found):
         key = name.removeprefix(above)
         if last[name] == number:
             yield key, place
         else:
-            detail = f"{name} occurs twice in the archive; the later one is used"
-            yield f"{key} (member {number + 1})", UnusableFileError("duplicate_report", detail)
+            detail = f"there are two files {name}; the later one is used"
+            yield f"{key} ({number + 1})", UnusableFileError("duplicate_report", detail)
 
 
 def _shared_folder(names: list[str]) -> str:

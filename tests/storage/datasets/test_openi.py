@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,24 @@ REPORT = """<?xml version="1.0" encoding="utf-8"?>
 
 def _reader(folder: Path) -> DatasetReader:
     return find_declaration("openi").open(folder)
+
+
+def _archive(folder: Path, *members: tuple[str, str | bytes]) -> Path:
+    """An archive of files, or of links where the content is a member's type."""
+    with tarfile.open(folder / "NLMCXR_reports.tgz", "w:gz") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                info.type, info.linkname = content, "1.xml"
+            else:
+                info.size = len(content.encode())
+            tar.addfile(info, io.BytesIO(b"" if isinstance(content, bytes) else content.encode()))
+    return folder
+
+
+def _read(folder: Path) -> list[Study | Reject]:
+    reader = _reader(folder)
+    return list(reader.read(reader.records()))
 
 
 def _folder(tmp_path: Path, **files: str) -> Path:
@@ -105,13 +124,166 @@ def test_text_inside_markup_and_repeated_sections_is_kept(tmp_path: Path) -> Non
 
 
 def test_members_of_one_name_in_two_folders_are_two_records(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "NLMCXR_reports.tgz", "w:gz") as tar:
-        for name in ("x/1.xml", "y/1.xml"):
-            info = tarfile.TarInfo(name)
-            info.size = len(REPORT.encode())
-            tar.addfile(info, io.BytesIO(REPORT.encode()))
-    reader = _reader(tmp_path)
-    assert len(list(reader.read(reader.records()))) == len(reader.records()) == 2
+    studies = _read(_archive(tmp_path, ("x/1.xml", REPORT), ("y/1.xml", REPORT)))
+    assert [study.study_id for study in studies] == ["CXRx/1", "CXRy/1"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "./", "./ecgen-radiology/", "NLMCXR/ecgen-radiology/", "/data/", "../"]
+)
+def test_the_folder_that_all_reports_are_in_is_no_part_of_their_names(
+    tmp_path: Path, folder: str
+) -> None:
+    archive = _archive(tmp_path, (f"{folder}1.xml", REPORT), (f"{folder}2.XML", REPORT))
+    if folder == "../":
+        assert {r.reason for r in _read(archive) if isinstance(r, Reject)} == {
+            "path_outside_source"
+        }
+    else:
+        assert [study.study_id for study in _read(archive)] == ["CXR1", "CXR2"]
+
+
+def test_members_that_are_no_reports_are_counted(tmp_path: Path) -> None:
+    other = REPORT.replace("normal", "large")
+    source = _archive(
+        tmp_path,
+        ("ecgen-radiology", tarfile.DIRTYPE),
+        ("ecgen-radiology/1.xml", other),
+        ("ecgen-radiology/readme.txt", "not a report"),
+        ("__MACOSX/ecgen-radiology/._1.xml", "attributes"),
+        ("ecgen-radiology/2.xml", tarfile.SYMTYPE),
+        ("ecgen-radiology/3.xml", tarfile.LNKTYPE),
+        ("./ecgen-radiology/1.xml", REPORT),
+    )
+    found = _read(source)
+    [study] = [result for result in found if isinstance(result, Study)]
+    assert (study.study_id, study.findings) == ("CXR1", "Heart size is normal.")
+    rejects = {(r.study_id, r.reason) for r in found if isinstance(r, Reject)}
+    assert len(found) == len(_reader(source).records()) == 5
+    assert rejects == {
+        ("CXR1", "duplicate_report"),
+        ("CXR2", "member_not_a_report"),
+        ("CXR3", "member_not_a_report"),
+        ("CXR__MACOSX/ecgen-radiology/._1", "member_not_a_report"),
+    }
+
+
+def test_a_name_that_is_not_utf8_can_be_stored(tmp_path: Path) -> None:
+    [study] = _read(_archive(tmp_path, ("\udce91.xml", REPORT)))
+    assert study.study_id == "CXR\ufffd1"
+    (tmp_path / "NLMCXR_reports.tgz").unlink()
+    [study] = _read(_folder(tmp_path, **{"\udce91": REPORT}))
+    assert study.study_id == "CXR\ufffd1"
+
+
+def test_a_folder_may_hold_what_is_no_report(tmp_path: Path) -> None:
+    source = _folder(tmp_path, **{"1": REPORT, "._1": "attributes"})
+    (source / "ecgen-radiology" / "1.XML").write_text(REPORT)
+    os.mkfifo(source / "ecgen-radiology" / "2.xml")
+    (source / "ecgen-radiology" / "3.xml").symlink_to("nowhere")
+    reasons = {r.study_id: r.reason for r in _read(source) if isinstance(r, Reject)}
+    assert reasons == {
+        "CXR1": "duplicate_report",
+        "CXR._1": "member_not_a_report",
+        "CXR2": "file_unreadable",
+        "CXR3": "file_unreadable",
+    }
+    assert _reader(source).fingerprint()
+
+
+ENTITIES = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 30 or 'x'}'>" for n in range(1, 5))
+BOMB = f"<!DOCTYPE e [<!ENTITY e0 '{'x' * 100}'>{ENTITIES}]>"
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (REPORT.replace("Heart", "Heart " * 200_000), "too_large"),
+        (REPORT.replace("<eCit", f"{BOMB}<eCit").replace("Heart", "&e4;"), "xml_unreadable"),
+        (REPORT.replace("<eCit", f"{BOMB}<eCit").replace("Heart", "&e3;"), "too_large"),
+        (
+            REPORT.replace("<eCit", '<!DOCTYPE e [<!ENTITY f SYSTEM "1.xml">]><eCit').replace(
+                "Heart", "&f;"
+            ),
+            "xml_unreadable",
+        ),
+        (REPORT.replace('"utf-8"', '"utf-16"'), "xml_unreadable"),
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+def test_text_is_bounded_and_nothing_is_fetched(
+    tmp_path: Path, report: str, reason: str, packed: bool
+) -> None:
+    source = _archive(tmp_path, ("1.xml", report)) if packed else _folder(tmp_path, **{"1": report})
+    [reject] = _read(source)
+    assert isinstance(reject, Reject)
+    assert reject.reason == reason
+    assert len(reject.detail) < 300
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_encodings_that_a_report_declares_are_read(tmp_path: Path, encoding: str) -> None:
+    said = encoding.removesuffix("-sig")
+    report = REPORT.replace("utf-8", said).replace("normal", "größer")
+    (source := _folder(tmp_path)).joinpath("ecgen-radiology/1.xml").write_bytes(
+        report.encode(encoding)
+    )
+    [study] = _read(source)
+    assert isinstance(study, Study)
+    assert study.findings == "Heart size is größer."
+
+
+def test_deep_nesting_is_read(tmp_path: Path) -> None:
+    depth = 100_000
+    report = REPORT.replace("Heart", "<b>" * depth + "Heart" + "</b>" * depth)
+    [study] = _read(_folder(tmp_path, **{"1": report}))
+    assert isinstance(study, Study)
+    assert study.findings == "Heart size is normal."
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../../x", "a/../../../x", "../"])
+def test_an_image_outside_the_folder_is_left_out_and_told(tmp_path: Path, name: str) -> None:
+    report = REPORT.replace("</eCit", f'<parentImage id="{name}"/><parentImage/></eCit')
+    [study] = _read(_folder(tmp_path, **{"7": report}))
+    assert isinstance(study, Study)
+    [image] = study.images
+    assert image.image_id == "CXR7_1_IM-0001-1001"
+    [reject] = study.left_out
+    assert (reject.study_id, reject.reason) == ("CXR7", "path_outside_source")
+
+
+def test_an_image_whose_name_no_file_can_have_is_one_that_is_not_there(tmp_path: Path) -> None:
+    report = REPORT.replace("CXR7_1_IM-0001-1001", "x" * 5000)
+    [study] = _read(_folder(tmp_path, **{"7": report}))
+    assert isinstance(study, Study)
+    assert study.images[0].shape is None
+
+
+TABLE = "imageid,Modality,View Position\nCXR7_IM-0001-1001,DX,PA\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(TABLE.encode())[:-4], "ended before the end-of-stream marker"),
+        (gzip.compress(TABLE.encode())[:-8] + bytes(8), "CRC check failed"),
+        (gzip.compress(TABLE.encode()) + b"<html>", "Not a gzipped file"),
+        (gzip.compress(TABLE.replace("Modality", "Mod").encode()), "has no column 'Modality'"),
+        (gzip.compress(TABLE.replace("DX,", "").encode()), "row 1: 2 cells stand under 3 columns"),
+        (gzip.compress(TABLE.encode("utf-16")), "UTF-16"),
+        (TABLE.encode(), "Not a gzipped file"),
+    ],
+)
+def test_a_damaged_metadata_table_is_told_before_any_report_is_read(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    source = _folder(tmp_path, **{"7": REPORT})
+    (source / "nlmcxr_dicom_metadata.csv.gz").write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        _reader(source).records()
+    assert "nlmcxr_dicom_metadata.csv.gz" in str(caught.value)
+    assert words in str(caught.value)
+    assert str(caught.value).endswith("delete the file and fetch it again")
 
 
 def test_a_folder_without_reports_is_refused(tmp_path: Path) -> None:
@@ -137,4 +309,9 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     before = _reader(source).fingerprint()
     assert _reader(source).fingerprint() == before
     (source / "ecgen-radiology" / "8.xml").write_text(REPORT)
-    assert _reader(source).fingerprint() != before
+    seen = {before, _reader(source).fingerprint()}
+    for view in ("PA", "AP"):  # of the same length
+        table = gzip.compress(TABLE.replace("PA", view).encode(), mtime=0)
+        (source / "nlmcxr_dicom_metadata.csv.gz").write_bytes(table)
+        seen.add(_reader(source).fingerprint())
+    assert len(seen) == 4

@@ -47,6 +47,7 @@ def test_a_packaged_data_set_is_declared_whole(name: str) -> None:
         ({"splits": ["../train"]}, "splits: '../train': a name has letters, digits"),
         ({"name": "other"}, "name: leave it out, the data set is named by its file"),
         ({"splits": []}, "splits: tuple should have at least 1 item"),
+        ({"shard_size": True}, "shard_size: input should be a valid integer"),
         ({"shard_size": 0}, "shard_size: input should be greater than or equal to 1"),
         ({"inputs": ["nonsense"]}, "there is no input nonsense: choose from openi"),
         ({"title": 7}, "title: must be text; put it in quotation marks"),
@@ -67,7 +68,15 @@ def test_a_fault_is_one_sentence(tmp_path: Path, changed: dict[str, object], wor
         ({"reader": "tabel"}, "give table or `module:Class`"),
         ({"reader": "no.such:Reader"}, "No module named 'no'"),
         ({"reader": "storage.datasets.table:Reader"}, "has no attribute 'Reader'"),
+        ({"reader": "os:getcwd"}, "'os:getcwd': it is no class with the methods records,"),
+        ({"reader": "collections:OrderedDict"}, "it is no class with the methods records,"),
+        ({"reader": ".table:TableReader"}, "'.table:TableReader': "),
         ({"layout": {"table": "a.csv"}}, "layout.columns: is missing"),
+        ({"layout": LAYOUT | {"image": "../{id}.png"}}, "layout.image: write a path below"),
+        ({"layout": LAYOUT | {"image": "/data/{id}.png"}}, "layout.image: write a path below"),
+        ({"layout": LAYOUT | {"modality": "XX"}}, "'XX' is no modality that is read"),
+        ({"layout": LAYOUT | {"modality": "cr"}}, "perhaps CR was meant: choose from CR, CT"),
+        ({"layout": LAYOUT | {"views": {"F": "PAA"}}}, "view position, perhaps PA was meant"),
         ({"layout": LAYOUT | {"image": "{}.png"}}, "layout.image: write a column's name"),
         ({"layout": LAYOUT | {"image": "{id:d}.png"}}, "layout.image: unknown format code"),
         ({"layout": LAYOUT | {"image": "{id.png"}}, "layout.image: expected '}'"),
@@ -83,13 +92,23 @@ def test_a_reader_or_layout_that_does_not_fit(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("a: [", "is not YAML (line 1"), ("- a", "must hold keys with values")]
+    ("content", "words"),
+    [
+        ("a: [", "is not YAML (line 1"),
+        ("- a", "must hold keys with values"),
+        ("[" * 5000, "is not YAML"),
+        ("1: a", "1: "),
+    ],
 )
 def test_a_file_that_is_no_declaration(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "a.yaml").write_text(content)
     with pytest.raises(DatasetError) as caught:
         read_declaration(tmp_path / "a.yaml")
     assert words in str(caught.value)
+
+
+def test_the_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    assert registry.find_declaration(str(write(tmp_path, "archive.YAML"))).name == "archive"
 
 
 def test_a_name_must_fit_in_a_path(tmp_path: Path) -> None:

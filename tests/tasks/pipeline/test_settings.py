@@ -85,3 +85,18 @@ def test_the_policy_is_a_list_of_grades(given: list[str] | None, kept: tuple[str
 def test_a_grade_that_is_none_is_told() -> None:
     with pytest.raises(SettingsError, match=r"positive.*'sure'"):
         make_settings({"dataset": "openi", "positive": ["present", "sure"]})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"limit": True}, "limit = True: input should be a valid integer"),
+        ({"shard_size": "5"}, "shard_size = '5': input should be a valid integer"),
+        ({"store": ""}, "store = '': string should have at least 1 character"),
+        ({"source": ""}, "source = '': there is no folder "),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(given: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make_settings({"dataset": "openi", **given})
+    assert str(caught.value) == sentence

@@ -17,8 +17,9 @@ class StepOutput:
     rows: the output table; rejects: the records that did not go through.
     rows_in, rows_out: records read and records that went through, in the stage's unit, counted
     independently, so that rows_in == rows_out + rejects can be checked.
-    discarded: rejected proposals of an engine. They are written to the rejects table too, but
-    are not records that were read, so they are no part of that sum.
+    discarded: rejected proposals of an engine, or images that a study is read without. They are
+    written to the rejects table too, but are not records that were read, so they are no part of
+    that sum.
     """
 
     rows: pa.Table

@@ -109,7 +109,10 @@ def summary_lines(summary: DatasetSummary) -> list[str]:
         used = {n: c for n, c in stage.usage.items() if c and not _is_tabled(n)}
         counts = (
             ("rejected", stage.rejects),
-            ("rejected proposals of the engine", stage.discarded),
+            (
+                "left out" if stage.stage == "ingest" else "rejected proposals of the engine",
+                stage.discarded,
+            ),
             ("also counted", Counter(used)),
         )
         for what, count in counts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage.images.placeholders import refuse_placeholder
 from storage.images.types import ImageDescription, ImageError, Radiograph, Volume
 
 
@@ -61,4 +62,6 @@ def _existing(path: Path) -> Path:
         path.stat()
     except OSError as error:
         raise ImageError("image_not_found", f"{path} cannot be found: {error.strerror}") from error
+    if path.is_file():
+        refuse_placeholder(path)
     return path

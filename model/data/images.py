@@ -23,7 +23,7 @@ from model.config import VividMedConfig
 from model.data.inputs import ModelImage
 from model.data.token_grid import TokenGrid, plan
 from storage.images.file_grid import RAS_OF_ARRAY, FileGrid, Triple
-from storage.images.loading import load_radiograph, load_volume
+from storage.images.loading import is_volume, load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.masks import mask_box
 
@@ -122,7 +122,7 @@ def read_image(path: Path) -> SourceImage:
     Raises:
         ImageError: if the file is missing, damaged or of another kind.
     """
-    if path.is_dir() or path.name.endswith((".nii", ".nii.gz")):
+    if is_volume(path):
         return volume_image(load_volume(path))
     return radiograph_image(load_radiograph(path))
 

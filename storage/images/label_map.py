@@ -10,16 +10,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-
-def read_label_ids(path: Path) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
-    """The label ids (x, y, z), C order, of a NIfTI file on its RAS+ grid, and the affine in mm."""
-    image = nib.as_closest_canonical(nib.load(path))
-    return np.ascontiguousarray(image.dataobj, dtype=np.uint16), image.affine
+from storage.images.nifti import read_label_ids
 
 
 class LabelMap:

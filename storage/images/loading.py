@@ -11,6 +11,8 @@ from pathlib import Path
 from storage.images.placeholders import refuse_placeholder
 from storage.images.types import ImageDescription, ImageError, Radiograph, Volume
 
+_NIFTI = (".nii", ".nii.gz")
+
 
 def load_radiograph(path: Path) -> Radiograph:
     """Load a DICOM, PNG or JPEG radiograph.
@@ -25,7 +27,7 @@ def load_radiograph(path: Path) -> Radiograph:
 
 
 def load_volume(path: Path) -> Volume:
-    """Load a CT from a NIfTI file or from a folder with one DICOM series.
+    """Load a CT from a NIfTI file, a folder with one DICOM series, or an enhanced CT's file.
 
     Raises:
         ImageError: if it is missing, damaged, not one three-dimensional CT, without geometry, or
@@ -33,7 +35,7 @@ def load_volume(path: Path) -> Volume:
     """
     from storage.images import dicom, dicom_series, nifti
 
-    if _existing(path).is_dir():
+    if _existing(path).is_dir() or _is_enhanced_ct(path):
         return dicom_series.read(path)
     if dicom.is_dicom(path):
         raise ImageError(
@@ -50,11 +52,26 @@ def describe_image(path: Path) -> ImageDescription:
     """
     from storage.images import dicom_series, nifti, radiographs
 
-    if _existing(path).is_dir():
+    if _existing(path).is_dir() or _is_enhanced_ct(path):
         return dicom_series.describe(path)
-    if path.name.endswith((".nii", ".nii.gz")):
+    if path.name.endswith(_NIFTI):
         return nifti.describe(path)
     return radiographs.describe(path)
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a path is to be read as a volume, by its name or, of a DICOM file, its kind.
+
+    Raises:
+        ImageError: if it is missing or no image.
+    """
+    return _existing(path).is_dir() or path.name.endswith(_NIFTI) or _is_enhanced_ct(path)
+
+
+def _is_enhanced_ct(path: Path) -> bool:
+    from storage.images import dicom, enhanced_ct
+
+    return dicom.is_dicom(path) and enhanced_ct.is_enhanced_ct(path)
 
 
 def _existing(path: Path) -> Path:

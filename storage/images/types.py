@@ -13,7 +13,8 @@ class ImageError(Exception):
 
     Codes: `image_not_found`, `image_unreadable` (truncated, damaged, not an image),
     `geometry_missing` (where the voxels lie in the patient is not known), `image_unsupported`
-    (colour, several frames, another modality, …), `too_large` (beyond `storage.images.limits`).
+    (colour, several frames, another modality, …), `geometry_inconsistent`, `not_hounsfield`,
+    `series_incomplete`, `too_large` (beyond `storage.images.limits`).
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -71,9 +72,12 @@ class ImageDescription:
 
     shape: rows, columns of a radiograph; x, y, z of a volume on its RAS+ grid.
     spacing_mm: in the order of shape; None when the file does not say.
+    left_out: a sentence on each object in the folder of a series that is no part of the image,
+        such as a localizer; notes and indices are not among them.
     """
 
     modality: str
     view: str | None
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...] | None
+    left_out: tuple[str, ...] = ()

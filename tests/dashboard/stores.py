@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.images.loading import describe_image, load_volume
+from storage.images.nifti import read_label_ids
 from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
 from storage.records import Box, Mask, MaskKey, SiteKey
 from storage.shards import Part, shard_path, table_from_rows, write_shard
@@ -99,7 +100,7 @@ def radiograph_tags() -> list[dict[str, Any]]:
 def heart_mask(volume_path: Path, mask_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A row of `masks` and a tag's reference to it, from a reference mask on the same grid."""
     volume = load_volume(volume_path)
-    voxels = load_volume(mask_path).hu > 0
+    voxels = read_label_ids(mask_path)[0] > 0
     key = MaskKey(SiteKey("heart"))
     mask = Mask.of(voxels, volume.affine, 1.0)
     row = key.to_row() | mask.to_row() | {"segmenter": "reference"}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dashboard.pictures import target_window
 from dashboard.views import box_shape, mask_shape, radiograph_view, slice_view
-from storage.images.loading import load_volume
+from storage.images.nifti import read_label_ids
 from storage.images.types import Radiograph, Volume
 from storage.imaging.slice_selection import WindowedSlice
 from storage.imaging.slices import Slice, largest_slices
@@ -21,7 +21,7 @@ SOFT = target_window("heart")
 
 
 def test_the_outline_of_a_mask_is_a_path_in_pixels_of_the_slice(real_input) -> None:
-    mask = load_volume(real_input("totalsegmentator/heart_heart.nii.gz")).hu > 0
+    mask = read_label_ids(real_input("totalsegmentator/heart_heart.nii.gz"))[0] > 0
     for shown in largest_slices(mask):
         shape = mask_shape(1, mask, shown)
         assert shape is not None

@@ -122,10 +122,11 @@ def test_real_series_with_a_slice_missing(real_input, tmp_path):
     for file in files[:9] + files[10:]:
         shutil.copy(file, tmp_path)
     reason, detail = refused(tmp_path)
-    assert reason == "image_unsupported"
+    assert reason == "series_incomplete"
     assert files[8].name in detail
     assert files[10].name in detail
     assert "4 mm" in detail
+    assert "InstanceNumber 1 lie between" in detail
 
 
 def test_rescale_of_each_slice_is_its_own(tmp_path):
@@ -177,12 +178,13 @@ def test_slice_shifted_sideways_is_refused(tmp_path):
     [
         ({"SeriesInstanceUID": generate_uid()}, "image_unsupported", "2 series"),
         (
-            {"ImageOrientationPatient": decimals(0, 1, 0, 0, 0, -1)},
+            {"ImageOrientationPatient": decimals(0.8, 0.6, 0, -0.6, 0.8, 0)},
             "image_unsupported",
             "orientation",
         ),
         ({"PixelSpacing": decimals(0.5, 0.6)}, "image_unsupported", "pixel spacing"),
-        ({"Modality": "MR"}, "image_unsupported", "modality MR"),
+        ({"RescaleType": "MGML"}, "not_hounsfield", "RescaleType MGML"),
+        ({"RescaleSlope": 0}, "not_hounsfield", "RescaleSlope 0"),
         ({"NumberOfFrames": 3}, "image_unsupported", "3 frames"),
         ({"ImagePositionPatient": None}, "geometry_missing", "ImagePositionPatient"),
         ({"ImageOrientationPatient": None}, "geometry_missing", "ImageOrientationPatient"),

@@ -12,6 +12,7 @@ from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
 from storage.images.loading import describe_image, load_volume
+from storage.images.nifti import read_label_ids
 from storage.images.types import ImageError
 
 
@@ -176,3 +177,91 @@ def test_damage_that_only_the_checksum_shows_is_found(tmp_path):
     with pytest.raises(ImageError) as caught:
         load_volume(path)
     assert caught.value.reason == "image_unreadable"
+
+
+@pytest.mark.parametrize("dtype", [">i2", "<u2", "u1", "i1", "<i8", ">f8", "<u4", "<f4"])
+def test_other_kinds_of_numbers(tmp_path, dtype):
+    voxels = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    header = nib.Nifti1Header(endianness=dtype[0] if dtype[0] in "<>" else None)
+    header.set_data_dtype(voxels.dtype)
+    image = nib.Nifti1Image(voxels, np.eye(4), header, dtype=voxels.dtype)
+    nib.save(image, tmp_path / "a.nii.gz")
+    assert np.array_equal(load_volume(tmp_path / "a.nii.gz").hu, voxels)
+
+
+@pytest.mark.parametrize("slope", [0, np.nan, np.inf])
+def test_a_slope_that_scales_nothing_is_none(tmp_path, slope):
+    path = save(tmp_path / "a.nii", np.arange(8, dtype=np.int16).reshape(2, 2, 2))
+    assert np.array_equal(load_volume(patched(path, "scl_slope", slope)).hu.ravel(), range(8))
+
+
+def patched(path, field, value):
+    """Set a field of the header behind the back of the library, which would check it."""
+    raw = bytearray(path.read_bytes())
+    dtype, offset = nib.Nifti1Header.template_dtype.fields[field]
+    content = np.full(dtype.shape, value, dtype.base) if dtype.shape else np.array(value, dtype)
+    raw[offset : offset + dtype.itemsize] = content.tobytes()
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("dim", [3, -2, 2, 2, 1, 1, 1, 1], "image_unsupported"),
+        ("dim", [3, 0, 2, 2, 1, 1, 1, 1], "image_unsupported"),
+        ("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1], "too_large"),
+        ("dim", [3, 1000, 1000, 1000, 1, 1, 1, 1], "image_unreadable"),
+        ("dim", [3, 2, 2, 1, 1, 1, 1, 1], "image_unreadable"),
+        ("dim", [9, 2, 2, 2, 1, 1, 1, 1], "image_unreadable"),
+        ("dim", [4, 2, 2, 1, 2, 1, 1, 1], "image_unsupported"),
+        ("datatype", 999, "image_unreadable"),
+        ("datatype", 32, "image_unsupported"),
+        ("datatype", 64, "image_unreadable"),
+        ("vox_offset", 1e9, "image_unreadable"),
+        ("vox_offset", -16, "image_unreadable"),
+        ("vox_offset", np.nan, "image_unreadable"),
+        ("scl_inter", np.inf, "image_unreadable"),
+        ("magic", b"ni1", "image_unsupported"),
+        ("magic", b"xyz", "image_unreadable"),
+    ],
+)
+def test_headers_that_lie(tmp_path, field, value, reason):
+    path = save(tmp_path / "a.nii", np.zeros((2, 2, 2), np.int16))
+    patched(patched(path, "scl_slope", 1), field, value)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError) as caught:
+            load_volume(path)
+        assert tracemalloc.get_traced_memory()[1] < 3e9  # of which none is touched
+    finally:
+        tracemalloc.stop()
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("extra", [b"\0" * 3, b"\0" * 4096])
+def test_what_follows_the_voxels(tmp_path, extra):
+    """Less than a plane is padding; more means that the header does not count all voxels."""
+    path = save(tmp_path / "a.nii", np.zeros((2, 2, 2), np.int16))
+    path.write_bytes(gzip.compress(path.read_bytes() + extra))
+    if len(extra) < 8:
+        assert load_volume(path).hu.shape == (2, 2, 2)
+    else:
+        with pytest.raises(ImageError, match="holds more than the 2 × 2 × 2 voxels"):
+            load_volume(path)
+
+
+def test_half_of_a_pair(tmp_path):
+    nib.save(nib.Nifti1Pair(np.zeros((2, 2, 2), np.int16), np.eye(4)), tmp_path / "a.img")
+    with pytest.raises(ImageError, match="one half of a"):
+        load_volume(tmp_path / "a.hdr")
+    with pytest.raises(ImageError) as caught:
+        load_volume(tmp_path / "a.img")
+    assert caught.value.reason == "image_unreadable"
+
+
+@pytest.mark.parametrize("values", [[0.5, 1, 2], [-1, 0, 1], [0, 1, 70000]])
+def test_values_that_are_no_labels(tmp_path, values):
+    path = save(tmp_path / "a.nii", np.array(values, np.float32).reshape(3, 1, 1))
+    with pytest.raises(ImageError, match="no label map"):
+        read_label_ids(path)

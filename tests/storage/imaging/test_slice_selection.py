@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from storage.images.loading import load_volume
+from storage.images.nifti import read_label_ids
 from storage.imaging.slice_selection import MaskProfile, best_slice, choose_slices
 from storage.imaging.windows import window_of, windows
 
@@ -10,7 +10,7 @@ SOFT = window_of(None)
 
 
 def test_every_mask_has_a_slice_where_it_is_nearly_as_large_as_anywhere(real_input) -> None:
-    mask = load_volume(real_input("totalsegmentator/heart_heart.nii.gz")).hu > 0
+    mask = read_label_ids(real_input("totalsegmentator/heart_heart.nii.gz"))[0] > 0
     middle = int(np.median(np.nonzero(mask)[2]))
     low, high = mask.copy(), mask.copy()
     low[:, :, middle:] = False

@@ -115,7 +115,8 @@ def _predict_images(request: _Request, *, as_json: bool) -> None:
             " trains a small one and writes it to data/overfit/model"
         )
     for path in request.images:
-        describe_image(path)
+        for said in describe_image(path).left_out:
+            typer.echo(f"{path}: {said}: left out", err=True)
     folders = _folders(request)
     store = _store(request)
     require_torch()

@@ -42,7 +42,8 @@ class StudyImage:
 class Study:
     """A report and its images, as a row of the `studies` table holds them.
 
-    left_out: images that the source names and that cannot be used; the study is read without them.
+    left_out: images that the source names and that cannot be used, and objects beside the slices
+        of a series; the study is read without them.
     """
 
     study_id: str

@@ -22,7 +22,7 @@ from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImag
 from storage.datasets.rows import Row, read_rows
 from storage.datasets.spool import Spool
 from storage.images.loading import describe_image
-from storage.images.types import ImageError
+from storage.images.types import ImageDescription, ImageError
 from storage.images.vocabulary import NOT_STATED, modalities, view_position, view_positions
 from storage.paths import OutsideError, listing_digest, path_below
 from storage.rejects import Reject
@@ -218,19 +218,22 @@ class TableReader:
         of_study = (columns.findings, columns.impression, columns.patient_id, columns.split)
         values = {name: self._shared(rows, name) for name in (*of_study, *columns.labels) if name}
         paths = [(row, self._image_path(row)) for row in rows]
+        inside = [(row, path) for row, path in paths if isinstance(path, Path)]
+        images, beside = self._images(record.key, inside)
         return Study(
             study_id=record.key,
             findings=values.get(columns.findings or "") or None,
             impression=values.get(columns.impression or "") or None,
             source=self._declaration.source,
             patient_id=values.get(columns.patient_id or "") or None,
-            images=self._images([(row, path) for row, path in paths if isinstance(path, Path)]),
+            images=images,
             labels=dict(_labels(values, columns.labels)),
             left_out=tuple(
                 Reject(record.key, f"image of row {row.number}", "path_outside_source", str(path))
                 for row, path in paths
                 if isinstance(path, OutsideError)
-            ),
+            )
+            + beside,
         )
 
     def _shared(self, rows: list[Row], column: str) -> str:
@@ -240,19 +243,31 @@ class TableReader:
             raise _RowError("rows_disagree", f"rows of one study differ in {column}")
         return said[0] if said else ""
 
-    def _images(self, rows: Sequence[tuple[Row, Path]]) -> tuple[StudyImage, ...]:
-        """The images of a study; the same one in two rows is one."""
+    def _images(
+        self, study_id: str, rows: Sequence[tuple[Row, Path]]
+    ) -> tuple[tuple[StudyImage, ...], tuple[Reject, ...]]:
+        """The images of a study, and what lies beside the slices of a series and is no part of it.
+
+        The same image in two rows is one.
+        """
         found: dict[Path, StudyImage] = {}
+        beside: list[Reject] = []
         for row, path in rows:
-            if path not in found:
-                found[path] = self._image(row, path)
+            if path in found:
+                continue
+            file = _described(path)
+            image = found[path] = self._image(row, path, file)
+            beside += (
+                Reject(study_id, image.image_id, "not_part_of_series", said, image.image_id)
+                for said in (file.left_out if file else ())
+            )
         names = [image.image_id for image in found.values()]
         if len(set(names)) < len(names):
             raise _RowError(
                 "image_id_ambiguous",
                 "two images have one id: name a column that tells them apart as columns.image_id",
             )
-        return tuple(found.values())
+        return tuple(found.values()), tuple(beside)
 
     def _image_path(self, row: Row) -> Path | OutsideError | None:
         pattern = self._layout.image
@@ -263,13 +278,9 @@ class TableReader:
         except OutsideError as error:
             return error
 
-    def _image(self, row: Row, path: Path) -> StudyImage:
+    def _image(self, row: Row, path: Path, file: ImageDescription | None) -> StudyImage:
         """An image as its file and the table describe it; where both do, the table counts."""
         columns = self._layout.columns
-        try:
-            file = describe_image(path)
-        except ImageError:
-            file = None  # the stage that opens it sets it aside with its reason
         stated = row.cells.get(columns.view or "", "")
         stated_view = view_position(self._layout.views.get(stated, stated))
         of_file = file.modality if file and file.modality != NOT_STATED else None
@@ -281,6 +292,13 @@ class TableReader:
             shape=file.shape if file else None,
             spacing_mm=file.spacing_mm if file else None,
         )
+
+
+def _described(path: Path) -> ImageDescription | None:
+    try:
+        return describe_image(path)
+    except ImageError:
+        return None  # the stage that opens it sets it aside with its reason
 
 
 def _fields(pattern: str | None) -> list[str]:

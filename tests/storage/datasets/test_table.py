@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from storage.datasets.declaration import read_declaration
 from storage.datasets.reader import DatasetError, DatasetReader, SourceRecord, Study
 from storage.rejects import Reject
 from tests.storage.datasets.test_declarations import write
+from tests.storage.images.dicom_files import write_ct_slice
 
 COLUMNS = {
     "study_id": "study",
@@ -330,3 +332,19 @@ def test_the_fingerprint_follows_the_table_its_images_and_the_declaration(tmp_pa
     seen.add(reader(tmp_path).fingerprint())
     seen.add(reader(tmp_path, modality="CR").fingerprint())
     assert len(seen) == 4
+
+
+def test_what_lies_beside_the_slices_of_a_series_is_counted(tmp_path: Path) -> None:
+    table(tmp_path, ROWS[:2])
+    series = tmp_path / "files" / "pp1" / "a"
+    series.mkdir(parents=True)
+    for z in range(3):
+        write_ct_slice(series / f"{z}.dcm", np.zeros((2, 2), np.int16), (0, 0, z))
+    localizer = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write_ct_slice(series / "scout.dcm", np.zeros((9, 9), np.int16), **localizer)
+    study, _ = read(reader(tmp_path, image="files/p{patient:.2}/{image}"))
+    assert isinstance(study, Study)
+    assert study.images[0].shape == (2, 2, 3)
+    (left_out,) = study.left_out
+    assert (left_out.reason, left_out.image_id) == ("not_part_of_series", "a")
+    assert left_out.detail == "scout.dcm is a localizer"

@@ -18,13 +18,16 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from storage.archives import ArchiveError, Content, members
+from storage.archives import ArchiveError, members
 from storage.paths import OutsideError, path_below
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
 
 MARKER = "artefact.json"
 """Written last: says which artefact the folder holds, and the sizes of its files."""
@@ -162,7 +165,7 @@ def _take_members(artefact: Artefact, archive: Path, folder: Path) -> dict[str, 
     return sizes
 
 
-def _put(content: Content | IO[bytes], target: Path, scratch: Path) -> int:
+def _put(content: SupportsRead[bytes], target: Path, scratch: Path) -> int:
     """Write a file beside its place and move it there; its size in bytes."""
     partial = scratch / "partial"
     with partial.open("wb") as stream:

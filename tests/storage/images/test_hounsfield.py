@@ -28,7 +28,7 @@ def thinned(real_input):
 
     @cache
     def read(name):
-        return np.asarray(nib.load(real_input(name)).dataobj)[::2, ::2, ::2].astype(np.int16)
+        return np.asarray(nib.nifti1.load(real_input(name)).dataobj)[::2, ::2, ::2].astype(np.int16)
 
     return read
 

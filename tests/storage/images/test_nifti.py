@@ -198,7 +198,9 @@ def test_a_slope_that_scales_nothing_is_none(tmp_path, slope):
 def patched(path, field, value):
     """Set a field of the header behind the back of the library, which would check it."""
     raw = bytearray(path.read_bytes())
-    dtype, offset = nib.Nifti1Header.template_dtype.fields[field]
+    fields = nib.Nifti1Header.template_dtype.fields
+    assert fields is not None
+    dtype, offset = fields[field][:2]
     content = np.full(dtype.shape, value, dtype.base) if dtype.shape else np.array(value, dtype)
     raw[offset : offset + dtype.itemsize] = content.tobytes()
     path.write_bytes(raw)

@@ -117,6 +117,7 @@ def test_other_units_become_mm(tmp_path, units, per_mm, codes):
     expected = load_volume(write(tmp_path / "mm.nii"))
     volume = load_volume(path)
     np.testing.assert_allclose(volume.affine, expected.affine, rtol=1e-4, atol=1e-3)
+    assert volume.stored_affine is not None
     np.testing.assert_allclose(volume.stored_affine, oblique(), rtol=1e-4, atol=1e-3)
     assert describe_image(path).spacing_mm == pytest.approx(volume.spacing_xyz_mm)
     labels, affine = read_label_ids(path)

@@ -157,7 +157,6 @@ def test_view(tmp_path, written, expected):
     [
         ({"Modality": "MG"}, "modality MG"),
         ({"NumberOfFrames": 4}, "4 frames"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
     ],
 )
 def test_unsupported_dicom(tmp_path, elements, words):
@@ -172,14 +171,6 @@ def test_real_colour_dicom_is_unsupported(real_input):
     with pytest.raises(ImageError, match="colour") as caught:
         load_radiograph(real_input("radiograph/color.dcm"))
     assert caught.value.reason == "image_unsupported"
-
-
-def test_missing_decoder_names_the_compression_and_the_package(real_input, tmp_path):
-    dataset = pydicom.dcmread(real_input("radiograph/bad_sequence.dcm"))
-    dataset.Modality = "DX"
-    dataset.save_as(tmp_path / "a.dcm")
-    with pytest.raises(ImageError, match=r"JPEG Lossless.* pip install .*pylibjpeg-libjpeg"):
-        load_radiograph(tmp_path / "a.dcm")
 
 
 def test_modality_that_is_not_stated(tmp_path):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from math import prod
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,8 @@ from numpy.typing import NDArray
 _HEAD = struct.Struct("<4sBI")
 _MAGIC, _VERSION = b"VMMK", 1
 _ZSTD = pa.Codec("zstd", compression_level=9)
+_MAX_AXES = 8  # far more than any image has; an array takes 64
+_MAX_VOXELS = 1 << 32  # 4 GB decoded: four times the largest volume that is read
 
 
 class MaskError(ValueError):
@@ -50,19 +53,17 @@ def decode_mask(data: bytes) -> NDArray[np.bool_]:
     """Give back the mask that was encoded, in C order.
 
     Raises:
-        MaskError: if the bytes are cut, changed, or no mask.
+        MaskError: if the bytes are cut, changed, no mask, or a mask whose sizes cannot be true.
     """
     body = _checked_body(data)
-    axes = body[0]
-    numbers = struct.unpack_from(f"<{3 * axes}I", body, offset=1)
-    shape, starts, extents = numbers[:axes], numbers[axes : 2 * axes], numbers[2 * axes :]
-    row = extents[-1] if axes else 1
+    shape, starts, extents = _geometry(body)
+    row = extents[-1] if extents else 1
     packed_shape = (*extents[:-1], -(-row // 8))
-    packed = _ZSTD.decompress(body[1 + 12 * axes :], decompressed_size=int(np.prod(packed_shape)))
-    rows = np.frombuffer(packed, np.uint8).reshape(packed_shape)
+    rows = np.frombuffer(_decompressed(body, len(shape), prod(packed_shape)), np.uint8)
     voxels = np.zeros(shape, np.bool_)
     box = tuple(slice(start, start + extent) for start, extent in zip(starts, extents, strict=True))
-    voxels[box] = np.unpackbits(rows, axis=-1, count=row).reshape(extents)
+    unpacked = np.unpackbits(rows.reshape(packed_shape), axis=-1, count=row)
+    voxels[box] = unpacked.reshape(extents)
     return voxels
 
 
@@ -90,3 +91,29 @@ def _checked_body(data: bytes) -> memoryview:
     if zlib.crc32(body) != checksum:
         raise MaskError("this encoded mask was cut short or changed: its checksum does not match")
     return body
+
+
+def _geometry(body: memoryview) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The sizes of the mask, and the first indices and the sizes of its box."""
+    axes = body[0]
+    if axes > _MAX_AXES or len(body) < 1 + 12 * axes:
+        raise MaskError(f"this encoded mask says that it has {axes} axes, which it cannot hold")
+    numbers = struct.unpack_from(f"<{3 * axes}I", body, offset=1)
+    shape, starts, extents = numbers[:axes], numbers[axes : 2 * axes], numbers[2 * axes :]
+    if prod(max(size, 1) for size in shape) > _MAX_VOXELS:
+        said = " × ".join(map(str, shape))
+        raise MaskError(f"this encoded mask says that it has {said} voxels: no image has so many")
+    ends = [start + extent for start, extent in zip(starts, extents, strict=True)]
+    if any(end > size for end, size in zip(ends, shape, strict=True)):
+        raise MaskError("this encoded mask says that its voxels lie outside of it")
+    return shape, starts, extents
+
+
+def _decompressed(body: memoryview, axes: int, size: int) -> bytes:
+    packed = body[1 + 12 * axes :]
+    # zstd gives no more than the size asked for, whatever the frame says.
+    try:
+        rows: bytes = _ZSTD.decompress(packed, decompressed_size=size, asbytes=True)
+    except (OSError, ValueError) as error:
+        raise MaskError("this encoded mask does not hold as many voxels as it says") from error
+    return rows

@@ -1,3 +1,4 @@
+import contextlib
 import zlib
 
 import nibabel as nib
@@ -80,6 +81,47 @@ def test_cut_bytes_are_refused(mask, data):
 def test_other_bytes_are_refused(data):
     with pytest.raises(MaskError):
         decode_mask(data)
+
+
+def forged(mask, geometry=None, packed=None):
+    """An encoded mask with other numbers or other voxels, and the checksum that goes with them."""
+    encoded = encode_mask(mask)
+    at = 10 + 12 * mask.ndim
+    geometry = encoded[9:at] if geometry is None else geometry
+    body = geometry + (encoded[at:] if packed is None else packed)
+    return encoded[:5] + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+MASK = np.ones((2, 3, 4), bool)
+LYING = {
+    "huge": (3, [2**32 - 1] * 3, [0] * 3, [2, 3, 4]),
+    "huge and empty": (3, [0, 2**32 - 1, 2**32 - 1], [0] * 3, [0, 2, 2]),
+    "box beyond the mask": (3, [2, 3, 4], [1, 0, 0], [2, 3, 4]),
+    "box larger than its voxels": (3, [2, 30, 4], [0] * 3, [2, 30, 4]),
+    "box smaller than its voxels": (3, [2, 3, 4], [0] * 3, [1, 1, 1]),
+    "more axes than numbers": (8, [], [], []),
+    "more axes than arrays have": (255, [1] * 255, [0] * 255, [1] * 255),
+}
+
+
+@pytest.mark.parametrize(("axes", "shape", "starts", "extents"), LYING.values(), ids=LYING)
+def test_sizes_that_cannot_be_true_are_refused(axes, shape, starts, extents):
+    geometry = bytes([axes]) + np.array([*shape, *starts, *extents], "<u4").tobytes()
+    with pytest.raises(MaskError, match="this encoded mask"):
+        decode_mask(forged(MASK, geometry))
+
+
+@pytest.mark.parametrize("packed", [b"", b"no zstd", encode_mask(MASK)[46:-1]])
+def test_voxels_that_cannot_be_decompressed_are_refused(packed):
+    with pytest.raises(MaskError, match="does not hold as many voxels"):
+        decode_mask(forged(MASK, packed=packed))
+
+
+@given(st.binary(max_size=60))
+def test_any_body_with_a_right_checksum_is_a_mask_or_refused(body):
+    data = b"VMMK\x01" + zlib.crc32(body).to_bytes(4, "little") + body
+    with contextlib.suppress(MaskError):
+        assert decode_mask(data).dtype == np.bool_
 
 
 def test_later_version_says_what_to_do():

@@ -19,6 +19,7 @@ from storage.images.types import ImageError
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _CHANNEL_TOLERANCE = 8  # of 255: JPEG's rounding sets the channels of a grey image apart
 _ROWS = 256  # rows compared at a time, so that copies stay small
+_UPRIGHT = 1
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap rows and columns
 _PNG_DEPTH = slice(24, 26)  # bit depth and colour type in the header
 _PNG_WIDE_CHANNELS = (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # 16 bits of RGB, LA, RGBA
@@ -34,10 +35,15 @@ def read_grey(path: Path) -> NDArray[np.float32]:
         ImageError: `image_unsupported` for colour and several frames; `too_large`.
     """
     with path.open("rb") as stream:
-        _check_sums(stream)
         image = _opened(path, stream)
+        if isinstance(image, PngImageFile):
+            image.verify()  # the checksums, which load does not look at
+            stream.seek(0)
+            image = _opened(path, stream)
+        early = image.info.get("exif")
         image.load()
-        if _orientation(image) != image.getexif().get(ExifTags.Base.Orientation, 1):
+        late: bytes | None = image.info.get("exif")
+        if late is not None and late != early and _orientation_in(late) != _UPRIGHT:
             raise ImageError(
                 "image_unsupported", f"{path} says which way up it is after its pixels"
             )
@@ -91,18 +97,18 @@ def _opened(path: Path, stream: BinaryIO) -> ImageFile:
     return image
 
 
-def _check_sums(stream: BinaryIO) -> None:
-    """Check the checksums of a PNG; Pillow checks those of the pixels only here."""
-    with Image.open(stream, formats=["PNG", "JPEG"]) as image:
-        image.verify()
-    stream.seek(0)
-
-
 def _orientation(image: ImageFile) -> int:
     """EXIF's orientation, 1 to 8, as far as it is written before the pixels."""
     # Not the class's own getexif: that of a PNG decodes the pixels to look behind them.
-    said = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    return said if said in range(1, 9) else 1
+    said: int = Image.Image.getexif(image).get(ExifTags.Base.Orientation, _UPRIGHT)
+    return said
+
+
+def _orientation_in(data: bytes) -> int:
+    exif = Image.Exif()
+    exif.load(data)
+    said: int = exif.get(ExifTags.Base.Orientation, _UPRIGHT)
+    return said
 
 
 def _grey(path: Path, image: Image.Image) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ def load_radiograph(path: Path) -> Radiograph:
 
     Raises:
         ImageError: if it is missing, damaged, in colour, of several frames, of another modality,
-            or compressed in a way that no installed decoder knows.
+            larger than the limit, or compressed in a way that no decoder knows.
     """
     from storage.images import radiographs
 

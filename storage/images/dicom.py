@@ -16,7 +16,12 @@ from pydicom import Dataset, FileDataset, dcmread
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import generate_frames
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import (
+    read_dataset,
+    read_file_meta_info,
+    read_partial,
+    read_preamble,
+)
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
@@ -37,6 +42,7 @@ from storage.images.types import ImageError
 _MARK_OFFSET, _MARK = 128, b"DICM"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _META_GROUP = 0x0002
+_SOP_CLASS = 0x00080016
 _FIRST_GROUPS = (_META_GROUP, 0x0008)  # what a data set without a preamble begins with
 _MAX_FIRST_LENGTH = 1024  # bytes; the first elements are sizes, versions, names of character sets
 _VRS = {vr.value.encode() for vr in VR if len(vr.value) == 2}
@@ -53,6 +59,17 @@ def is_dicom(path: Path) -> bool:
     with decoding(path, "an image"), path.open("rb") as stream:
         start = stream.read(_MARK_OFFSET + len(_MARK))
     return start[_MARK_OFFSET:] == _MARK or _is_element(start)
+
+
+def sop_class(path: Path) -> str:
+    """The SOP class that the file names in its meta information, or without one in the data set."""
+    with path.open("rb") as stream:
+        is_bare = _is_element(stream.read(_MARK_OFFSET))
+        stream.seek(0)
+        if not is_bare:  # the rest may be deflated, and pydicom would inflate it whole
+            return str(read_file_meta_info(path).get("MediaStorageSOPClassUID") or "")
+        start = read_partial(stream, lambda tag, *_: bool(tag > _SOP_CLASS), force=True)
+        return str(start.get("SOPClassUID") or "")
 
 
 def read_header(path: Path) -> FileDataset:

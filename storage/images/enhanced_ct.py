@@ -17,6 +17,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
+from storage.images import dicom
 from storage.images.decoding import decoding
 from storage.images.dicom_slices import Slice, slice_of
 from storage.images.limits import check_voxels
@@ -37,10 +38,9 @@ _NO_SLICES = ("LOCALIZER", "PERFUSION")
 
 
 def is_enhanced_ct(path: Path) -> bool:
-    """Whether a file with the DICOM mark is an enhanced CT, by its file meta information."""
+    """Whether a DICOM file is an enhanced CT, by the SOP class that it names."""
     with decoding(path, "DICOM"):
-        meta = read_file_meta_info(path)
-        return meta.get("MediaStorageSOPClassUID") in ENHANCED_CT
+        return dicom.sop_class(path) in ENHANCED_CT
 
 
 def frames_of(path: Path, header: Dataset) -> list[Slice]:

@@ -25,6 +25,9 @@ _FOREIGN_LETTERS = 0.3
 _FEWEST_LETTERS = 4
 """Fewer letters of another script are signs in an English text: α, µ, β."""
 
+_SHORTEST_WORD = 3
+"""Letters of a word that alone may tell a language; two letters may be anything: "ÄR"."""
+
 _SURE = 2
 """What a word that English never uses counts, where a weak one counts 1."""
 
@@ -73,5 +76,10 @@ def _words() -> _Words:
         name: tuple((word, 1 if word in weak else _SURE) for word in dict.fromkeys(words))
         for name, words in raw["others"].items()
     }
-    sure = frozenset(word for words in others.values() for word, weight in words if weight > 1)
+    sure = frozenset(
+        word
+        for words in others.values()
+        for word, weight in words
+        if weight > 1 and len(word) >= _SHORTEST_WORD
+    )
     return _Words(frozenset(raw["english"]), others, sure)

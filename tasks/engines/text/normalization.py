@@ -1,7 +1,7 @@
 """Characters that stand for others, read as what they stand for; offsets lead back to the source.
 
-Text copied from a PDF or a word processor has ligatures, soft hyphens, no-break spaces and words
-hyphenated at a line's end. Rules and vocabulary are written without them.
+Text copied from a PDF, a word processor or a web page has ligatures, soft hyphens, no-break spaces,
+tags and words hyphenated at a line's end. Rules and vocabulary are written without them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,22 @@ _CHARACTERS = {
     "\ufb05": "st",
     "\ufb06": "st",
     "\x00": " ",
+    "\uff1a": ":",
+    "\uff1b": ";",
+    "\uff0c": ",",
     "\u2026": "...",
 }
+_SIGNS = {"&nbsp;": " ", "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'"}
 _REPLACED = re.compile(
-    "(?P<line>\r\n?)|(?P<wrap>(?<=[a-z])-[ \t]*+\r?\n[ \t]*+(?=[a-z]))"
+    "(?P<line>\r\n?|(?i:</?(?:br|p|div|li|ul|ol|tr|table)(?: ?/)?>))"
+    "|(?P<tag>(?i:</?(?:b|i|u|strong|em|span|font|td)>))"
+    f"|(?P<sign>{'|'.join(_SIGNS)})|"
+    "(?P<wrap>(?<=[a-z])-[ \t]*+\r?\n[ \t]*+(?=[a-z]))"
     f"|(?P<soft>\u00ad[ \t]*+\r?\n[ \t]*+)|[{''.join(map(re.escape, _CHARACTERS))}]"
 )
+_MAY_BE_REPLACED = re.compile(r"[\r\t<&]|-[ \t]*+\n")
+"""Signs of something to replace in a text of ASCII letters."""
+
 _WORD_BEFORE = re.compile(r"[a-z]+\Z", re.IGNORECASE)
 _WORD_AFTER = re.compile(r"[a-z]++", re.IGNORECASE)
 _LONGEST_WORD = 40
@@ -109,12 +119,12 @@ def rewrite(
 
 @lru_cache(maxsize=1 << 10)
 def normalize(text: str) -> Rewritten:
-    r"""A text without ligatures, soft hyphens, special spaces and hyphenated line wraps.
+    r"""A text without ligatures, soft hyphens, special spaces, markup and hyphenated line wraps.
 
     A wrapped word loses its hyphen where the taxonomy knows the joined word ("atelec-\ntasis")
     and keeps it elsewhere ("left-\nsided").
     """
-    if text.isascii() and "\r" not in text and "\t" not in text and "-" not in text:
+    if text.isascii() and not _MAY_BE_REPLACED.search(text):
         return Rewritten(text)
     return rewrite(text, _REPLACED, _replacement)
 
@@ -122,8 +132,10 @@ def normalize(text: str) -> Rewritten:
 def _replacement(match: re.Match[str]) -> str:
     if match["line"]:
         return "\n"
-    if match["soft"]:
+    if match["soft"] or match["tag"]:
         return ""
+    if match["sign"]:
+        return _SIGNS[match[0]]
     if not match["wrap"]:
         return _CHARACTERS[match[0]]
     text, start, end = match.string, match.start(), match.end()

@@ -48,25 +48,49 @@ class _Titles:
     kinds: dict[str, tuple[str, bool]]
     core: frozenset[str]
     projections: frozenset[str]
+    qualifiers: frozenset[str]
+
+    def kind_of(self, words: str) -> tuple[str, bool] | None:
+        """Kind and whether it states findings, for the words of a title in lower case.
+
+        "Key findings" is a kind of findings; of "Befund / Findings" the part that is known tells,
+        and of "findings and plan" the first.
+        """
+        words = _NUMBER.sub("", words.replace(" & ", " and ").replace("&", " and "))
+        if words in self.kinds:
+            return self.kinds[words]
+        first, _, rest = words.partition(" ")
+        if rest and first in self.qualifiers:
+            return self.kind_of(rest)
+        parts = _JOINTS.split(words)
+        known = [self.kinds[part] for part in parts if part in self.kinds]
+        is_bilingual = "/" in words
+        return known[0] if known and (is_bilingual or parts[0] in self.kinds) else None
 
 
 # What may be a title; whether it is one, the list of titles tells. Every repeat is bounded.
 _CANDIDATE = re.compile(
     r"""
     ^ [^\S\n]*+ (?P<opening> [A-Z]{4,20}+ ) (?= [^\S\n]{1,8} [A-Z][a-z] )
-  | (?: ^ [^\S\n]*+ [*\#>]{0,3} [^\S\n]{0,3} | (?<=[.!?;)_]) [^\S\n]++ | (?<=[.!?]) )
-    (?P<words> [A-Za-z][\w/&,'-]*+ (?:[^\S\n]{1,3} [\w&][\w/&,'-]*+ ){0,6} ) \**
-    (?: [^\S\n]{0,3} \( [^()\n]{0,60} \) )?
-    (?P<mark> [^\S\n]{0,40} (?: : \*{0,2} | \.{3,}+ :? | [-–—]{1,3}+ (?=\s) )
+  | ^ [^\S\n]*+ (?P<spaced> (?: [A-Z][ ] ){5,20} [A-Z] ) [ ]? (?: : | (?= \n | \Z ) )
+  | [\[<] (?P<bracketed> [A-Za-z][A-Za-z /&-]{2,40} ) [\]>] :?
+  | (?: ^ [^\S\n]*+ [*_\#>•-]{0,3} [^\S\n]{0,3}
+        (?: (?: \(?\d{1,2} | [A-H] | [IVX]{1,4} ) [.)] [ ]{1,3} )?
+      | (?<=[.!?;)_]) [^\S\n]++ | (?<=[.!?]) )
+    (?P<words> [A-Za-z][\w/&,'-]*+ (?:[^\S\n]{1,3} [\w&/\#][\w/&,'-]*+ ){0,6} ) [*_]{0,2}
+    (?P<note> [^\S\n]{0,3} \( [^()\n]{0,60} \) )?
+    (?P<mark> [^\S\n]{0,40} (?: : (?!\d) [*_]{0,2} | \.{3,}+ :? | [-–—=]{1,3}+ (?=\s) )
               | [^\S\n]*+ (?= \n | \Z ) )
-  | (?<=\s) (?P<inside> [A-Z][A-Z/&-]*+ (?: [ ] [A-Z/&-]++ ){0,6} ) [ ]? :
+  | (?<=\s) (?P<inside> [A-Z][A-Z/&-]*+ (?: [ ] [A-Z/&-]++ ){0,6} ) [ ]? : (?!\d)
   | ^ [^\S\n]*+ (?P<rule> _{5,}+ | -{3,}+ | ={3,}+ | \*{3,}+ ) [^\S\n]*+ $
     """,
     re.VERBOSE | re.MULTILINE,
 )
-_MARKS = (":", "\n", "...", " - ")
+_MARKS = (":", "\n", "...", " - ", " -- ", " = ", "]", ">")
 """No title is without one of these, but for one in capitals at the head of the text."""
 
+_NUMBER = re.compile(r" #?\d{1,2}$")
+_JOINTS = re.compile(r" ?/ ?| and |, ")
 _UNDERLINE = re.compile(
     r"[^\S\n]*+\n[^\S\n]*+(?:-{3,}+|={3,}+|_{3,}+|~{3,}+|\*{3,}+)[^\S\n]*+$", re.M
 )
@@ -160,16 +184,19 @@ def _title(text: str, match: re.Match[str], titles: _Titles) -> tuple[str, bool,
         return (*titles.kinds[word], match.start()) if word in titles.core else None
     if match["inside"]:
         return _title_inside(match["inside"], match.start(), titles)
-    words = " ".join(match["words"].lower().split()).rstrip(",-'&/")
-    known = titles.kinds.get(words)
-    ends_line, by_dash = (
-        not match["mark"].strip(),
-        match["mark"].strip().startswith(("-", "–", "—")),
-    )
+    if match["spaced"] or match["bracketed"]:
+        words = (match["spaced"] or "").replace(" ", "") or match["bracketed"]
+        known = titles.kind_of(" ".join(words.lower().split()))
+        return (*known, match.start()) if known else None
+    words = " ".join(match["words"].lower().split()).rstrip(",-'&/_")
+    mark = match["mark"].strip()
+    ends_line, by_dash = not mark, mark.startswith(("-", "–", "—", "="))
+    known = titles.kind_of(words) if mark.startswith((":", ".")) else titles.kinds.get(words)
     if known is None:
-        if not (match["words"].isupper() and match["mark"].strip() == ":"):
+        if not (match["words"].isupper() and mark.startswith(":")):
             return None
-        if not titles.projections.isdisjoint(words.replace(",", " ").split()):
+        described = f"{words} {(match['note'] or '').lower()}"
+        if not titles.projections.isdisjoint(re.findall(r"[\w-]+", described)):
             return "findings", True, match.start()
         return _title_inside(match["words"], match.start("words"), titles)
     at_line_start = text[max(match.start() - 1, 0) : match.start()] in ("", "\n")
@@ -197,4 +224,5 @@ def _titles() -> _Titles:
         for title in titles
     }
     kinds |= dict.fromkeys(raw["banners"], (UNTITLED, True))
-    return _Titles(kinds, frozenset(raw["core"]), frozenset(raw["projections"]))
+    words = (frozenset(raw[name]) for name in ("core", "projections", "qualifiers"))
+    return _Titles(kinds, *words)

@@ -61,6 +61,7 @@ _ENDS = r"""
     (?P<stop> (?: (?<!\.) \.++ | (?<=[^\s(.!?]) [.!?]++ )
               ["')\]]{0,3} (?: (?=\s|$) | (?=[A-Z]|\d{1,2}[.)]\s) ) )
   | (?P<line> (?<![^\S\n]) [^\S\n]*+ \n \s*+ )
+  | (?P<missing> (?<=[a-z]{3}) [ ]++ (?= (?:The|There)\s[a-z]) )
   | (?P<item> (?<=\s) \(?(?P<number>\d{1,2})[.)] (?=\s+[A-Z]) )
 """
 _RULES = r"""
@@ -149,6 +150,8 @@ class _Splitter:
             return True
         before = self._text[max(self._start, match.start() - _WINDOW) : match.start()]
         after = self._text[match.end() : match.end() + 60]
+        if match["missing"]:
+            return not _is_open(before.rsplit("\n", 1)[-1])
         if match["line"]:
             return self._line_ends_sentence(before, after, match)
         line = before.rsplit("\n", 1)[-1].lstrip()

@@ -1,10 +1,16 @@
 """Sections: titles in all their forms, and what must hold for any text."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.engines.text.normalization import normalize
 from tasks.engines.text.sections import read_sections, stating_sections
+
+TITLES = yaml.safe_load(Path(__file__).with_name("section_cases.yaml").read_text())
 
 MIMIC = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
@@ -63,6 +69,12 @@ LAST_PARAGRAPH = """ FINAL REPORT
     ],
 )
 def test_what_speaks_of_the_image(text, stated):
+    assert [text[s.body : s.end].strip() for s in stating_sections(text)] == stated
+
+
+@pytest.mark.parametrize(("source", "stated"), TITLES)
+def test_a_title_in_any_dress(source, stated):
+    text = normalize(source).text
     assert [text[s.body : s.end].strip() for s in stating_sections(text)] == stated
 
 

@@ -3,7 +3,9 @@
 What is taken out follows the paper's cleaning prompts (VividMed, section on data synthesis):
 comparison and interval change, history, technique, notification, advice, de-identification
 debris. What is left is the report's own words in their own order, except for "no" (a finding that
-has resolved), "is" or "are" (for "remains"), "and" and articles; side, number and negation stay.
+has resolved), "is" or "are" (for "remains"), "in" (for "advanced into"), "and" and articles; side,
+number and negation stay. Where the rules leave no sound sentence, the findings that it states stay
+as notes.
 Words lost to de-identification that cannot be spared stand as XXXX, whatever stood for them.
 
 No text can hold it up. Every limit counts characters or rounds, never seconds, so that the same
@@ -18,16 +20,18 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
+from tasks.engines.text.cleaning.clauses import joined, split_clauses
 from tasks.engines.text.cleaning.debris import LOST, without_debris
 from tasks.engines.text.cleaning.guard import shared_guard
-from tasks.engines.text.cleaning.mending import mended
+from tasks.engines.text.cleaning.mending import ending_of, mended
+from tasks.engines.text.cleaning.notes import notes
 from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rules, load_rules
 from tasks.engines.text.language import foreign_language
 from tasks.engines.text.normalization import Rewritten, normalize
 from tasks.engines.text.sections import read_sections, stating_sections
 from tasks.engines.text.sentences import split_sentences
 
-VERSION = "4"
+VERSION = "5"
 
 LONGEST_TEXT = 100_000
 """Characters of a text that is read; a report of a hundred pages is no report. The longest of
@@ -117,11 +121,39 @@ class RulesCleaner:
         marker = _LIST_MARKER.match(sentence)
         head = marker[0] if marker else ""
         body = sentence[len(head) :].replace(MARK, "")
+        cleaned = self._clean_clauses(body)
+        return head + cleaned if cleaned else ""
+
+    def _clean_clauses(self, body: str) -> str:
+        """Clean each statement of a sentence alone, where it has several and some rule sees it."""
+        if not self._rules.seen.search(body.lower()):
+            return body
+        clauses = split_clauses(body)
+        if len(clauses) > 1:
+            cleaned = [(link, clause, self._clean_clause(clause)) for link, clause in clauses]
+            if any(clause != after for _, clause, after in cleaned):
+                whole = [(link, after, after == clause) for link, clause, after in cleaned]
+                return joined(whole, ending_of(body))
+        return self._clean_clause(body)
+
+    def _clean_clause(self, body: str) -> str:
+        """Clean one statement; where the rules leave no sound one, note what it finds."""
+        cleaned = self._by_rules(body)
+        rules = self._rules
+        compares = rules.compares.search(cleaned)
+        breaks = cleaned != body and rules.broken.search(cleaned)
+        if not compares and (not breaks or rules.broken.search(body)):
+            return cleaned
+        if rules.unnoted.search(body):
+            return "" if compares else cleaned
+        return notes(body, self._guard.stated(body), ending_of(body))
+
+    def _by_rules(self, body: str) -> str:
         for clauses in (False, True):
             cleaned = self._rewritten(body, clauses=clauses)
             if cleaned in ("", body) or self._is_faithful(body, cleaned):
-                return head + cleaned if cleaned else ""
-        return head + body
+                return cleaned
+        return body
 
     def _is_faithful(self, body: str, cleaned: str) -> bool:
         """Whether the findings left are asserted as before, what is said of the past aside."""
@@ -129,6 +161,8 @@ class RulesCleaner:
             return True
         today = body
         for rule in self._rules.past:
+            if rule.unless is not None and rule.unless.search(today):
+                continue
             today = rule.pattern.sub(rule.replacement, today).replace(SWEEPING_MARK, MARK)
         if today == body:
             return False

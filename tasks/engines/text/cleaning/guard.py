@@ -41,6 +41,16 @@ class Guard:
                 said.setdefault(broader, set()).update(answers)
         return all(answers <= said.get(t, set()) for t, answers in self._assertions(after).items())
 
+    def stated(self, sentence: str) -> list[tuple[int, int]]:
+        """Spans of the findings that a sentence states, with neither doubt nor denial."""
+        [phrases] = self._extractor.extract([sentence])
+        [answers] = self._classifier.classify([sentence], [phrases])
+        return [
+            (phrase.start, phrase.end)
+            for phrase, answer in zip(phrases, answers, strict=True)
+            if answer == "present" and self._taxonomy[phrase.target].category == "abnormality"
+        ]
+
     def _assertions(self, sentence: str) -> dict[str, set[str]]:
         [phrases] = self._extractor.extract([sentence])
         [answers] = self._classifier.classify([sentence], [phrases])

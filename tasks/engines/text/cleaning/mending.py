@@ -22,18 +22,58 @@ _STATE = (
 _SHARED_PREDICATE = re.compile(
     rf"{MARK} ?,? ?(?:and|but) (?={_STATE}\b)| and {MARK}(?= *[,.;]|\s*$)"
 )
+# "opacity ¤, is compatible with"
+_COMMA_BEFORE_VERB = re.compile(
+    rf"(?:, )?{MARK}(?: ?{MARK})* ?, (?={_VERB} |(?:may|might|could|can) "
+    r"|(?:likely|probably) (?!\w+ing)|(?:suggest|represent|reflect|measure)s?\b)",
+    re.IGNORECASE,
+)
+# "normal and ¤ contours"
+_SHARED_ATTRIBUTE = re.compile(
+    rf"\b(normal|enlarged|prominent|mild|moderate|small|clear)(?: and| but) {MARK} (?=[a-z])",
+    re.IGNORECASE,
+)
 # "is ¤ and is enlarged"
 _SECOND_PREDICATE = re.compile(
     rf"(?:\b{_VERB}\s+(?:\w+ly\s+)*)?{MARK}\s*,?\s+(?:and|but)\s+(?=(?:{_VERB}"
-    r"|may|might|could|likely|probably|suggests?|represents?)\b)",
+    r"|may|might|could|likely|probably|suggests?|represents?|limits?|obscures?|extends?|involves?|causes?"
+    r"|contains?|measures?|reaches|raises?)\b)",
     re.IGNORECASE,
 )
 # "cardiomegaly is ¤ and there is an effusion"
 _THERE_IS = re.compile(rf"(?<={MARK}) (?:and|but) there (?:is|are) ", re.IGNORECASE)
+# "there is an opacity ¤ and is consistent with"
+_THERE_IS_WITH_PREDICATE = re.compile(
+    rf"^there (?:is|are) (?=[^,;.{MARK}]*{MARK}\s*,?\s+and\s+(?:is|are|may|might|could|likely)\b)",
+    re.IGNORECASE,
+)
 # Where a clause may end: commas, "but", and what follows "is ¤".
 _CLAUSE = re.compile(
     rf"([,;]\s+|\s+[-–—]{{1,2}}\s+|\s+but\s+|(?<=\b(?:is|as) {MARK})\s+(?:and|with)\s+"
     rf"|(?<=\bare {MARK})\s+(?:and|with)\s+)",
+    re.IGNORECASE,
+)
+# "¤, likely reflecting improved ventilation": it goes with the statement that it explained.
+_EXPLANATION = re.compile(
+    r"(?:(?:and|but|now|thus|thereby|most|very|perhaps|possibly|probably|likely) )*"
+    r"(?:(?:exaggerat|reflect|suggest|represent|indicat|accentuat|caus|mak|produc|crowd|obscur"
+    r"|account|limit)ing|(?:consistent|compatible|in keeping) with|(?:due|related|secondary|owing)"
+    r" to|(?:al)?though (?:it|this|that|difficult|evaluation|assessment)|including|such as|which"
+    r"|given)\b",
+    re.IGNORECASE,
+)
+# "there is ¤ cardiac silhouette": a structure is always there.
+_STRUCTURE_THERE = re.compile(
+    rf"\bthere (?:is|are|has been|have been) (?:(?:an?|the) )?{MARK} (?=(?:[\w-]+ )?(?:heart"
+    r"|silhouette|mediastinum|hil[ai]|aorta|lungs?|volumes?|aeration|inspiration|position|contours?"
+    r"|vasculature|size)\b)",
+    re.IGNORECASE,
+)
+# "there is ¤ nodules in both lungs"
+_THERE_IS_MANY = re.compile(
+    rf"\b(there) is ({MARK} (?:[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations"
+    r"|infiltrates|masses|lesions|densities|areas|nodes|fractures|markings|changes|metastases"
+    r"|pneumothoraces|deformities|calcifications|granulomas)\b)",
     re.IGNORECASE,
 )
 # "effusion, which is slightly ¤": the verb goes with what was said by it.
@@ -50,10 +90,12 @@ _LEFT_SUBJECT = re.compile(
 )
 # Links that have lost what they linked, at either end.
 _LEADING = re.compile(
-    r"^[\s,;:.)]*(?:(?:and|but|with|or|that|which|is|are|however|to|of)\b[\s,]*)*", re.IGNORECASE
+    r"^[\s,;:.)]*(?:(?:and|but|with|or|that|which|is|are|however|though|although|to|of)\b[\s,]*)*",
+    re.IGNORECASE,
 )
 _TRAILING = re.compile(
-    r"(?:[\s,;:(-]|\b(?:and|with|but|or|which|that|the|a|an|of|in|from|to|by|at)\b)*$",
+    r"(?:[\s,;:(-]|\b(?:and|with|but|or|which|that|the|a|an|of|in|from|to|by|at|than|as"
+    r"|since|for|on|is|are|was|were|however|though|although)\b)*$",
     re.IGNORECASE,
 )
 _EMPTY_BRACKETS = re.compile(r"\(\s*[,;.]*\s*\)")
@@ -70,7 +112,17 @@ _FINITE = re.compile(
     r"|exclude[sd]?|persists?|consists?|seen|noted|identified|limits?|\w+ed)\b",
     re.IGNORECASE,
 )
+# "The drain ¤ without pneumothorax"
+_WITHOUT = re.compile(r"^without (?:any )?", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:the|this|these|those|that|his|her)\s+", re.IGNORECASE)
+# "The size of the effusion."
+_MEASURED = re.compile(
+    r"^(?:overall )?(?:the )?(?:overall )?(?:size|degree|extent|amount|severity|volume|number"
+    r"|appearance)(?: (?:and|or) \w+)? of (?:the )?",
+    re.IGNORECASE,
+)
+# "On the right, the effusion."
+_ARTICLE_WITHIN = re.compile(r"^((?:on|in|at) [\w ]{1,30}, )the ", re.IGNORECASE)
 # "The heart are normal": one of two subjects was lost.
 _ONE_SUBJECT = re.compile(
     r"^((?:the )?(?:[\w-]+ )?(?:heart|heart size|mediastinum|aorta|trachea|silhouette|size"
@@ -88,13 +140,26 @@ def mended(marked: str, original: str, neutral: frozenset[str]) -> str:
         original: the sentence before, for its capital and its full stop.
         neutral: words that tell nothing by themselves; a marked clause of these alone goes.
     """
-    text = _SHARED_PREDICATE.sub("", _SPACES.sub(" ", marked))
-    text = _THERE_IS.sub(" and ", _SECOND_PREDICATE.sub("", text))
+    text = _THERE_IS_WITH_PREDICATE.sub("", _SPACES.sub(" ", marked).lstrip())
+    text = _SHARED_PREDICATE.sub("", text)
+    text = _THERE_IS.sub(
+        " and ",
+        _SECOND_PREDICATE.sub(
+            "", _SHARED_ATTRIBUTE.sub(r"\1 ", _COMMA_BEFORE_VERB.sub(f"{MARK} ", text))
+        ),
+    )
+    text = _THERE_IS_MANY.sub(r"\1 are \2", _STRUCTURE_THERE.sub(f"{MARK} ", text))
     pieces = _CLAUSE.split(text)
     kept = ""
+    last_is_lost = False
     for i in range(0, len(pieces), 2):
-        if MARK in pieces[i] and _is_neutral(pieces[i], neutral):
+        holds_more = i + 2 < len(pieces) and pieces[i + 2].lower().startswith("with its ")
+        if MARK in pieces[i] and _is_neutral(pieces[i], neutral) and not holds_more:
+            last_is_lost = True
             continue
+        if last_is_lost and _EXPLANATION.match(pieces[i]):
+            continue
+        last_is_lost = False
         kept += (pieces[i - 1] if kept else "") + pieces[i]
     if MARK in kept:
         kept = _LEFT_SUBJECT.sub("; ", kept)
@@ -105,22 +170,32 @@ def mended(marked: str, original: str, neutral: frozenset[str]) -> str:
     return _punctuated(kept, original)
 
 
+def ending_of(sentence: str) -> str:
+    """The full stop, question or exclamation mark of a sentence, or ""."""
+    return sentence[len(sentence.rstrip(".?! ")) :].strip()[:1]
+
+
 def _is_neutral(clause: str, neutral: frozenset[str]) -> bool:
     return all(word.lower() in neutral for word in _WORD.findall(clause))
 
 
 def _punctuated(text: str, original: str) -> str:
-    ending = original[len(original.rstrip(".?! ")) :].strip()[:1]
+    ending = ending_of(original)
     body = _EMPTY_BRACKETS.sub("", _SPACES.sub(" ", text)).strip().rstrip(".?! ")
     body = _TRAILING.sub("", _LEADING.sub("", body))
     body = _DOUBLE_POINT.sub(",", _BEFORE_POINT.sub("", _SPACES.sub(" ", body)))
     if not any(map(str.isalpha, body)):
         return ""
+    if not original.lower().startswith("without"):
+        body = _WITHOUT.sub("no ", body)
     body = _ONE_SUBJECT.sub(r"\1 is", body)
     if not _FINITE.search(body):
-        body = _ARTICLE.sub("", body)
+        body = _MEASURED.sub("", body)
+        body = _ARTICLE.sub("", _ARTICLE_WITHIN.sub(r"\1", body))
     body = _NO_BEFORE_CAPITAL.sub(lambda match: match[0].lower(), body)
     body = _A_BEFORE_VOWEL.sub(r"\1n ", _AN_BEFORE_CONSONANT.sub(r"\1 ", body))
-    if not original[:1].islower():
+    if original.isupper():
+        body = body.upper()
+    elif not original[:1].islower():
         body = body[0].upper() + body[1:]
     return body + ending

@@ -60,6 +60,9 @@ class Group:
 class Rules:
     """Everything of `rules.yaml`.
 
+    compares: what is left of a comparison, a message or advice in a cleaned sentence.
+    broken: words in a row that are no sentence.
+    unnoted: words that deny or end something; a sentence with one is not cut down to notes.
     takes_back: a sentence that says of the one before it that it is no longer so.
     seen: any word of any group's `seen`, in lower case.
     polarity: words by which a sentence denies or doubts; where there are none, it only states.
@@ -72,6 +75,9 @@ class Rules:
     swept: re.Pattern[str]
     polarity: re.Pattern[str]
     takes_back: re.Pattern[str]
+    compares: re.Pattern[str]
+    broken: re.Pattern[str]
+    unnoted: re.Pattern[str]
     digest: str
 
     @property
@@ -86,20 +92,27 @@ def load_rules() -> Rules:
     raw = load_yaml(Path(__file__).with_name("rules.yaml"))
     general = frozenset(raw["general"])
     fragments = raw["fragments"] | {
-        "lesion": finding_words(raw["findings"], general),
-        "abnormal": state_words(raw["states"], general),
+        "lesion": rf"\b{finding_words(raw['findings'], general)}\b",
+        "abnormal": rf"\b{state_words(raw['states'], general)}\b",
         "lost": LOST,
     }
     groups = tuple(_group(entry, fragments) for entry in raw["groups"])
     degrees = "|".join(map(re.escape, raw["degrees"]))
     swept = re.compile(rf"(?:\b(?:{degrees})\s+)*+{SWEEPING_MARK}", re.IGNORECASE)
     polarity = re.compile(rf"\b(?:{'|'.join(raw['polarity'])})\b", re.IGNORECASE)
-    patterns = (p for g in groups for r in g.rules for p in (r.pattern, r.unless) if p)
-    said = "\n".join((*(p.pattern for p in patterns), *raw["neutral"], *raw["polarity"], degrees))
+    patterns = [p for g in groups for r in g.rules for p in (r.pattern, r.unless) if p]
     takes_back = _compiled(raw["takes back"], fragments)
+    compares, broken, unnoted = (
+        _compiled("|".join(raw[name]), fragments) for name in ("compares", "broken", "unnoted")
+    )
+    patterns += [takes_back, compares, broken, unnoted]
+    said = "\n".join((*(p.pattern for p in patterns), *raw["neutral"], *raw["polarity"], degrees))
     digest = hashlib.sha256(said.encode()).hexdigest()
     seen = re.compile(any_of(word for group in groups for word in group.seen))
-    return Rules(groups, frozenset(raw["neutral"]), seen, swept, polarity, takes_back, digest)
+    neutral = frozenset(raw["neutral"])
+    return Rules(
+        groups, neutral, seen, swept, polarity, takes_back, compares, broken, unnoted, digest
+    )
 
 
 def _group(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Group:

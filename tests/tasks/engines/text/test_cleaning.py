@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.engines.protocols import CleanedText, Failure
@@ -23,7 +23,7 @@ FLAT = [
     for before, after in cases
 ]
 SENTENCES = [case[0] for case in chain.from_iterable(CASES.values()) if case[0]]
-FUNCTION_WORDS = {"no", "is", "are", "and", "a", "an", "xxxx"}
+FUNCTION_WORDS = {"no", "is", "are", "in", "and", "a", "an", "xxxx"}
 
 reports = st.lists(st.sampled_from(SENTENCES), max_size=5).map(" ".join)
 
@@ -38,10 +38,9 @@ def words(text):
 
 
 def cleaned_text(text):
+    """The text cleaned; itself where a few letters at random are read as another language."""
     [cleaned] = RulesCleaner().clean([text])
-    assume(isinstance(cleaned, CleanedText))  # a few letters may be another language
-    assert isinstance(cleaned, CleanedText)
-    return cleaned.text
+    return cleaned.text if isinstance(cleaned, CleanedText) else text
 
 
 @pytest.mark.parametrize(("before", "after"), FLAT)
@@ -53,7 +52,7 @@ def test_case(cleaner, before, after):
 
 
 def test_there_are_enough_cases():
-    assert len(FLAT) >= 60
+    assert len(FLAT) >= 300
 
 
 @given(st.one_of(st.text(alphabet=st.characters(codec="latin-1"), max_size=120), reports))
@@ -73,7 +72,6 @@ def test_no_word_is_invented(text):
 @given(reports)
 def test_what_was_removed_is_quoted_from_the_text(text):
     cleaned = RulesCleaner().clean([text])[0]
-    assume(isinstance(cleaned, CleanedText))
     assert isinstance(cleaned, CleanedText)
     assert all(passage in text for passage in cleaned.removed)
 

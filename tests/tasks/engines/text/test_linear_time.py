@@ -10,8 +10,10 @@ from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.assertion.cues import load_cues
 from tasks.engines.text.cleaning import RulesCleaner
+from tasks.engines.text.cleaning.clauses import split_clauses
 from tasks.engines.text.cleaning.cleaner import LONGEST_TEXT
 from tasks.engines.text.cleaning.debris import without_debris
+from tasks.engines.text.cleaning.notes import notes
 from tasks.engines.text.cleaning.rules import load_rules
 from tasks.engines.text.lexicon import LexiconExtractor
 from tasks.engines.text.normalization import normalize
@@ -23,20 +25,32 @@ REPEATED = """
 XXXX |X|___ |_|[**Name**] |[**|xXxX|the |no |and |or |not |of |in the |to |is |was |a |, |; |. |- |
 ( |)| |/|'|: |1. |3 mm x |12/12/2012 |stable |left |chest |xray and |prior |effusion |effusion, |
 new |interval |slightly |there is |compared to |pa and lateral |view |seen |resolution of |
-size and |has been |NO FOCAL
+size and |has been |has |with |more |no change |is unchanged and |than |1.5 cm, |NO FOCAL
 |INDICATION: a
 |---
 """.replace("|\n", "|").split("|")
-RULES = [rule for group in load_rules().groups for rule in group.rules]
+RULES = load_rules()
+PATTERNS = [
+    *(
+        p
+        for group in RULES.groups
+        for rule in group.rules
+        for p in (rule.pattern, rule.unless)
+        if p
+    ),
+    *(RULES.takes_back, RULES.compares, RULES.broken, RULES.unnoted, RULES.swept),
+]
 
 
 @pytest.mark.parametrize("token", REPEATED)
 def test_every_rule_ends_on_two_hundred_repeats(token):
     for head in ("", "no effusion ", "the heart "):
-        text = head + token * 200
-        for rule in RULES:
-            for pattern in filter(None, (rule.pattern, rule.unless)):
-                pattern.sub("", text[:1000])
+        text = (head + token * 200)[:1000]
+        assert all(len(pattern.sub("", text)) <= len(text) for pattern in PATTERNS)
+        assert "".join(link + clause for link, clause in split_clauses(text)) == text
+        assert (
+            notes(text + "opacity", [(len(text), len(text) + 7)], ".").lower().endswith("opacity.")
+        )
 
 
 @pytest.mark.parametrize("token", REPEATED)
@@ -51,7 +65,10 @@ def test_every_reader_ends_on_a_text_of_a_million_characters(token):
 
 @pytest.mark.parametrize("token", REPEATED)
 def test_cleaning_ends_on_the_longest_text(token):
-    RulesCleaner().clean([token * (LONGEST_TEXT // len(token))])
+    text = token * (LONGEST_TEXT // len(token))
+    [cleaned] = RulesCleaner().clean([text])
+    assert isinstance(cleaned, CleanedText)
+    assert len(cleaned.text.replace(" ", "")) <= len(text)
 
 
 def test_every_cue_ends_on_two_hundred_repeats():

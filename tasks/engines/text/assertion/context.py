@@ -78,10 +78,13 @@ class ContextClassifier:
             if not own and not refers:
                 topic = []
                 continue
-            spans = tuple(self._span(phrases[i], start) for i in own)
-            judgement = self._judge(self._answered(text, sentences, number), spans)
-            for i, answer in zip(own, judgement.assertions, strict=True):
-                answers[i] = answer
+            # Phrases with the same words are judged as one.
+            spans = [self._span(phrases[i], start) for i in own]
+            distinct = tuple(dict.fromkeys(spans))
+            judgement = self._judge(self._answered(text, sentences, number), distinct)
+            verdicts = dict(zip(distinct, judgement.assertions, strict=True))
+            for i, span in zip(own, spans, strict=True):
+                answers[i] = verdicts[span]
             if refers and judgement.follow_up:
                 _apply(judgement.follow_up, topic, answers)
             findings = [i for i, span in zip(own, spans, strict=True) if not span.is_anatomy]

@@ -26,7 +26,7 @@ MEANINGS: tuple[Meaning, ...] = (*GRADES, "stated")
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORD_LISTS = (
-    "fresh", "verbs", "shared", "changes", "predicates", "adjuncts", "places", "conjunctions",
+    "fresh", "fresh_structures", "verbs", "shared", "changes", "predicates", "adjuncts", "sequels", "insides", "places", "conjunctions",
     "adverbs", "openers", "denials", "affirmations", "doubts", "singular_pronouns",
     "plural_pronouns", "relative_pronouns", "general_nouns", "ones",
 )  # fmt: skip
@@ -35,12 +35,16 @@ _SLOT = re.compile(r"\(([^()|]*\|[^()]*)\)")
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """What a cue phrase means, and where the findings stand that it speaks of."""
+    """What a cue phrase means, and where the findings stand that it speaks of.
+
+    alternatives: what it means instead where several explanations follow: "may be scar or edema".
+    """
 
     meaning: Meaning
     finding: Literal["after", "before", "around", "either"] = "around"
     scope: Literal["clause", "nearest", "sentence"] = "clause"
     about: Literal["abnormality", "anatomy"] = "abnormality"
+    alternatives: Literal["possible"] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,14 @@ class Cues:
 
     tree: PhraseTree[tuple[Cue, ...]]
     fresh: frozenset[str]
+    fresh_structures: frozenset[str]
     verbs: frozenset[str]
     shared: frozenset[str]
     changes: frozenset[str]
     predicates: frozenset[str]
     adjuncts: frozenset[str]
+    sequels: frozenset[str]
+    insides: frozenset[str]
     places: frozenset[str]
     conjunctions: frozenset[str]
     adverbs: frozenset[str]

@@ -25,7 +25,11 @@ _ALTERNATIVES = frozenset({"or", "nor", "/"})
 _ASIDES = frozenset({":", "(", "="})
 _SEPARATORS = frozenset({":", "=", "?", ")"})
 _LINKS = frozenset({"the", "a", "an", "any", "and", "with"})
+_PREPOSITIONS = frozenset({"of", "for", "to", "with"})
 _DENIAL = Cue("absent", finding="before")
+_DEFINITE = frozenset({"the", "this", "that", "these", "those"})
+_ADJECTIVES = 3
+"""Words, at most, between a determiner and the finding that it belongs to."""
 _UNKNOWN_ITEM = 3
 """Words, at most, of a list item that names no known finding ("masses, cysts, cavities")."""
 
@@ -67,6 +71,12 @@ class Clauses:
         self._line_starts = _line_starts(sentence, tokens)
         self._mentioned = {i for m in mentions for i in range(m.first, m.after)}
         self._mention_starts = {m.first for m in mentions}
+        verbs = vocabulary.verbs
+        self._finding_starts = {
+            m.first
+            for m in mentions
+            if not m.is_anatomy and verbs.isdisjoint(self.words[m.first : m.after])
+        }
         self._findings = {m.after - 1 for m in mentions if not m.is_anatomy and m.after > m.first}
         self.cues = self._find_cues(tokens)
         self._stopping = self._stops(tokens) if self.cues else set[int]()
@@ -82,6 +92,10 @@ class Clauses:
     @cached_property
     def _next_word(self) -> list[int]:
         return self._following(lambda i: self.words[i][0].isalnum())
+
+    @cached_property
+    def _next_alternative(self) -> list[int]:
+        return self._following(lambda i: self.words[i] in _ALTERNATIVES)
 
     @cached_property
     def _next_close(self) -> list[int]:
@@ -122,6 +136,19 @@ class Clauses:
         """Whether a word, not only marks, stands in tokens start to end, half-open."""
         return self._next_word[start] < end
 
+    def is_presupposed(self, mention: Mention) -> bool:
+        """Whether a finding is one that another is inside of: "no cavity within the mass"."""
+        for i in range(mention.first - 1, max(mention.first - _ADJECTIVES - 2, 0), -1):
+            if self.words[i] in _DEFINITE:
+                return self.words[i - 1] in self._vocabulary.insides
+            if not self.words[i][0].isalnum():
+                return False
+        return False
+
+    def has_alternatives(self, start: int, end: int) -> bool:
+        """Whether tokens start to end, half-open, name several explanations: "scar or edema"."""
+        return self._next_alternative[start] < end
+
     def ends_clause(self, i: int) -> bool:
         """Whether nothing but the clause's end, or a place or reason, follows from token i on."""
         return (
@@ -145,8 +172,11 @@ class Clauses:
             after = start + (self.words[start] in _ASIDES)
             return self._next_close[after] if after < len(self.words) else after
         end = min(self.next_cue(found, cue.meaning), len(self.words))
+        sequels = self._vocabulary.sequels if cue.meaning == "absent" else frozenset[str]()
         for i in range(start, end):
             if i in self._stopping or (self.words[i] in _ASIDES and i > start):
+                return i
+            if self.words[i] in sequels and self._names_finding(start, i):
                 return i
             if self.words[i] in _COORDINATORS and self._ends_at(i, found, cue):
                 return i
@@ -194,13 +224,18 @@ class Clauses:
             # "Effusion absent, cardiomegaly" is two statements; "Possibly, effusion" is one.
             own_part = self._part_start[found.first] + 1
             return self.words[i] == "," and self._names_finding(own_part, found.first)
-        if self._list_goes_on[i]:
+        if self._list_goes_on[i] or self._repeats_preposition(i, found):
             return False
         if self._begins_statement(i, cue.meaning) or self._follows_statement(i, found.after):
             return True
         if cue.meaning == "absent":
             return self._is_fresh(i)
         return self._ends_hedge(i, found.after)
+
+    def _repeats_preposition(self, i: int, found: FoundCue) -> bool:
+        """Whether the cue's own preposition follows token i: "absence of edema and of effusion"."""
+        last = self.words[found.after - 1]
+        return last in _PREPOSITIONS and self.words[i + 1 : i + 2] == [last]
 
     def _begins_statement(self, i: int, meaning: Meaning) -> bool:
         """Whether a verb or a cue of another meaning makes the part after token i one."""
@@ -235,6 +270,8 @@ class Clauses:
         first = self._next_unlinked[i + 1]
         if first == len(self.words) or first in self._stopping:
             return False
+        if self.words[first] in self._vocabulary.fresh_structures:
+            return self.words[i] != "and" or first not in self._finding_starts
         return self.words[first] in self._vocabulary.fresh
 
     @cached_property
@@ -253,12 +290,13 @@ class Clauses:
         cued = {i for cue in self.cues for i in range(cue.first, cue.after)}
         vocabulary = self._vocabulary
         no_item = vocabulary.verbs | vocabulary.predicates | vocabulary.adjuncts | {"+"}
+        fresh = vocabulary.fresh | vocabulary.fresh_structures
         start = 0
         bare = True
         for i, word in enumerate(self.words):
             if word == ",":
                 is_known = self._names_finding(start, i)
-                opens = self.words[start] in self._vocabulary.fresh and start not in self._mentioned
+                opens = self.words[start] in fresh and start not in self._mentioned
                 items[i] = bare and not opens and (is_known or i - start <= _UNKNOWN_ITEM)
             if word in (",", ":", "=", "(") or i in self._stopping:
                 start, bare = i + 1, True

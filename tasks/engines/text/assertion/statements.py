@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 from storage.records import Assertion
@@ -47,6 +48,12 @@ class Statements:
         if "stated" in said:
             stated = said["stated"]
             of_findings = ["present" if n else a for n, a in zip(stated, of_findings, strict=False)]
+        if any(grade == "absent" for grade in of_findings):
+            findings = (m for m in self._mentions if not m.is_anatomy)
+            of_findings = [
+                "present" if a == "absent" and self._clauses.is_presupposed(m) else a
+                for m, a in zip(findings, of_findings, strict=True)
+            ]
         following = iter(of_findings)
         return [
             ("absent" if i in self._missing else "present") if m.is_anatomy else next(following)
@@ -55,6 +62,8 @@ class Statements:
 
     def _add(self, found: FoundCue, cue: Cue) -> None:
         first, last = self._scope(found, cue)
+        if cue.alternatives and self._clauses.has_alternatives(found.after, last):
+            cue = replace(cue, meaning=cue.alternatives)
         if cue.about == "anatomy":
             self._missing.update(self._missing_structures(found, first, last))
             return

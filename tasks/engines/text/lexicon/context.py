@@ -13,6 +13,8 @@ _BACK = 40
 """Words of the sentence before a noun that can name the lung, at most."""
 _INSIDE = frozenset({"in", "of", "involving", "within", "from", "at"})
 """Prepositions between a finding and the bone that it is in; what is over a rib is in the lung."""
+LOST = "xxxx"
+"""What stands for words lost to de-identification, as a word in its normal form."""
 _SCOPE = 14
 """Words behind a noun that can say where it is, at most."""
 
@@ -32,13 +34,15 @@ class Context:
     def target(self, sentence: Sentence, unit: Unit) -> str | None:
         """The target that the word means here, if any."""
         term = unit.term
-        if not (term.unless or term.only):
+        if not (term.unless or term.only or term.instead or term.inside):
             return term.value
         qualifiers = self._qualifiers(sentence, unit)
         if instead := next((t for word, t in term.instead if word in qualifiers), None):
             return instead
         if (inside := self._inside(sentence, unit)) or term.only == "inside":
             return inside
+        if not (term.unless or term.only):
+            return term.value
         own = self._own_words(sentence, unit)
         excluded = self._places[term.unless] if term.unless else frozenset[str]()
         if not own.isdisjoint(excluded):
@@ -60,7 +64,7 @@ class Context:
 
     def _qualifiers(self, sentence: Sentence, unit: Unit) -> dict[str, int]:
         """The words in front of a noun and of what it is joined to, with their tokens."""
-        ends = self._prepositions | self._linkers | {".", ";"}
+        ends = (self._prepositions | self._linkers | {".", ";"}) - {LOST}
         qualifiers: dict[str, int] = {}
         for t in range(unit.first - 1, max(-1, unit.first - _QUALIFIERS - 1), -1):
             if sentence.words[t] in ends:

@@ -11,6 +11,7 @@ from tasks.engines.text.lexicon.places import Place, by_token
 from tasks.engines.text.lexicon.sentence import Sentence, Unit
 from tasks.engines.text.lexicon.vocabulary import Vocabulary
 
+_SINGULAR = frozenset({"is", "was", "has"})
 _REACH = 12
 """Tokens between a structure and what is said of it, at most."""
 
@@ -89,7 +90,8 @@ class FindingFinder:
             yield Finding(k, k + 1, other, unit)
         if also := self._context.also(sentence, unit):
             yield Finding(also[0], also[0] + 1, also[1], unit)
-        yield Finding(unit.first, unit.after, target, unit)
+        for name in (target, *unit.term.besides):
+            yield Finding(unit.first, unit.after, name, unit)
 
     def _before_joins(self, sentence: Sentence, first: int) -> int:
         """The last token before the joins in front of token `first`; 0 at the start."""
@@ -127,12 +129,35 @@ class FindingFinder:
         else:
             target = self._predicates[key]
             if place.target and target not in self._whole:
-                yield Finding(
-                    self._without_verb(sentence, unit), unit.after, target, unit, site=place
-                )
+                first = self._without_verb(sentence, unit)
+                yield Finding(first, unit.after, target, unit, site=place)
+                if other := self._coordinated(sentence, unit, place, at):
+                    name = self._predicates[other.structure or "", unit.term.said or ""]
+                    if name != target and name not in self._whole:
+                        yield Finding(first, unit.after, name, unit, site=other)
                 return
             first, after = min(place.first, unit.first), max(place.after, unit.after)
             yield Finding(first, after, target, unit, absorbs=place)
+
+    def _coordinated(
+        self, sentence: Sentence, unit: Unit, place: Place, at: list[Place | None]
+    ) -> Place | None:
+        """A second structure of which the same is said: "changes of the spine and shoulder".
+
+        A verb in the singular speaks of the nearer one alone.
+        """
+        is_before = place.after <= unit.first
+        if is_before and not _SINGULAR.isdisjoint(sentence.words[place.after : unit.first]):
+            return None
+        t, joins = (place.first - 1, 0) if is_before else (place.after, 0)
+        while 0 <= t < len(at) and at[t] is None:
+            if sentence.words[t] not in ("and", "the"):
+                return None
+            joins += sentence.words[t] == "and"
+            t += -1 if is_before else 1
+        other = at[t] if joins and 0 <= t < len(at) else None
+        key = (other.structure or "", unit.term.said or "") if other else ("", "")
+        return other if key in self._predicates else None
 
     def _without_verb(self, sentence: Sentence, unit: Unit) -> int:
         """Where the words begin that name the finding: "large", of "is slightly large"."""
@@ -193,9 +218,12 @@ class FindingFinder:
             return True
         if kind in ("said", "number", "ordinal"):
             return True
-        if step > 0:  # "tortuosity and atherosclerosis of the aorta"
+        if step > 0:  # "tortuosity and atherosclerosis of the aorta", "kyphotic osteopenic spine"
             is_open = kind == "finding" or word in self._vocabulary.prepositions
-            return is_open and said in self._nouns
+            is_state = unit is not None and kind == "finding" and unit.term.said is not None
+            return is_state or (is_open and said in self._nouns)
+        if kind == "finding" and unit is not None:  # "aortic calcification and tortuosity"
+            return said in self._nouns and sentence.word(unit.after) in self._vocabulary.joins
         return self._skips_back(sentence, t, said)
 
     def _opens_answer(self, sentence: Sentence, t: int) -> bool:
@@ -229,17 +257,21 @@ def _is_numbered(place: Place) -> bool:
 def _apart(found: list[Finding]) -> list[Finding]:
     """In order and apart: a structure goes to the nearest word that is said of it.
 
-    Of two that still share a word, as "calcific" and "calcific density", the longer stays.
+    Of two that still share a word, as "calcific" and "calcific density", the longer stays; both do
+    if they share all.
     """
     if any(finding.absorbs for finding in found):
         rivals = _Rivals(found)
         found = [_shrunk(f) if f.absorbs and rivals.cross(f) else f for f in found]
     apart: list[Finding] = []
     taken: set[int] = set()
+    named: dict[tuple[int, int], set[str]] = {}
     for finding in sorted(found, key=lambda f: (f.first - f.after, f.first)):
         tokens = range(finding.first, finding.after)
-        if taken.isdisjoint(tokens):
+        targets = named.get((finding.first, finding.after))
+        if taken.isdisjoint(tokens) or (targets and finding.target not in targets):
             taken.update(tokens)
+            named.setdefault((finding.first, finding.after), set()).add(finding.target)
             apart.append(finding)
     return sorted(apart, key=lambda finding: finding.first)
 

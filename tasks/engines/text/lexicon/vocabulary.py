@@ -70,6 +70,7 @@ class GeneralWords(_Model):
     instead: dict[str, str] = {}
     inside: dict[str, str] = {}
     also: dict[str, str] = {}
+    besides: tuple[str, ...] = ()
 
 
 class Display(_Model):
@@ -159,6 +160,7 @@ class Term:
     instead: tuple[tuple[str, str], ...] = ()
     inside: tuple[tuple[str, str], ...] = ()
     also: tuple[tuple[str, str], ...] = ()
+    besides: tuple[str, ...] = ()
 
 
 def base_of(name: str, taxonomy: Taxonomy) -> tuple[str, Laterality | None]:
@@ -217,6 +219,7 @@ def _terms(vocabulary: Vocabulary, taxonomy: Taxonomy) -> Iterator[tuple[str, Te
             instead=tuple(general.instead.items()),
             inside=tuple(general.inside.items()),
             also=tuple(general.also.items()),
+            besides=general.besides,
         )
         yield from ((phrase, term) for phrase in general.words)
     yield from _target_terms(vocabulary, taxonomy)

@@ -26,9 +26,6 @@ from taxonomy.targets import Taxonomy
 
 GRADES: tuple[Grade, ...] = get_args(Grade)
 
-_HEDGES = frozenset[Grade]({"probable", "possible"})
-_COARSE_HEDGE = "uncertain"
-"""An assertion that does not say how strong the hedge is; it agrees with either grade."""
 
 Span = tuple[int, int]
 Difference = Literal["missed", "extra", "assertion", "side"]
@@ -304,7 +301,7 @@ def _count(
         if phrase.laterality:
             add("sides", 1, one.laterality is not None, one.laterality == phrase.laterality)
         if phrase.target in findings:
-            grade = _grade(one.assertion, phrase)
+            grade = one.assertion
             add(f"assertion {phrase.assertion}", 1, 0, grade == phrase.assertion)
             add(f"assertion {grade}", 0, 1, 0)
     theirs, ours = _presence(sentence, reading, findings, positive)
@@ -324,19 +321,11 @@ def _paired(gold: Sequence[Span], found: Sequence[Span]) -> int:
     return paired
 
 
-def _grade(assertion: str, phrase: GoldPhrase) -> str:
-    """The grade that an assertion counts as: a hedge without a grade takes the gold's."""
-    if assertion != _COARSE_HEDGE:
-        return assertion
-    return phrase.assertion if phrase.assertion in _HEDGES else "possible"
-
-
 def _presence(
     sentence: GoldSentence, reading: Reading, findings: Collection[str], positive: Collection[str]
 ) -> tuple[set[str], set[str]]:
     """The findings that are positive by the gold and by the steps; those unscored are left out."""
-    grades = {g for a in positive for g in (_HEDGES if a == _COARSE_HEDGE else (a,))}
-    theirs = {str(p.target) for p in sentence.phrases if p.assertion in grades}
+    theirs = {str(p.target) for p in sentence.phrases if p.assertion in positive}
     unscored = [p for p in sentence.phrases if p.assertion == "unscored"]
     ignored = {p.target for p in unscored} | {
         one.target
@@ -377,7 +366,7 @@ def _misses(sentence: GoldSentence, reading: Reading) -> Iterator[Miss]:
         if one is None:
             yield _miss(name, "missed", phrase.assertion, "")
             continue
-        if _grade(one.assertion, phrase) != phrase.assertion:
+        if one.assertion != phrase.assertion:
             yield _miss(name, "assertion", phrase.assertion, one.assertion)
         if phrase.laterality and one.laterality != phrase.laterality:
             yield _miss(name, "side", phrase.laterality, one.laterality or "")

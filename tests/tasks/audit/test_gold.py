@@ -111,15 +111,14 @@ def test_a_range_names_several_targets_in_one_phrase(tmp_path):
 @pytest.mark.parametrize(
     ("expected", "said", "right"),
     [
-        ("probable", "uncertain", True),
-        ("possible", "uncertain", True),
-        ("present", "uncertain", False),
-        ("absent", "uncertain", False),
+        ("probable", "probable", True),
         ("probable", "possible", False),
+        ("present", "probable", False),
+        ("absent", "possible", False),
         ("possible", "possible", True),
     ],
 )
-def test_a_hedge_without_a_grade_agrees_with_either(tmp_path, expected, said, right):
+def test_grades_of_hedges_are_told_apart(tmp_path, expected, said, right):
     text = "Edema?"
     gold = gold_of(tmp_path, sentence(text, phrase("Edema", "pulmonary edema", expected)))
     dev = scored(gold, Reading((found(text, "Edema", "pulmonary edema", said),))).halves["dev"]
@@ -154,8 +153,7 @@ def test_hedges_are_positive_where_the_policy_keeps_them(tmp_path):
     gold = gold_of(tmp_path, sentence("Edema?", phrase("Edema", "pulmonary edema", "probable")))
     reading = Reading(positives=frozenset({"pulmonary edema"}))
     assert scored(gold, reading).halves["dev"].presence.support == 0
-    for policy in (("present", "uncertain"), ("present", "probable")):
-        assert scored(gold, reading, positive=policy).halves["dev"].presence.f1 == 1
+    assert scored(gold, reading, positive=("present", "probable")).halves["dev"].presence.f1 == 1
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +172,9 @@ def test_the_packaged_gold_is_large_and_halved_within_each_kind():
     assert len({s.text for s in sentences}) == len(sentences)
     halves = Counter((s.kind, s.half) for s in sentences)
     kinds = {s.kind for s in sentences}
-    assert len(kinds) >= 25
-    assert all(0 <= halves[kind, "dev"] - halves[kind, "held-out"] <= 1 for kind in kinds)
+    halved = {kind for kind in kinds if halves[kind, "held-out"]}
+    assert len(halved) >= 25
+    assert all(0 <= halves[kind, "dev"] - halves[kind, "held-out"] <= 1 for kind in halved)
 
 
 def test_the_held_out_half_is_scored_and_its_sentences_not_shown(result):
@@ -187,6 +186,6 @@ def test_the_held_out_half_is_scored_and_its_sentences_not_shown(result):
 
 def test_the_embedded_steps_keep_what_they_reached(result):
     known = result.known["dev"]
-    assert known.targets.f1 >= 0.88
-    assert known.assertion_f1 >= 0.81
-    assert known.negation.f1 >= 0.82
+    assert known.targets.f1 >= 0.96
+    assert known.assertion_f1 >= 0.95
+    assert known.negation.f1 >= 0.97

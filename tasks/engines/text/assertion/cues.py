@@ -26,9 +26,9 @@ MEANINGS: tuple[Meaning, ...] = (*GRADES, "stated")
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORD_LISTS = (
-    "fresh", "fresh_structures", "verbs", "shared", "changes", "predicates", "adjuncts", "sequels", "insides", "places", "conjunctions",
-    "adverbs", "openers", "denials", "affirmations", "doubts", "singular_pronouns",
-    "plural_pronouns", "relative_pronouns", "general_nouns", "ones",
+    "fresh", "fresh_structures", "verbs", "shared", "changes", "predicates", "adjuncts", "sequels",
+    "insides", "places", "conjunctions", "adverbs", "openers", "denials", "affirmations", "doubts",
+    "singular_pronouns", "plural_pronouns", "relative_pronouns", "general_nouns", "ones",
 )  # fmt: skip
 _SLOT = re.compile(r"\(([^()|]*\|[^()]*)\)")
 

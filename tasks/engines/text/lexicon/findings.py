@@ -150,14 +150,16 @@ class FindingFinder:
         if is_before and not _SINGULAR.isdisjoint(sentence.words[place.after : unit.first]):
             return None
         t, joins = (place.first - 1, 0) if is_before else (place.after, 0)
-        while 0 <= t < len(at) and at[t] is None:
-            if sentence.words[t] not in ("and", "the"):
+        while 0 <= t < len(at):
+            other = at[t]
+            if other and other.structure:
+                key = (other.structure, unit.term.said or "")
+                return other if joins and key in self._predicates else None
+            if other is None and sentence.words[t] not in ("and", "the"):
                 return None
             joins += sentence.words[t] == "and"
             t += -1 if is_before else 1
-        other = at[t] if joins and 0 <= t < len(at) else None
-        key = (other.structure or "", unit.term.said or "") if other else ("", "")
-        return other if key in self._predicates else None
+        return None
 
     def _without_verb(self, sentence: Sentence, unit: Unit) -> int:
         """Where the words begin that name the finding: "large", of "is slightly large"."""

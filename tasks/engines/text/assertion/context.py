@@ -31,8 +31,11 @@ from tasks.engines.text.assertion.sentence import (
 from tasks.engines.text.normalization import normalize
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import Taxonomy, load_taxonomy
+from taxonomy.words import tokenize
 
-VERSION = "4"
+VERSION = "5"
+_ANSWER = 40
+"""Characters, at most, of a line that only answers the one before it."""
 
 
 class ContextClassifier:
@@ -101,8 +104,15 @@ class ContextClassifier:
         return f"{sentence.rstrip('?:.… ')}: {answer}" if self._is_answer(answer) else sentence
 
     def _is_answer(self, line: str) -> bool:
+        """Whether a line is an answer alone: "None", "Not seen."."""
         words = line.strip(" .!").lower()
-        return words in self._cues.denials | self._cues.affirmations | self._cues.doubts
+        if words in self._cues.denials | self._cues.affirmations | self._cues.doubts:
+            return True
+        if len(words) > _ANSWER:
+            return False
+        tokens = tokenize(words)
+        cue = self._cues.tree.longest(tokens, 0) if len(tokens) else None
+        return cue is not None and cue[0] == len(tokens) and cue[1][0].finding == "before"
 
     def _span(self, phrase: Phrase, offset: int) -> Span:
         return Span(phrase.start - offset, phrase.end - offset, phrase.target in self._anatomy)

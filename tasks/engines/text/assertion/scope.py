@@ -307,11 +307,24 @@ class Clauses:
     def _find_cues(self, tokens: Tokens) -> list[FoundCue]:
         """The cues in order; "no" is another one as the answer to a finding: "Effusion: no"."""
         answers = {i for i in range(1, len(self.words)) if self._is_denial(i)}
-        found = [FoundCue(*f) for f in self._vocabulary.tree.find(tokens)]
+        found = [
+            self._without_finding(FoundCue(*f), tokens) for f in self._vocabulary.tree.find(tokens)
+        ]
         cues = [cue for cue in found if answers.isdisjoint(range(cue.first, cue.after))]
         # The scope of "(none)" begins before the bracket.
         cues += [FoundCue(i - (self.words[i - 1] == "("), i + 1, (_DENIAL,)) for i in answers]
         return sorted(cues, key=lambda cue: cue.first)
+
+    def _without_finding(self, found: FoundCue, tokens: Tokens) -> FoundCue:
+        """A cue that hides a shorter one, cut before a finding: "no enlargement" of the heart."""
+        if found.cues[0].meaning != "nothing" or self._mentioned.isdisjoint(
+            range(found.first, found.after)
+        ):
+            return found
+        end = next(i for i in range(found.first, found.after) if i in self._mentioned)
+        shorter = Tokens(tokens.forms[:end], tokens.starts[:end], tokens.ends[:end])
+        cue = self._vocabulary.tree.longest(shorter, found.first)
+        return FoundCue(found.first, *cue) if cue else found
 
     def _is_denial(self, i: int) -> bool:
         """Whether token i alone answers what stands before a mark: "Effusion: no, edema = n"."""

@@ -88,7 +88,7 @@ class Statements:
         clauses = self._clauses
         first, last = found.first, found.after
         ends = clauses.ends_clause(found.after)
-        opens = not clauses.has_words(0, found.first)
+        opens = not clauses.has_words(0, found.first) or self._introduces(found)
         if cue.finding in ("after", "around") or (opens if cue.finding == "before" else not ends):
             last = clauses.forward(found, cue)
         if cue.finding == "either":
@@ -100,6 +100,12 @@ class Statements:
         if looks_back:
             first = clauses.backward(found, cue)
         return first, last
+
+    def _introduces(self, found: FoundCue) -> bool:
+        """Whether a list follows a cue before which no finding stands: "Not seen are the following: …"."""
+        words = self._clauses.words
+        is_colon = found.after < len(words) and words[found.after] == ":"
+        return is_colon and bisect_left(self._firsts, found.first) == 0
 
     def _has_object(self, found: FoundCue, cue: Cue, last: int) -> bool:
         """Whether a cue has something ahead to speak of, be it no finding that we know.

@@ -24,7 +24,7 @@ from tasks.engines.text.sentences import split_sentences
 from taxonomy.matcher import PhraseTree
 from taxonomy.targets import Taxonomy
 
-_VERSION = "4"
+_VERSION = "5"
 _REMEMBERED = 1 << 15
 """Sentences kept with their phrases: reports repeat themselves about three to one."""
 

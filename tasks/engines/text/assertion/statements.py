@@ -102,7 +102,7 @@ class Statements:
         return first, last
 
     def _introduces(self, found: FoundCue) -> bool:
-        """Whether a list follows a cue before which no finding stands: "Not seen are the following: …"."""
+        """Whether a list follows a cue with no finding before it: "These are not seen: …"."""
         words = self._clauses.words
         is_colon = found.after < len(words) and words[found.after] == ":"
         return is_colon and bisect_left(self._firsts, found.first) == 0

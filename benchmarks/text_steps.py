@@ -88,6 +88,7 @@ def _reports() -> list[str]:
 def _ours(reports: list[str]) -> tuple[float, Counter[str]]:
     taxonomy = load_taxonomy()
     engines = choose_engines(BuildSettings(dataset="openi"), taxonomy)
+    annotate_texts(["The lungs are clear."], engines, taxonomy)  # late imports, as the rival's
     started = time.process_time()
     found = annotate_texts(reports, engines, taxonomy)
     seconds = time.process_time() - started

@@ -16,6 +16,9 @@ import yaml
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?:st|nd|rd|th)?\b|[^\W_]+|[^\w\s]|_", re.IGNORECASE)
 
+_SENTENCE = 1000
+"""Characters, at most, of a text whose tokens are kept for the next reader."""
+
 WORD_RULES = Path(__file__).with_suffix(".yaml")
 
 HYPHENS = frozenset("-‐‑–")
@@ -132,6 +135,10 @@ def _singular(word: str) -> str:
 
 def tokenize(text: str) -> Tokens:
     """Split a text into words and marks; compounds of `words.yaml` become one token."""
+    return _remembered(text) if len(text) <= _SENTENCE else _split(text)
+
+
+def _split(text: str) -> Tokens:
     forms: list[Form] = []
     starts: list[int] = []
     ends: list[int] = []
@@ -155,6 +162,10 @@ def tokenize(text: str) -> Tokens:
         starts.append(match.start())
         ends.append(match.end())
     return Tokens(tuple(forms), tuple(starts), tuple(ends))
+
+
+# A sentence is read by the extractor, by the assertion rules, and by the guard of cleaning.
+_remembered = lru_cache(maxsize=1 << 14)(_split)
 
 
 def phrase_key(phrase: str) -> tuple[str, ...]:

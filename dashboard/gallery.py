@@ -25,7 +25,8 @@ from dashboard.summary import DatasetSummary, summarize
 from storage import imaging
 from storage.catalogue import connect
 from storage.images.vocabulary import volume_modalities
-from storage.manifests import Manifest, read_manifests
+from storage.manifests import Manifest
+from storage.plans import current_manifests
 from storage.reasons import explain, reasons
 from storage.records import GroundedReport, masks_by_key
 from storage.store import Store
@@ -77,7 +78,7 @@ def write_gallery(store: Store) -> Path | None:
     if not store.is_local:
         return None
     page = Path(store.location(FILE))
-    manifests = read_manifests(store)
+    manifests = current_manifests(store)
     digest = _digest(manifests)
     if _written_digest(page) == digest:
         return page

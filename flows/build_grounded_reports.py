@@ -26,8 +26,10 @@ from flows.runtime.orphaned_runs import claim_run
 from flows.runtime.prefect_defaults import cpu_shards
 from flows.runtime.progress import RunProgress
 from storage.catalogue import CatalogueError, write_catalogue
+from storage.plans import write_plan
 from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
+from storage.sweeping import sweep
 from tasks.engines.cancellation import cancel_waits_on_error
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.settings import LlmSettings
@@ -65,11 +67,13 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
     claim_run(UUID(flow_run.get_id()), NAME)
     with tags(settings.dataset), RunProgress(settings.dataset, pipeline(settings)) as progress:
         run = _Run(settings, progress)
+        write_plan(pipeline(settings).store, pipeline(settings).plan)
         if settings.llm and settings.llm.batch:
             run.stages("ingest")
             run.require_batch_answers(settings.llm, settings.llm.batch)
         run.stages()
 
+        sweep(pipeline(settings).store, pipeline(settings).plan)
         _refresh_views(pipeline(settings).store)
         return progress.finish(summarize(settings.dataset, run.results, progress.seconds))
 

@@ -1,24 +1,28 @@
-"""The catalogue: DuckDB views over the Parquet shards and the manifests.
+"""The catalogue: a DuckDB view of every table, of the manifests, and of assertions.
 
-Views, not tables: DuckDB allows one writing process, while shards are written by many. A view
-always shows what is in the store at that moment.
+Views of Arrow datasets, so that DuckDB itself opens no file and may be denied all files: a query
+can read the store and nothing else. `catalogue.duckdb` has the same views for any DuckDB client.
 """
 
 from __future__ import annotations
 
-import os
+import json
+import re
+import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-from pyarrow import dataset as ds
 
-from storage.schemas import SCHEMAS
-from storage.store import Store, StoreError
+from storage.store import PARTIAL, Store, StoreError
+from storage.sweeping import nothing_held
+from storage.tables import ShardError, Tables, open_tables
 
 
 class CatalogueError(Exception):
@@ -27,88 +31,109 @@ class CatalogueError(Exception):
 
 FILE = "catalogue.duckdb"
 
-# By name, since shards of an earlier schema may lie beside new ones until they are built again.
-_SHARDS = """
-CREATE VIEW {table} AS
-FROM read_parquet('{glob}', hive_partitioning = false, union_by_name = true)
-"""
+_LOCKED = (
+    "SET enable_external_access = false",  # no other file, no network, no COPY TO, no ATTACH
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET python_enable_replacements = false",  # a name in a query is no variable of this program
+    "SET lock_configuration = true",
+)
+
+_READING = {"SELECT", "EXPLAIN", "MULTI"}
+"""Kinds of statements that only read, as DuckDB names them; PIVOT is a MULTI."""
+
+_STREAM = re.compile(r"stream registered as '(\w+)' failed")
+"""What DuckDB says of a table whose Arrow dataset cannot be read."""
+
+_ROWS_AT_ONCE = 1000
+"""Rows of a result that are in memory at a time."""
 
 _ASSERTIONS = """
-CREATE OR REPLACE VIEW assertions AS
+CREATE VIEW assertions AS
 SELECT p.*, coalesce(k.assertion, r.reason) AS assertion, k.study_id IS NOT NULL AS kept
 FROM phrases p
 LEFT JOIN positives k USING (dataset, split, study_id, section, start, target)
 LEFT JOIN (FROM rejects WHERE stage = 'filter') r
     USING (dataset, split, study_id, section, start, target)
 """
+_JOINED = ("phrases", "positives", "rejects")
 
-_MANIFESTS = """
-CREATE OR REPLACE VIEW manifests AS
-SELECT part.dataset AS dataset, part.split AS split, part.index AS part, stage, unit, rows_in,
-       rows_out, rejects, discarded, usage, seconds, finished_at, digest, recipe
-FROM read_json('{glob}', union_by_name = true, columns = {{
-    stage: 'VARCHAR', part: 'STRUCT(dataset VARCHAR, split VARCHAR, index INTEGER)',
-    unit: 'VARCHAR', rows_in: 'BIGINT', rows_out: 'BIGINT', rejects: 'MAP(VARCHAR, BIGINT)',
-    discarded: 'MAP(VARCHAR, BIGINT)', usage: 'MAP(VARCHAR, BIGINT)',
-    seconds: 'DOUBLE', finished_at: 'VARCHAR', digest: 'VARCHAR', recipe: 'JSON'}})
-"""
+_COUNTS = pa.map_(pa.string(), pa.int64())
+_MANIFESTS = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("part", pa.int32()),
+        ("stage", pa.string()),
+        ("unit", pa.string()),
+        ("rows_in", pa.int64()),
+        ("rows_out", pa.int64()),
+        ("rejects", _COUNTS),
+        ("discarded", _COUNTS),
+        ("usage", _COUNTS),
+        ("seconds", pa.float64()),
+        ("finished_at", pa.string()),
+        ("digest", pa.string()),
+        ("recipe", pa.json_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The columns of a query's result, and its rows as they come."""
+
+    columns: Sequence[str]
+    rows: Iterator[tuple[Any, ...]]
 
 
 def connect(store: Store) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with a view for every table that has shards.
+    """An in-memory connection with a view of every table; it can reach no file by itself.
 
     Raises:
-        StoreError: if the store cannot be listed.
-        CatalogueError: if a shard is damaged.
+        StoreError: if the store cannot be read.
     """
-    connection = duckdb.connect()
-    tables = [table for table in SCHEMAS if store.list(table, ".parquet")]
-    for table in tables:
-        if store.is_local:
-            glob = _quote(store.location(f"{table}/**/*.parquet"))
-            with _readable(table):
-                connection.execute(_SHARDS.format(table=table, glob=glob))
-        else:
-            filesystem, base = store.filesystem()
-            files = [f"{base}/{path}" for path in store.list(table, ".parquet")]
-            connection.register(table, ds.dataset(files, filesystem=filesystem))
-    if {"phrases", "positives", "rejects"} <= set(tables):
-        # Rejects of an earlier schema alone have no key columns: the other views serve without it.
-        with _readable("rejects"):
-            columns = set(connection.table("rejects").columns)
-        if {"section", "start"} <= columns:
-            with _readable("rejects"):
-                connection.execute(_ASSERTIONS)
-    if store.is_local and store.list("manifests", ".json"):
-        glob = _quote(store.location("manifests/**/*.json"))
-        connection.execute(_MANIFESTS.format(glob=glob))
-    return connection
+    return _connect(open_tables(store))
+
+
+@contextmanager
+def run_query(root: str, query: str) -> Iterator[Result]:
+    """Run one query that reads the store; its rows come a thousand at a time.
+
+    Raises:
+        StoreError: if the store cannot be read or holds nothing.
+        CatalogueError: if the query is none, does more than read, or meets a damaged shard.
+    """
+    _require_reading(query)
+    tables = open_tables(Store(root))
+    if not tables.shards:
+        raise nothing_held(tables.store)
+    with _connect(tables) as connection:
+        try:
+            result = connection.execute(query)
+            columns = [column[0] for column in result.description or ()]
+            yield Result(columns, _rows(result))
+        except duckdb.Error as error:
+            raise _fault(tables, error) from error
 
 
 def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of a query over the store.
-
-    Raises:
-        CatalogueError: if DuckDB does not accept the query.
-    """
-    with connect(Store(root)) as connection:
-        try:
-            result = connection.execute(query)
-        except duckdb.Error as error:
-            raise CatalogueError(f"the query cannot be run: {error}") from error
-        if result is None or result.description is None:
-            raise CatalogueError("the query is empty: give one, such as `SHOW TABLES`")
-        return [column[0] for column in result.description or ()], result.fetchall()
+    """Column names and all rows of a query; see `run_query`."""
+    with run_query(root, query) as result:
+        return list(result.columns), list(result.rows)
 
 
 def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:
-    """The rows of one study in a table; empty when the store has no such table yet."""
-    store = Store(root)
-    if not store.list(table, ".parquet"):
-        return []
-    with connect(store) as connection, _readable(table):
-        rows = connection.table(table).filter(f"study_id = '{_quote(study_id)}'")
-        return list(rows.to_arrow_table().to_pylist())
+    """The rows of one study in a table; empty when the store has no such table yet.
+
+    Raises:
+        CatalogueError: if a shard that may hold the study is damaged.
+    """
+    tables = open_tables(Store(root))
+    rows, damaged = tables.rows_of_study(table, study_id)
+    if damaged and not rows:
+        raise CatalogueError(tables.sentence(damaged[0]))
+    return rows
 
 
 def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
@@ -118,50 +143,146 @@ def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
 
     Raises:
         StoreError: if the store does not hold the dataset.
+        CatalogueError: if a shard is damaged.
     """
-    store = Store(root)
-    if not store.list(f"positives/dataset={dataset}", ".parquet"):
-        raise StoreError(f"{root} does not hold {dataset}: run `vividmed build {dataset}` first")
-    tables = ("studies", "clean_reports", "phrases", "positives")
-    with connect(store) as connection, _readable(", ".join(tables)):
-        views = {
-            table: connection.table(table).filter(f"dataset = '{_quote(dataset)}'")
-            for table in tables
+    tables = open_tables(Store(root), dataset)
+    if "positives" not in tables.shards:
+        raise nothing_held(tables.store, dataset)
+    try:
+        return {
+            table: tables.read(table, dataset)
+            for table in ("studies", "clean_reports", "phrases", "positives")
         }
-        return {table: rows.to_arrow_table() for table, rows in views.items()}
+    except ShardError as error:
+        raise CatalogueError(str(error)) from error
 
 
 def write_catalogue(store: Store) -> Path | None:
     """Leave the views in `catalogue.duckdb` for any DuckDB client; None for a bucket.
 
-    The file is replaced whole, so a reader that has the old one open is not disturbed.
+    The views name the shards by their full paths, as DuckDB wants them: after a move of the store
+    they are written again. The file is replaced whole, so a reader that has the old one open is not
+    disturbed.
+
+    Raises:
+        StoreError: if the store cannot be read or written.
+        CatalogueError: if a shard is damaged; the views of the other tables are written.
     """
     if not store.is_local:
         return None
+    tables = open_tables(store)
     target = Path(store.location(FILE))
-    partial = target.with_name(f".{FILE}.{uuid.uuid4().hex}")
-    with connect(store) as views:
-        statements = views.execute(
-            "SELECT sql FROM duckdb_views() WHERE NOT internal ORDER BY view_oid"
-        ).fetchall()
-    with duckdb.connect(os.fspath(partial)) as connection:
-        for (statement,) in statements:
-            connection.execute(statement)
-    partial.replace(target)
+    partial = Path(store.location(PARTIAL)) / f"{FILE}.{uuid.uuid4().hex}"
+    # DuckDB cannot make a database in a folder with a ? or a backslash in its name.
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / FILE
+        damaged = _write_views(tables, made)
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made, partial)
+            partial.replace(target)
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+    if damaged is not None:
+        raise CatalogueError(str(damaged)) from damaged
     return target
 
 
-@contextmanager
-def _readable(table: str) -> Iterator[None]:
+def _write_views(tables: Tables, file: Path) -> ShardError | None:
+    """Write all views that can be written; the damaged shard of one that cannot, if any."""
+    damaged = None
+    with _connect(tables) as views, duckdb.connect(str(file)) as written:
+        for table in tables.shards:
+            try:
+                written.execute(_view(tables, table, views))
+            except duckdb.Error as error:
+                damaged = tables.fault(tables.shards[table], error)
+        if _has_assertions(tables) and damaged is None:
+            written.execute(_ASSERTIONS)
+        written.register("held", _manifest_rows(tables))
+        written.execute("CREATE TABLE manifests AS FROM held")
+    return damaged
+
+
+def _connect(tables: Tables) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    for table in tables.shards:
+        connection.register(table, tables.dataset(table))
+    connection.register("manifests", _manifest_rows(tables))
+    if _has_assertions(tables):
+        connection.execute(_ASSERTIONS)
+    for setting in _LOCKED:
+        connection.execute(setting)
+    return connection
+
+
+def _has_assertions(tables: Tables) -> bool:
+    return all(table in tables.shards for table in _JOINED)
+
+
+def _manifest_rows(tables: Tables) -> pa.Table:
+    rows = [
+        {name: getattr(m, name, None) for name in _MANIFESTS.names}
+        | {"dataset": m.part.dataset, "split": m.part.split, "part": m.part.index}
+        | {name: list(getattr(m, name).items()) for name in ("rejects", "discarded", "usage")}
+        | {"recipe": json.dumps(m.recipe, sort_keys=True, ensure_ascii=False)}
+        for m in tables.manifests
+    ]
+    return pa.Table.from_pylist(rows, schema=_MANIFESTS)
+
+
+def _require_reading(query: str) -> None:
     try:
-        yield
+        statements = duckdb.extract_statements(query)
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
+        raise CatalogueError(f"the query cannot be run: {error}") from error
+    if not statements:
+        raise CatalogueError("the query is empty: give one, such as `SHOW TABLES`")
+    if len(statements) > 1:
+        raise CatalogueError(f"these are {len(statements)} queries: give one at a time")
+    kind = statements[0].type.name
+    if kind not in _READING:
         raise CatalogueError(
-            f"a shard of {table} is damaged or out of date ({reason}): `vividmed build` of its "
-            "dataset makes it again"
-        ) from error
+            f"`vividmed sql` only reads, and {kind} may change something: begin with SELECT, FROM, "
+            f"WITH, PIVOT, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN; any DuckDB client does the rest "
+            f"with {FILE}"
+        )
 
 
-def _quote(text: str) -> str:
-    return text.replace("'", "''")
+def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while rows := result.fetchmany(_ROWS_AT_ONCE):
+        yield from rows
+
+
+def _fault(tables: Tables, error: duckdb.Error) -> CatalogueError:
+    """The damaged shard that a query met, or else what DuckDB says of the query."""
+    if met := _STREAM.search(str(error)):
+        return CatalogueError(str(tables.fault(tables.shards.get(met[1], ()), error)))
+    return CatalogueError(f"the query cannot be run: {error}")
+
+
+def _view(tables: Tables, table: str, views: duckdb.DuckDBPyConnection) -> str:
+    """The statement of a view that any DuckDB client can read: files by their full paths."""
+    files = [
+        _literal(tables.store.location(shard.file.path))
+        for shard in tables.shards[table]
+        if shard.file.rows
+    ]
+    described = views.execute(f"DESCRIBE {table}").fetchall()
+    columns = [f'CAST("{name}" AS {type_}) AS "{name}"' for name, type_, *_ in described]
+    if not files:
+        columns = [f'CAST(NULL AS {type_}) AS "{name}"' for name, type_, *_ in described]
+        return f"CREATE VIEW {table} AS SELECT {', '.join(columns)} WHERE false"
+    # By name, since shards of an earlier schema may lie beside new ones until they are built again.
+    return (  # of names that are declared here, and paths that are quoted
+        f"CREATE VIEW {table} AS SELECT {', '.join(columns)} FROM read_parquet("  # noqa: S608
+        f"[{', '.join(files)}], hive_partitioning = false, union_by_name = true)"
+    )
+
+
+def _literal(path: str) -> str:
+    """A path as a string of SQL that DuckDB takes for no pattern of paths."""
+    plain = "".join(f"[{c}]" if c in "*?[" else c for c in path)
+    return "'" + plain.replace("'", "''") + "'"

@@ -11,13 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from storage.shards import Part, ShardFile, is_intact
+from storage.shards import Count, Part, ShardFile, dataset_folder, is_intact, shard_path
 from storage.store import Store
+
+FOLDER = "manifests"
+_REQUESTS = 16
+"""Requests at once to a bucket, whose answer to one takes tens of milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,18 @@ class Manifest:
     inputs: Mapping[str, str]
     outputs: Mapping[str, ShardFile]
     unit: str
-    rows_in: int
-    rows_out: int
-    rejects: Mapping[str, int] = field(default_factory=dict)
-    discarded: Mapping[str, int] = field(default_factory=dict)
-    usage: Mapping[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
+    rows_in: Count
+    rows_out: Count
+    rejects: Mapping[str, Count] = field(default_factory=dict)
+    discarded: Mapping[str, Count] = field(default_factory=dict)
+    usage: Mapping[str, Count] = field(default_factory=dict)
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     finished_at: str = ""
 
 
 def manifest_path(stage: str, part: Part) -> str:
     """Where the manifest of a stage on a part lives in the store."""
-    return f"manifests/{stage}/{part.folder}/{part.name}.json"
+    return f"{FOLDER}/{stage}/{part.folder}/{part.name}.json"
 
 
 def recipe_digest(stage: str, recipe: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -72,12 +77,21 @@ def read_manifest(store: Store, stage: str, part: Part) -> Manifest | None:
 
 def read_manifests(store: Store, dataset: str = "") -> list[Manifest]:
     """Every readable manifest of the store, or of one dataset, ordered by stage and part."""
-    paths = [p for p in store.list("manifests", ".json") if f"/dataset={dataset}" in p]
-    found = (_parse(data, path) for path in paths if (data := store.read(path)) is not None)
+    paths = manifest_paths(store, dataset)
+    with ThreadPoolExecutor(1 if store.is_local else _REQUESTS) as requests:
+        contents = list(requests.map(store.read, paths))
+    found = [_parse(data, p) for data, p in zip(contents, paths, strict=True) if data is not None]
     return sorted(
-        (m for m in found if m is not None and dataset in {"", m.part.dataset}),
+        (manifest for manifest in found if manifest is not None),
         key=lambda m: (m.part.dataset, m.stage, m.part),
     )
+
+
+def manifest_paths(store: Store, dataset: str = "", stage: str = "") -> list[str]:
+    """Paths of the manifests of the store, or of one dataset, or of one stage, readable or not."""
+    folder = f"{FOLDER}/{stage}" if stage else FOLDER
+    paths = store.list(folder, ".json")
+    return [p for p in paths if not dataset or p.split("/")[2] == dataset_folder(dataset)]
 
 
 def stage_order(manifests: Iterable[Manifest]) -> list[str]:
@@ -104,12 +118,14 @@ def _parse(data: bytes, path: str) -> Manifest | None:
     Such a manifest proves nothing: its shard is made again.
     """
     try:
-        raw = json.loads(data)
-        manifest = _MANIFEST.validate_python(raw)
+        manifest = _MANIFEST.validate_json(data, strict=True)
     except ValueError:
         return None
     balanced = manifest.rows_in == manifest.rows_out + sum(manifest.rejects.values())
-    in_place = manifest_path(manifest.stage, manifest.part) == path
+    in_place = manifest_path(manifest.stage, manifest.part) == path and all(
+        file.path == shard_path(table, manifest.part, manifest.stage)
+        for table, file in manifest.outputs.items()
+    )
     return manifest if balanced and in_place and manifest.outputs else None
 
 

@@ -38,6 +38,16 @@ IMAGE = pa.struct(
     ]
 )
 
+# A list and no map, as Hugging Face datasets reads no maps.
+LABELS = pa.list_(
+    pa.struct(
+        [
+            _field("name", pa.string(), "what the label is about, as the dataset names it"),
+            _field("value", pa.int8(), "1 present, 0 absent, -1 uncertain"),
+        ]
+    )
+)
+
 MODIFIERS = pa.struct(
     [
         _field("laterality", pa.string(), "left, right or bilateral; null when not stated"),
@@ -53,7 +63,7 @@ STUDIES = pa.schema(
         _field("images", pa.list_(IMAGE), "images of the study, localizable or not"),
         _field("findings", pa.string(), "text of the findings section; null when absent"),
         _field("impression", pa.string(), "text of the impression section; null when absent"),
-        _field("labels", pa.map_(pa.string(), pa.int8()), "1 present, 0 absent, -1 uncertain"),
+        _field("labels", LABELS, "labels that the dataset gives"),
         _field("source", pa.string(), "where the report comes from; `authored` if we wrote it"),
     ]
 )

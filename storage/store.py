@@ -9,32 +9,53 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import threading
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pyarrow import fs
 
+from storage.places import StoreError, bucket_error, checked_root, open_filesystem, read_bucket
 
-class StoreError(Exception):
-    """The store cannot be used; the message says what to do.
+__all__ = ["Store", "StoreError", "StoredFile"]
 
-    transient: whether the same call may go through later, as with a bucket that is out of reach.
-    """
+PARTIAL = ".partial"
+"""Folder of files that are being written. It lies outside the tables, as polars refuses a folder
+that holds anything but Parquet."""
 
-    def __init__(self, message: str, *, transient: bool = False) -> None:
-        super().__init__(message)
-        self.transient = transient
+_FIRST_CONTACT_S = 20.0
+"""How long a store may take to show that it can be written, before any work is done."""
+
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the store: its path below the root, and how long ago it was written."""
+
+    path: str
+    age: timedelta
 
 
 @dataclass(frozen=True)
 class Store:
     """Files by their path relative to the root.
 
-    root: a local path, or a URI that `pyarrow.fs.FileSystem.from_uri` knows (`s3://bucket/…`).
+    root: a folder, `s3://bucket/prefix` or `gs://bucket/prefix`; a local one becomes absolute.
+
+    Raises:
+        StoreError: if it is none of these, or holds a key.
     """
 
     root: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", checked_root(self.root))
 
     @property
     def is_local(self) -> bool:
@@ -45,19 +66,14 @@ class Store:
         """The pyarrow file system and the root's path in it.
 
         Raises:
-            StoreError: if the root is a URI that pyarrow does not know.
+            StoreError: if the root is a bucket that cannot be found.
         """
-        if self.is_local:
-            return fs.LocalFileSystem(), str(Path(self.root).absolute())
-        try:
-            filesystem, base = fs.FileSystem.from_uri(self.root)
-        except (ValueError, OSError) as error:
-            raise StoreError(f"{self.root} is not a store: {error}") from error
-        return filesystem, base
+        return open_filesystem(self.root)
 
     def location(self, path: str) -> str:
         """The full path or object name of a file of the store."""
-        return f"{self.filesystem()[1]}/{path}"
+        base = self.root if self.is_local else read_bucket(self.root).base
+        return f"{base}/{path}"
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a file, or None when there is no such file."""
@@ -78,7 +94,7 @@ class Store:
         """
         try:
             if self.is_local:
-                _write_local(Path(self.location(path)), data)
+                self._write_local(path, data)
             else:
                 filesystem, base = self.filesystem()
                 with filesystem.open_output_stream(f"{base}/{path}") as stream:
@@ -86,36 +102,86 @@ class Store:
         except OSError as error:
             raise self._error("write", path, error) from error
 
+    def delete(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        filesystem, base = self.filesystem()
+        try:
+            filesystem.delete_file(f"{base}/{path}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._error("remove", path, error) from error
+
     def list(self, folder: str, suffix: str = "") -> list[str]:
         """Paths of the files below a folder, sorted; empty when there is no such folder."""
+        return [file.path for file in self.files(folder) if file.path.endswith(suffix)]
+
+    def files(self, folder: str, *, recursive: bool = True) -> Sequence[StoredFile]:
+        """The files below a folder with their age, sorted by path."""
         filesystem, base = self.filesystem()
-        selector = fs.FileSelector(f"{base}/{folder}", recursive=True, allow_not_found=True)
+        selector = fs.FileSelector(f"{base}/{folder}", recursive=recursive, allow_not_found=True)
         try:
             infos = filesystem.get_file_info(selector)
         except OSError as error:
             raise self._error("list", folder, error) from error
-        files = [info.path for info in infos if info.type == fs.FileType.File]
-        return sorted(path[len(base) + 1 :] for path in files if path.endswith(suffix))
+        now = datetime.now(UTC)
+        found = [
+            StoredFile(info.path[len(base) + 1 :], now - (info.mtime or now))
+            for info in infos
+            if info.type == fs.FileType.File
+        ]
+        return sorted(found, key=lambda file: file.path)
 
     def require_writable(self) -> None:
         """Prove that a file can be written, before any work is done.
 
         Raises:
-            StoreError: if it cannot.
+            StoreError: if it cannot, or the store does not answer within 20 s.
         """
-        probe = f".probe-{uuid.uuid4().hex}"
+        if self.is_local and Path(self.root).exists() and not Path(self.root).is_dir():
+            raise StoreError(f"{self.root} is a file: choose another --store, which is a folder")
+        if not _within(_FIRST_CONTACT_S, self._probe):
+            keys = "" if self.is_local else f"; for access {read_bucket(self.root).keys_belong}"
+            raise StoreError(
+                f"{self.root} has not answered for {_FIRST_CONTACT_S:.0f} s: check the network and "
+                f"the address{keys}",
+                transient=True,
+            )
+
+    def _probe(self) -> None:
+        probe = f"{PARTIAL}/probe-{uuid.uuid4().hex}"
         self.write(probe, b"")
-        filesystem, base = self.filesystem()
-        filesystem.delete_file(f"{base}/{probe}")
+        self.delete(probe)
+
+    def _write_local(self, path: str, data: bytes) -> None:
+        target = Path(self.location(path))
+        partial = Path(self.location(PARTIAL)) / f"{target.name}.{uuid.uuid4().hex}"
+        for folder in (partial.parent, target.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            _move(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        folder_fd = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder_fd)  # the rename itself must survive a power cut
+        finally:
+            os.close(folder_fd)
 
     def _error(self, verb: str, path: str, error: OSError) -> StoreError:
         place = self.location(path)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if not self.is_local:
+            return bucket_error(read_bucket(self.root), verb, place, error)
+        if error.errno in _FULL:
             return StoreError(
                 f"there is no room left to write {place}: free some space and run the same "
                 "command again; finished shards are kept"
             )
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        if error.errno in _REFUSED:
             return StoreError(
                 f"cannot {verb} {place}: {os.strerror(error.errno)}; choose another --store "
                 "or change its permissions"
@@ -123,19 +189,34 @@ class Store:
         return StoreError(f"cannot {verb} {place}: {error}", transient=True)
 
 
-def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def _move(partial: Path, target: Path) -> None:
+    """Rename a finished file into place, also where a table's folder is a link to another disk."""
     try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)
+        partial.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f".{partial.name}")
+        try:
+            shutil.copyfile(partial, beside)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _within(seconds: float, work: Callable[[], None]) -> bool:
+    """Whether a call of a library that may hang has ended in time; if not, its thread is left."""
+    fault: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            fault.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if fault:
+        raise fault[0]
+    return not thread.is_alive()

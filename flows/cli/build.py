@@ -62,6 +62,7 @@ def _build_datasets(
     """
     from flows.runtime.signals import end_at_signals
     from storage.inputs import fetch
+    from storage.sweeping import has_earlier_layout
     from tasks.pipeline.settings import make_settings, read_settings, required_inputs
     from tasks.pipeline.stages import pipeline
 
@@ -69,7 +70,12 @@ def _build_datasets(
     runs = [read_settings(config, c) if config else make_settings(c) for c in chosen]
     for settings in runs:
         fetch(required_inputs(settings), out.print)
-        pipeline(settings)
+        if has_earlier_layout(pipeline(settings).store, settings.dataset):
+            out.print(
+                f"{settings.dataset} is in the store in folders of an earlier version: it is built "
+                "anew, and the old folders are then removed",
+                style="yellow",
+            )
 
     out.print("starting Prefect …")
     summaries = end_at_signals(lambda: _run_flows(runs))

@@ -15,6 +15,7 @@ from rich.text import Text
 from flows.cli.audit import audit
 from flows.cli.batch import batch
 from flows.cli.build import build
+from flows.cli.catalogue import catalogue
 from flows.cli.doctor import doctor
 from flows.cli.fetch import fetch
 from flows.cli.model_check import check
@@ -43,6 +44,7 @@ for command in (
     show,
     tag,
     sql,
+    catalogue,
     audit,
     taxonomy,
     predict,

@@ -22,7 +22,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option(help="YAML file with settings; see configs/ for examples.")
 ]
 StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Folder or s3:// URI of the store.")
+    str | None, typer.Option("--store", help="Folder of the store, or s3://bucket/prefix.")
 ]
 SourceOption = Annotated[Path | None, typer.Option(help="Folder with the data set's own files.")]
 LimitOption = Annotated[int | None, typer.Option(help="Only the first reports.")]
@@ -35,7 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 def store_root(store: str | None) -> str:
     """The store that the user names, or the one in the data folder."""
-    return store or str(home() / "store")
+    return str(home() / "store") if store is None else store
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -188,6 +188,7 @@ def _store(request: _Request) -> Store | None:
             the name cannot be part of a path.
     """
     from storage.datasets.declaration import NAME_RULE, is_usable_in_paths
+    from storage.manifests import manifest_paths
     from storage.store import Store, StoreError
 
     if request.store is None:
@@ -196,7 +197,7 @@ def _store(request: _Request) -> Store | None:
         raise StoreError(f"--dataset {request.dataset!r}: {NAME_RULE}")
     store = Store(request.store)
     store.require_writable()
-    if store.list(f"manifests/ingest/dataset={request.dataset}", ".json"):
+    if manifest_paths(store, request.dataset, "ingest"):
         raise StoreError(
             f"{store.root} holds a dataset {request.dataset} that was built from reports: choose"
             " another --dataset for the predictions"

@@ -9,34 +9,53 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import StoreOption, out, store_root
+from flows.cli.options import JsonOption, StoreOption, out, store_root
 
 if TYPE_CHECKING:
     from storage.records import MaskKey
+    from storage.store import StoreError
+    from storage.tables import Tables
 
 GROUNDING_STYLES = {"box": "bold green", "mask": "bold green", "none": "yellow"}
+
+_SIMILAR = 75
+"""Least similarity, of 100, of ids that are suggested: one or two wrong characters of ten."""
+_SUGGESTED = 3
 
 
 def show(
     study: Annotated[str, typer.Argument(help="Study id, for example chest-ct-nodule.")],
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the grounded report of a study: text, tags, boxes and masks."""
-    from flows.cli.tables import highlighted, tag_table
-    from storage.catalogue import study_rows
-    from storage.records import MaskKey
-    from storage.store import StoreError
+    from flows.cli.json_output import print_records
+    from storage.store import Store
+    from storage.sweeping import nothing_held
+    from storage.tables import open_tables
 
-    root = store_root(store)
-    reports = study_rows(root, "grounded_reports", study)
+    tables = open_tables(Store(store_root(store)))
+    if not tables.shards:
+        raise nothing_held(tables.store)
+    reports, damaged = tables.rows_of_study("grounded_reports", study)
+    for shard in damaged:
+        typer.echo(f"note: {tables.sentence(shard)}", err=True)
     if not reports:
-        raise StoreError(
-            f"{root} holds no grounded report of {study}: `vividmed sql` can list the studies in "
-            "grounded_reports, and the rejected records with their reasons in rejects"
-        )
+        raise _no_report(tables, study)
+    if as_json:
+        print_records(reports)
+    else:
+        _print_reports(tables, study, reports)
+
+
+def _print_reports(tables: Tables, study: str, reports: list[dict[str, Any]]) -> None:
+    from flows.cli.tables import highlighted, tag_table
+    from storage.records import MaskKey
+
     volumes: dict[tuple[Any, ...], dict[MaskKey, float | None]] = defaultdict(dict)
-    for row in study_rows(root, "masks", study):
-        volumes[_image(row)][MaskKey.from_row(row)] = row["volume_mm3"]
+    if any(tag["mask"] for report in reports for tag in report["tags"]):
+        for row in tables.rows_of_study("masks", study)[0]:
+            volumes[_image(row)][MaskKey.from_row(row)] = row["volume_mm3"]
     for images, report in _by_content(reports):
         provenance = report["provenance"]
         out.rule(f"{report['dataset']} · {report['study_id']} · {', '.join(images)}")
@@ -46,6 +65,44 @@ def show(
         engines = ("cleaner", "extractor", "filter", "localizer")
         made_by = ", ".join(f"{name} {provenance[name]}" for name in engines if provenance[name])
         out.print(f"source {provenance['source']}; {made_by}; {provenance['notice']}", style="dim")
+
+
+def _no_report(tables: Tables, study: str) -> StoreError:
+    """Why there is no report: the study was rejected, or there is none of this id."""
+    from rapidfuzz import fuzz, process
+
+    from storage.store import StoreError
+
+    root = tables.store.root
+    rejects, _ = tables.rows_of_study("rejects", study)
+    ids = tables.study_ids()
+    if rejects and not _has_passed(rejects):
+        first = rejects[0]
+        return StoreError(
+            f"{first['dataset']} {study} has no grounded report, it was rejected by "
+            f"{first['stage']}: {first['reason']}: {first['detail']}"
+        )
+    if study in ids:
+        return StoreError(
+            f"{root} holds no grounded report of {study} yet: `vividmed status` shows what is "
+            "missing"
+        )
+    found = process.extract(
+        study,
+        ids,
+        scorer=fuzz.ratio,
+        processor=str.casefold,
+        limit=_SUGGESTED,
+        score_cutoff=_SIMILAR,
+    )
+    meant = " or ".join(f"`{name}`" for name, *_ in found)
+    hint = f"perhaps {meant} was meant" if meant else "`vividmed sql` can list those in `studies`"
+    return StoreError(f"{root} holds no study {study}: {hint}")
+
+
+def _has_passed(rejects: Iterable[dict[str, Any]]) -> bool:
+    """Whether only parts of the study were rejected, such as a phrase or a site."""
+    return all(row["target"] or row["section"] or row["image_id"] for row in rejects)
 
 
 def _image(row: dict[str, Any]) -> tuple[Any, ...]:

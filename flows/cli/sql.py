@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from itertools import islice
 from typing import Annotated
 
 import typer
 
 from flows.cli.options import JsonOption, StoreOption, out, store_root
+
+SHOWN_ROWS = 1000
+"""Rows that a table on the screen has at most; its columns' widths need all of them at once."""
 
 
 def sql(
@@ -16,12 +19,18 @@ def sql(
     as_json: JsonOption = False,
 ) -> None:
     """Query the catalogue; `vividmed sql "SHOW TABLES"` lists its views."""
+    from flows.cli.json_output import print_records
     from flows.cli.tables import rows_table
-    from storage.catalogue import query_rows
+    from storage.catalogue import run_query
 
-    columns, rows = query_rows(store_root(store), query)
-    if as_json:
-        records = [dict(zip(columns, row, strict=True)) for row in rows]
-        typer.echo(json.dumps(records, indent=1, ensure_ascii=False, default=str))
-    else:
-        out.print(rows_table(columns, rows))
+    with run_query(store_root(store), query) as result:
+        if as_json:
+            print_records(dict(zip(result.columns, row, strict=True)) for row in result.rows)
+            return
+        out.print(rows_table(result.columns, list(islice(result.rows, SHOWN_ROWS))))
+        if next(result.rows, None) is not None:
+            out.print(
+                f"these are the first {SHOWN_ROWS:,} rows: LIMIT and OFFSET choose others, --json "
+                "prints all",
+                style="yellow",
+            )

@@ -1,8 +1,7 @@
-"""`vividmed status`: the run summary of what the store holds."""
+"""`vividmed status`: the run summary of what the store holds, and what is missing."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -16,16 +15,31 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show what the store holds: rows in, rows out and rejects of every stage."""
+    from flows.cli.json_output import print_records
     from flows.cli.tables import print_summaries
-    from storage.store import Store, StoreError
-    from tasks.pipeline.run_summary import stored_summaries
+    from storage.plans import read_holdings
+    from storage.store import Store
+    from storage.sweeping import nothing_held
+    from tasks.pipeline.run_summary import summarize_holding
 
     place = Store(store_root(store))
-    summaries = stored_summaries(place, dataset)
-    if not summaries:
-        what = dataset or "anything"
-        raise StoreError(f"{place.root} does not hold {what} yet: run `vividmed build` first")
+    holdings = read_holdings(place, dataset)
+    if not holdings:
+        raise nothing_held(place, dataset)
+    summaries = [summarize_holding(holding) for holding in holdings]
     if as_json:
-        typer.echo(json.dumps([summary.as_json() for summary in summaries], indent=1))
-    else:
-        print_summaries(summaries, out)
+        print_records(
+            summary.as_json()
+            | {
+                "complete": holding.is_complete,
+                "missing_shards": holding.missing,
+                "older_shards": len(holding.older),
+                "stages_of_mixed_settings": holding.mixed,
+            }
+            for summary, holding in zip(summaries, holdings, strict=True)
+        )
+        return
+    print_summaries(summaries, out)
+    for holding in holdings:
+        style = "green" if holding.is_complete else "yellow"
+        out.print(holding.condition(), style=style, highlight=False)

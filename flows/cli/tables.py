@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from storage.records import MaskKey
-from tasks.audit.disagreements import Disagreement
-from tasks.audit.scores import MINIMUM_SUPPORT, Audit, Score
 from tasks.engines.metering import gpu_s, is_latency, latency_s
-from tasks.pipeline.run_summary import DatasetSummary
+
+if TYPE_CHECKING:
+    from tasks.audit.disagreements import Disagreement
+    from tasks.audit.scores import Audit, Score
+    from tasks.pipeline.run_summary import DatasetSummary
 
 ASSERTION_STYLES = {
     "present": "bold green",
@@ -166,11 +168,7 @@ def tag_table(
 
 def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[MaskKey, float | None]) -> Text:
     if tag["grounding"] == "box":
-        boxes = (
-            f"[{b['x_min']:.0f} {b['y_min']:.0f} {b['x_max']:.0f} {b['y_max']:.0f}]"
-            for b in tag["boxes"]
-        )
-        return Text("box " + " ".join(boxes), "green")
+        return Text("box " + " ".join(map(_corners, tag["boxes"])), "green")
     if tag["grounding"] == "mask":
         volume = volumes_mm3[MaskKey.from_row(tag["mask"])]
         pixels = f"{tag['mask']['voxel_count']:,} pixels"
@@ -179,8 +177,17 @@ def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[MaskKey, float | Non
     return Text(f"none: {tag['reason']}", "yellow")
 
 
+def _corners(box: Mapping[str, Any]) -> str:
+    """The lowest corner and the highest: x and y in pixels, or x, y and z in voxels."""
+    axes = "xy" if box["z_min"] is None else "xyz"
+    ends = (f"{box[f'{axis}_{end}']:.0f}" for end in ("min", "max") for axis in axes)
+    return f"[{' '.join(ends)}]"
+
+
 def audit_table(result: Audit, reference: str) -> Table:
     """Support, precision, recall and F1 of every target, the two halves side by side."""
+    from tasks.audit.scores import MINIMUM_SUPPORT
+
     title = f"Kept phrases against {reference}: reports (n), precision, recall, F1"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", min_width=26)

@@ -65,7 +65,7 @@ class Study:
             "images": [vars(image) for image in self.images],
             "findings": self.findings,
             "impression": self.impression,
-            "labels": list(self.labels.items()),
+            "labels": [{"name": name, "value": value} for name, value in self.labels.items()],
             "source": self.source,
         }
 

@@ -76,7 +76,7 @@ def _tagged(studies: pa.Table, taxonomy: Taxonomy) -> dict[str, set[str]]:
     terms = load_terms()
     tagged: dict[str, set[str]] = {}
     for study in studies.select(["study_id", "labels"]).to_pylist():
-        names = [name for name, _ in study["labels"] or ()]
+        names = [label["name"] for label in study["labels"] or ()]
         tags = [n.removeprefix(AUTOMATIC_TAG).lower() for n in names if n.startswith(AUTOMATIC_TAG)]
         if tags or manual_tags(study["labels"]):
             named = (target for tag in tags for target in terms.get(tag, ()))

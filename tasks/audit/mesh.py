@@ -14,10 +14,11 @@ apart and never read.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -67,9 +68,9 @@ def is_coded(studies: pa.Table) -> bool:
     return any(manual_tags(labels) for labels in studies["labels"].to_pylist())
 
 
-def manual_tags(labels: Iterable[tuple[str, int]] | None) -> list[str]:
+def manual_tags(labels: Iterable[Mapping[str, Any]] | None) -> list[str]:
     """The hand-given tags among a study's labels; none where the report was not coded."""
-    given = [name for name, _ in labels or ()]
+    given = [label["name"] for label in labels or ()]
     tags = [name.removeprefix(MANUAL_TAG) for name in given if name.startswith(MANUAL_TAG)]
     return [] if _NOT_CODED in tags else tags
 

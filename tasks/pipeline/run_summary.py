@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.manifests import Manifest, read_manifests, stage_order
+from storage.manifests import Manifest, stage_order
+from storage.plans import Holding, read_holdings
 from storage.store import Store
 from tasks.engines.metering import gpu_s, latency_s
 from tasks.pipeline.runner import ShardResult
@@ -75,11 +76,13 @@ class DatasetSummary:
 
 
 def stored_summaries(store: Store, dataset: str = "") -> list[DatasetSummary]:
-    """What the store's manifests say, of one dataset or of all; no manifest is left out."""
-    by_dataset: dict[str, list[ShardResult]] = {}
-    for manifest in read_manifests(store, dataset):
-        by_dataset.setdefault(manifest.part.dataset, []).append(ShardResult(manifest))
-    return [summarize(name, results) for name, results in by_dataset.items()]
+    """What the store's manifests of the current generation say, of one dataset or of all."""
+    return [summarize_holding(holding) for holding in read_holdings(store, dataset)]
+
+
+def summarize_holding(holding: Holding) -> DatasetSummary:
+    """Sum up what a store holds of a dataset."""
+    return summarize(holding.dataset, map(ShardResult, holding.current))
 
 
 def summarize(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from storage.manifests import (
     Manifest,
     is_complete,
+    manifest_path,
     read_manifest,
     recipe_digest,
     write_manifest,
@@ -115,6 +116,9 @@ def run_stage(
     started = time.perf_counter()
     with metered() as usage:
         output = stage.step(part, *(tables or _read(store, files.values())))
+    # Without its manifest a shard does not count: a run that is killed here leaves no new file
+    # under the manifest of the old one.
+    store.delete(manifest_path(stage.name, part))
     manifest = Manifest(
         stage=stage.name,
         part=part,

@@ -26,6 +26,7 @@ from storage.datasets.reader import DatasetError
 from storage.datasets.registry import find_declaration, is_file_name
 from storage.inputs import home
 from storage.records import Assertion
+from storage.store import Store, StoreError
 from tasks.clean import RequiredSections
 from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
 from tasks.engines.llm.prompts.prompting import prompt_sets
@@ -202,6 +203,14 @@ class BuildSettings(BaseModel):
             )
         return self
 
+    @field_validator("store")
+    @classmethod
+    def _place(cls, value: str) -> str:
+        try:
+            return Store(value).root
+        except StoreError as error:
+            raise ValueError(str(error)) from error
+
     @field_validator("source")
     @classmethod
     def _existing_folder(cls, value: str | None) -> str | None:
@@ -261,7 +270,8 @@ def _sentences(error: ValidationError, values: Mapping[str, Any]) -> Iterable[st
         if fault["type"] == "missing":
             yield f"{where} is missing"
             continue
-        if isinstance(fault["input"], str | int | float):
+        # A store's own message names it, without the key that a URI may hold.
+        if isinstance(fault["input"], str | int | float) and fault["loc"] != ("store",):
             where += f" = {fault['input']!r}"
         message = _MESSAGES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]

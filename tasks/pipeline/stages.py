@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pyarrow as pa
 
 from storage.datasets.reader import DatasetReader, SourceRecord
 from storage.digests import combined_digest
+from storage.manifests import manifest_paths
+from storage.plans import RECORDS, Plan, current_manifests
 from storage.shards import Part
 from storage.store import Store, StoreError
 from tasks.assemble import assemble_reports
@@ -113,7 +116,7 @@ STAGES: tuple[StageEntry, ...] = (
         table="studies",
         unit="file",
         options=lambda run: {"source": run.reader.fingerprint()},
-        external=lambda run, part: {"records": _digest(run.parts[part])},
+        external=lambda run, part: {RECORDS: _digest(run.parts[part])},
         step=lambda run, part: ingest_studies(part, run.reader, run.parts[part]),
     ),
     StageEntry(
@@ -202,6 +205,7 @@ class Pipeline:
     """Everything that a run of `build-grounded-reports` needs, checked and ready."""
 
     store: Store
+    plan: Plan
     parts: tuple[Part, ...]
     stages: Mapping[str, Stage]
 
@@ -222,16 +226,23 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     parts = parts_of(settings.dataset, records, settings.shard_size or declaration.shard_size)
     _refuse_stale_parts(store, settings.dataset, parts)
     run = RunContext(settings, reader, parts, choose_engines(settings, taxonomy), taxonomy)
-    return Pipeline(store, tuple(parts), {entry.name: entry.bind(run) for entry in STAGES})
+    stages = {entry.name: entry.bind(run) for entry in STAGES}
+    digests = {part.name: _digest(records) for part, records in parts.items()}
+    plan = Plan(settings.dataset, tuple(stages), digests)
+    return Pipeline(store, plan, tuple(parts), stages)
 
 
 def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part, Records]:
-    """The parts of a dataset, each with its records; `size` records a part, splits apart."""
+    """The parts of a dataset, each with its records; `size` records a part, splits apart.
+
+    Parts are numbered over all splits, as a path in the store names no split.
+    """
     by_split: dict[str, list[SourceRecord]] = {}
     for record in records:
         by_split.setdefault(record.split, []).append(record)
+    number = count()
     return {
-        Part(dataset, split, start // size): tuple(split_records[start : start + size])
+        Part(dataset, split, next(number)): tuple(split_records[start : start + size])
         for split, split_records in by_split.items()
         for start in range(0, len(split_records), size)
     }
@@ -243,14 +254,14 @@ def _digest(records: Records) -> str:
 
 def _refuse_stale_parts(store: Store, dataset: str, parts: Mapping[Part, Records]) -> None:
     """A store with more parts than the run plans would show studies twice, or old ones."""
-    if store.list(f"manifests/predict/dataset={dataset}", ".json"):
+    if manifest_paths(store, dataset, "predict"):
         raise StoreError(
             f"{store.root} holds predictions under the name {dataset}: use another --store, or "
             "give the predictions a --dataset of their own"
         )
-    planned = {f"manifests/ingest/{part.folder}/{part.name}.json" for part in parts}
-    held = store.list(f"manifests/ingest/dataset={dataset}", ".json")
-    if stale := [path for path in held if path not in planned]:
+    planned = {part.name for part in parts}
+    held = [m.part.name for m in current_manifests(store, dataset) if m.stage == STAGES[0].name]
+    if stale := [name for name in held if name not in planned]:
         raise StoreError(
             f"{store.root} holds {len(held)} shards of {dataset}, of which this run plans "
             f"{len(held) - len(stale)}: it was built with another --limit or --shard-size; "

@@ -175,7 +175,7 @@ def test_a_second_run_reads_no_image_and_a_lost_shard_costs_only_its_own_chain(
     assert again.returncode == 0, again.stderr
     assert "nothing to do: all 70 shards are in the store" in again.stdout
 
-    lost = demo_home / "store/phrases/dataset=openi/split=train/part-00002.parquet"
+    lost = demo_home / "store/phrases/openi/part-00002.parquet"
     before = {p: p.stat().st_mtime_ns for p in (demo_home / "store").rglob("*.parquet")}
     content = lost.read_bytes()
     lost.unlink()

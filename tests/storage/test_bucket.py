@@ -25,4 +25,6 @@ def test_a_stage_lives_in_a_bucket_as_on_a_disk(bucket: Store) -> None:
 def test_the_catalogue_reads_a_bucket(bucket: Store) -> None:
     _, rows = query_rows(bucket.root, "SELECT study_id, findings FROM clean_reports")
     assert rows == [("CXR1", "Clear.")]
+    _, rows = query_rows(bucket.root, "SELECT stage, rows_in, rejects FROM manifests")
+    assert rows == [("clean", 1, {})]
     assert write_catalogue(bucket) is None

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from storage.schemas import SCHEMAS
 from storage.shards import (
     Part,
     ShardFile,
+    is_intact,
     read_shard,
     shard_path,
     table_from_rows,
@@ -52,12 +54,12 @@ def _manifest(shard: ShardFile) -> Manifest:
 
 def test_a_shard_carries_its_schema_with_units_and_is_plain_parquet(tmp_path: Path) -> None:
     shard = _shard(Store(str(tmp_path)))
-    table = pq.read_table(tmp_path / shard.path, partitioning=None)
+    table = pq.read_table(tmp_path / shard.path)
     assert table.schema.equals(SCHEMAS["clean_reports"])
     for field in SCHEMAS["clean_reports"]:
         assert table.schema.field(field.name).metadata.items() >= field.metadata.items()
     assert table.column("findings").to_pylist() == ["Clear lungs."]
-    assert shard.path == "clean_reports/dataset=openi/split=train/part-00007.parquet"
+    assert shard.path == "clean_reports/openi/part-00007.parquet"
 
 
 def test_a_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -78,7 +80,20 @@ def test_a_damaged_manifest_counts_as_none(tmp_path: Path, damage: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    "edit", [{"outputs": {}}, {"rows_out": "abc"}, {"rows_out": 2}, {"stage": "extract"}]
+    "edit",
+    [
+        {"outputs": {}},
+        {"rows_out": "abc"},
+        {"rows_out": 2},
+        {"stage": "extract"},
+        {"rows_in": -1, "rows_out": -3},
+        {"rows_in": 10**30, "rows_out": 10**30 - 2},
+        {"usage": {"tokens_in": -7}},
+        {"usage": {"tokens_in": 10**30}},
+        {"seconds": -1.0},
+        {"part": {"dataset": "openi", "split": "train", "index": -7}},
+        {"outputs": {"clean_reports": {"path": "../elsewhere", "sha256": "0", "rows": 1}}},
+    ],
 )
 def test_an_edited_manifest_counts_as_none(tmp_path: Path, edit: dict[str, object]) -> None:
     store = Store(str(tmp_path))
@@ -88,6 +103,25 @@ def test_an_edited_manifest_counts_as_none(tmp_path: Path, edit: dict[str, objec
     store.write(path, json.dumps(content | edit).encode())
     assert read_manifest(store, "clean", PART) is None
     assert read_manifests(store) == []
+
+
+def test_counters_of_another_version_are_kept(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    manifest = replace(_manifest(_shard(store)), usage={"a_counter_of_another_version": 3})
+    write_manifest(store, manifest)
+    assert read_manifest(store, "clean", PART) == manifest
+
+
+def test_no_rows_are_no_file(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    path = shard_path("clean_reports", PART, "clean")
+    _shard(store)
+    empty = write_shard(store, path, "clean_reports", SCHEMAS["clean_reports"].empty_table())
+    assert store.list("") == []
+    assert is_intact(store, empty)
+    assert read_shard(store, empty).schema.equals(SCHEMAS["clean_reports"])
+    store.write(path, b"")
+    assert not is_intact(store, empty)
 
 
 def test_a_lost_or_changed_file_is_noticed(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def _stored_reports(store: Store) -> dict[str, GroundedReport]:
 def test_a_dataset_built_from_reports_takes_no_predictions(
     run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
 ) -> None:
-    manifest = tmp_path / "manifests/ingest/dataset=openi/split=train/part-00000.json"
+    manifest = tmp_path / "manifests/ingest/openi/part-00000.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}")
     film = pictures["film.png"]

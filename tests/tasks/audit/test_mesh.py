@@ -1,9 +1,7 @@
 """The audit: what tags name, how halves are scored, and the real even half."""
 
-import pyarrow as pa
 import pytest
 
-from storage.schemas import SCHEMAS
 from storage.shards import table_from_rows
 from tasks.annotate import annotate
 from tasks.audit.automatic import audit_automatic, audit_coders, load_terms
@@ -23,9 +21,13 @@ REQUIRED = {
 }  # fmt: skip
 
 
+def label(name):
+    return {"name": name, "value": 1}
+
+
 def study(number, *tags):
-    labels = [(f"mesh_major:{tag}", 1) for tag in tags]
-    return {"study_id": f"CXR{number}", "labels": [*labels, ("mesh_automatic:opacity", 1)]}
+    labels = [label(f"mesh_major:{tag}") for tag in tags]
+    return {"study_id": f"CXR{number}", "labels": [*labels, label("mesh_automatic:opacity")]}
 
 
 def positive(number, target):
@@ -110,7 +112,7 @@ def test_rare_targets_stay_out_of_the_second_macro_average_alone():
 
 
 def test_uncoded_reports_are_left_out():
-    assert manual_tags([("mesh_major:No Indexing", 1)]) == []
+    assert manual_tags([label("mesh_major:No Indexing")]) == []
     assert scored([study(2, "No Indexing"), study(4)], []).even.reports == 0
 
 
@@ -118,7 +120,7 @@ def test_automatic_tags_are_a_reference_of_their_own():
     def automatic(number, *tags):
         return {
             "study_id": f"CXR{number}",
-            "labels": [(f"mesh_automatic:{tag}", 1) for tag in tags],
+            "labels": [label(f"mesh_automatic:{tag}") for tag in tags],
         }
 
     studies = table_from_rows(
@@ -190,4 +192,3 @@ def test_judgments_name_a_side_and_a_reason():
         assert target in TAXONOMY
         assert wrong in ("ours", "theirs", "neither")
         assert len(reason) > 20
-    assert SCHEMAS["studies"].field("labels").type == pa.map_(pa.string(), pa.int8())

@@ -1,10 +1,22 @@
 from pathlib import Path
 
-from storage.manifests import Manifest, write_manifest
-from storage.shards import Part, ShardFile
+from flows.cli.tables import summary_lines
+from storage.manifests import Manifest, stage_order, write_manifest
+from storage.shards import Part, ShardFile, shard_path
 from storage.store import Store
 from tasks.pipeline.run_summary import stored_summaries
 
+TABLES = {
+    "ingest": "studies",
+    "clean": "clean_reports",
+    "extract": "phrases",
+    "filter": "positives",
+    "detect": "boxes",
+    "segment": "masks",
+    "crosscheck": "verdicts",
+    "assemble": "grounded_reports",
+    "weigh": "weights",
+}
 READS = {
     "ingest": ["records"],
     "clean": ["ingest.studies"],
@@ -21,9 +33,14 @@ READS = {
 def _write(store: Store, stage: str, index: int) -> None:
     part = Part("openi", "train", index)
     inputs = dict.fromkeys(READS[stage], "0" * 64)
-    outputs = {"rows": ShardFile("rows", "0" * 64, 3)}
+    outputs = {
+        table: ShardFile(shard_path(table, part, stage), "0" * 64, 3 if table != "rejects" else 1)
+        for table in (TABLES[stage], "rejects")
+    }
+    usage = {"a_counter_of_an_earlier_version": 2}
     rejects = {"no_text": 1}
-    write_manifest(store, Manifest(stage, part, "", {}, inputs, outputs, "row", 4, 3, rejects))
+    manifest = Manifest(stage, part, "", {}, inputs, outputs, "row", 4, 3, rejects, usage=usage)
+    write_manifest(store, manifest)
 
 
 def test_every_stored_stage_is_summed_up_after_those_that_it_reads(tmp_path: Path) -> None:
@@ -38,15 +55,15 @@ def test_every_stored_stage_is_summed_up_after_those_that_it_reads(tmp_path: Pat
     assert set(order) == set(READS)
     assert order.index("segment") < order.index("crosscheck") < order.index("assemble")
     assert all((s.rows_in, s.rows_out, s.shards) == (8, 6, 2) for s in summary.stages)
+    [*_, line] = summary_lines(summary)
+    assert "a_counter_of_an_earlier_version 4" in line
 
 
-def test_stages_that_read_each_other_are_shown_too(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    circle = {"a": ["b.rows"], "b": ["a.rows"]}
-    for stage, inputs in circle.items():
-        part = Part("openi", "train", 0)
-        outputs = {"rows": ShardFile("rows", "0" * 64, 1)}
-        reads = dict.fromkeys(inputs, "")
-        write_manifest(store, Manifest(stage, part, "", {}, reads, outputs, "row", 1, 1))
-    [summary] = stored_summaries(store)
-    assert [stage.stage for stage in summary.stages] == ["a", "b"]
+def test_stages_that_read_each_other_have_an_order_too() -> None:
+    part = Part("openi", "train", 0)
+    circle = {"a": "b.rows", "b": "a.rows"}
+    manifests = [
+        Manifest(stage, part, "", {}, {reads: ""}, {}, "row", 1, 1)
+        for stage, reads in circle.items()
+    ]
+    assert stage_order(manifests) == ["a", "b"]

@@ -1,0 +1,38 @@
+"""JSON that any program can read, printed as it grows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import typer
+
+
+def print_records(records: Iterable[Mapping[str, Any]]) -> None:
+    """Print a list of records one by one; nothing is kept, however many there are."""
+    before = "["
+    for record in records:
+        typer.echo(f"{before}\n{to_json(record)}", nl=False)
+        before = ","
+    typer.echo("[]" if before == "[" else "\n]")
+
+
+def to_json(value: Any) -> str:
+    """A value as JSON: no NaN or infinity, which JSON does not have; bytes by their number."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(element) for key, element in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(element) for element in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value)} bytes"
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)

@@ -1,0 +1,153 @@
+"""The tables of a store as Arrow datasets: the shards of the current generation, and no others.
+
+Files are named one by one, so no character of the store's path has a meaning of its own, and each
+is opened only when it is read: a damaged one is no hindrance to what does not need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import dataset as ds
+
+from storage.manifests import Manifest
+from storage.plans import read_holdings
+from storage.schemas import SCHEMAS
+from storage.shards import Part, ShardFile, is_intact
+from storage.store import Store, StoreError
+
+_READERS = 8
+"""Shards looked through at once: on a disk the CPU is the limit, in a bucket the answer's time."""
+
+
+class ShardError(Exception):
+    """A shard that cannot be read; the message names its file and says what to do."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that a manifest of the current generation lists."""
+
+    part: Part
+    file: ShardFile
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a store when it was opened, each with its shards in the order of their paths.
+
+    A table of which the store has manifests is there, though it may have no rows.
+    """
+
+    store: Store
+    shards: Mapping[str, Sequence[Shard]]
+    manifests: Sequence[Manifest]
+
+    def dataset(self, table: str, shards: Iterable[Shard] | None = None) -> ds.Dataset:
+        """All shards of a table, or some, as an Arrow dataset of the declared schema."""
+        filesystem, base = self.store.filesystem()
+        chosen = self.shards.get(table, ()) if shards is None else shards
+        files = [f"{base}/{shard.file.path}" for shard in chosen if shard.file.rows]
+        return ds.FileSystemDataset.from_paths(
+            files, schema=SCHEMAS[table], format=ds.ParquetFileFormat(), filesystem=filesystem
+        )
+
+    def read(self, table: str, dataset: str) -> pa.Table:
+        """The rows of a dataset in a table.
+
+        Raises:
+            ShardError: if a shard is damaged or gone.
+        """
+        shards = [s for s in self.shards.get(table, ()) if s.part.dataset == dataset]
+        try:
+            return self.dataset(table, shards).to_table()
+        except (OSError, pa.ArrowException) as error:
+            raise self.fault(shards, error) from error
+
+    def rows_of_study(self, table: str, study_id: str) -> tuple[list[dict[str, Any]], list[Shard]]:
+        """The rows of a study, of all datasets that have one, and the shards that cannot be read.
+
+        Only the shards that hold the study are read whole, of the others the column of ids.
+        """
+        shards = self.shards.get(table, ())
+
+        def look(shard: Shard) -> list[dict[str, Any]] | None:
+            try:
+                found = self.dataset(table, [shard])
+                here = pc.field("study_id") == study_id
+                if not found.scanner(columns=["study_id"], filter=here).count_rows():
+                    return []
+                rows: list[dict[str, Any]] = found.to_table(filter=here).to_pylist()
+            except (OSError, pa.ArrowException):
+                return None
+            return rows
+
+        with ThreadPoolExecutor(_READERS) as readers:
+            looked = list(zip(shards, readers.map(look, shards), strict=True))
+        rows = [row for _, found in looked for row in found or ()]
+        return rows, [shard for shard, found in looked if found is None]
+
+    def study_ids(self) -> set[str]:
+        """The ids of all studies, but for those in damaged shards."""
+        ids: set[str] = set()
+        for shard in (*self.shards.get("studies", ()), *self.shards.get("grounded_reports", ())):
+            table = shard.file.path.split("/", maxsplit=1)[0]
+            try:
+                found = self.dataset(table, [shard]).to_table(columns=["study_id"])
+            except (OSError, pa.ArrowException):
+                continue
+            ids.update(found["study_id"].to_pylist())
+        return ids
+
+    def fault(self, shards: Iterable[Shard], error: Exception) -> ShardError:
+        """What a failure to read means: the shard that is damaged or gone, found by its digest."""
+        for shard in shards:
+            try:
+                if is_intact(self.store, shard.file):
+                    continue
+            except StoreError as unreachable:
+                return ShardError(str(unreachable))
+            return ShardError(self.sentence(shard))
+        return ShardError(f"the store cannot be read: {str(error).splitlines()[0]}")
+
+    def sentence(self, shard: Shard) -> str:
+        """Which file is damaged or gone, and what to do."""
+        return (
+            f"the shard {self.store.location(shard.file.path)} is damaged or gone: "
+            f"`vividmed build` of {shard.part.dataset} makes it again"
+        )
+
+
+def open_tables(store: Store, dataset: str = "") -> Tables:
+    """The tables of a store, of one dataset or of all.
+
+    Raises:
+        StoreError: if the store cannot be read.
+    """
+    shards: dict[str, list[Shard]] = {}
+    manifests: list[Manifest] = []
+    for holding in read_holdings(store, dataset):
+        for manifest in (*holding.current, *holding.older):
+            for table in manifest.outputs.keys() & SCHEMAS.keys():
+                shards.setdefault(table, [])
+        manifests += holding.current
+    for manifest, table, file in _listed(manifests):
+        shards[table].append(Shard(manifest.part, file))
+    by_path = {
+        table: sorted(shards[table], key=lambda shard: shard.file.path)
+        for table in SCHEMAS
+        if table in shards
+    }
+    return Tables(store, by_path, manifests)
+
+
+def _listed(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, str, ShardFile]]:
+    for manifest in manifests:
+        for table, file in manifest.outputs.items():
+            if table in SCHEMAS:
+                yield manifest, table, file

@@ -42,4 +42,4 @@ def status(
     print_summaries(summaries, out)
     for holding in holdings:
         style = "green" if holding.is_complete else "yellow"
-        out.print(holding.condition(), style=style, highlight=False)
+        out.print(holding.condition(), style=style, highlight=False, soft_wrap=True)

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import dataset as ds
+import pyarrow.parquet as pq
 
 from storage.manifests import Manifest
 from storage.plans import read_holdings
 from storage.schemas import SCHEMAS
 from storage.shards import Part, ShardFile, is_intact
 from storage.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from pyarrow import dataset as ds
 
 _READERS = 8
 """Shards looked through at once: on a disk the CPU is the limit, in a bucket the answer's time."""
@@ -50,6 +52,8 @@ class Tables:
 
     def dataset(self, table: str, shards: Iterable[Shard] | None = None) -> ds.Dataset:
         """All shards of a table, or some, as an Arrow dataset of the declared schema."""
+        from pyarrow import dataset as ds  # it imports pandas, which costs more than a look-up
+
         filesystem, base = self.store.filesystem()
         chosen = self.shards.get(table, ()) if shards is None else shards
         files = [f"{base}/{shard.file.path}" for shard in chosen if shard.file.rows]
@@ -78,27 +82,41 @@ class Tables:
 
         def look(shard: Shard) -> list[dict[str, Any]] | None:
             try:
-                found = self.dataset(table, [shard])
-                here = pc.field("study_id") == study_id
-                if not found.scanner(columns=["study_id"], filter=here).count_rows():
-                    return []
-                rows: list[dict[str, Any]] = found.to_table(filter=here).to_pylist()
+                return self._rows_of_study(shard, SCHEMAS[table], study_id)
             except (OSError, pa.ArrowException):
                 return None
-            return rows
 
         with ThreadPoolExecutor(_READERS) as readers:
             looked = list(zip(shards, readers.map(look, shards), strict=True))
         rows = [row for _, found in looked for row in found or ()]
         return rows, [shard for shard, found in looked if found is None]
 
+    def _rows_of_study(
+        self, shard: Shard, schema: pa.Schema, study_id: str
+    ) -> list[dict[str, Any]]:
+        if not shard.file.rows:
+            return []
+        filesystem, base = self.store.filesystem()
+        with filesystem.open_input_file(f"{base}/{shard.file.path}") as stream:
+            file = pq.ParquetFile(stream)
+            ids = file.read(columns=["study_id"])["study_id"].to_pylist()
+            if study_id not in ids:
+                return []
+            held = file.read()
+        nothing = dict.fromkeys(schema.names)  # a shard of an earlier schema may lack columns
+        here = [i for i, name in enumerate(ids) if name == study_id]
+        return [nothing | row for i in here for row in held.slice(i, 1).to_pylist()]
+
     def study_ids(self) -> set[str]:
         """The ids of all studies, but for those in damaged shards."""
+        filesystem, base = self.store.filesystem()
         ids: set[str] = set()
         for shard in (*self.shards.get("studies", ()), *self.shards.get("grounded_reports", ())):
-            table = shard.file.path.split("/", maxsplit=1)[0]
+            if not shard.file.rows:
+                continue
             try:
-                found = self.dataset(table, [shard]).to_table(columns=["study_id"])
+                with filesystem.open_input_file(f"{base}/{shard.file.path}") as stream:
+                    found = pq.ParquetFile(stream).read(columns=["study_id"])
             except (OSError, pa.ArrowException):
                 continue
             ids.update(found["study_id"].to_pylist())

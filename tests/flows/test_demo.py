@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from benchmarks.golden.difference import compare, show
 from benchmarks.golden.freezing import freeze, load
 from storage.catalogue import connect
+from storage.schemas import SCHEMAS
 from storage.store import Store
 from tests.flows.conftest import Command
+from tests.storage.test_readers import READERS
 
 STAGES = ["ingest", "clean", "extract", "filter", "detect", "segment", "assemble"]
 
@@ -162,6 +165,17 @@ def test_status_and_show_print_what_was_built(
     assert " ml" in shown.stdout
     shown = vividmed("show", "radiograph-nodules", VIVIDMED_HOME=str(demo_home))
     assert "box [" in shown.stdout
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_five_libraries_read_every_table_by_its_folder(
+    demo: str, demo_home: Path, rows: duckdb.DuckDBPyConnection, reader: str
+) -> None:
+    assert demo
+    for table in SCHEMAS:
+        found = Counter(READERS[reader](str(demo_home / "store" / table)))
+        held = rows.sql(f"SELECT dataset, count(*) FROM {table} GROUP BY dataset").fetchall()
+        assert found == dict(held), table
 
 
 def test_a_second_run_reads_no_image_and_a_lost_shard_costs_only_its_own_chain(

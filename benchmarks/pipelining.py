@@ -32,7 +32,7 @@ from storage.store import Store
 from tasks.engines.protocols import CleanedText, Fingerprint, Segmentation, Ungrounded
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
-from tasks.pipeline.stages import STAGES, Pipeline, RunContext, parts_of
+from tasks.pipeline.stages import STAGES, Pipeline, RunContext, parts_of, plan_of
 from taxonomy.targets import load_taxonomy
 
 SHARDS = 20
@@ -171,7 +171,8 @@ def _plan(
     parts = parts_of(settings.dataset, reader.records(), 1)
     run = RunContext(settings, reader, parts, engines, taxonomy)
     stages = {entry.name: entry.bind(run) for entry in STAGES}
-    return Pipeline(Store(settings.store), tuple(parts), stages)
+    plan = plan_of(settings.dataset, parts)
+    return Pipeline(Store(settings.store), plan, tuple(parts), stages)
 
 
 def _print(engines: Sequence[StandIn], wall_s: float) -> None:

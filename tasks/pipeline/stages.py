@@ -227,9 +227,7 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     _refuse_stale_parts(store, settings.dataset, parts)
     run = RunContext(settings, reader, parts, choose_engines(settings, taxonomy), taxonomy)
     stages = {entry.name: entry.bind(run) for entry in STAGES}
-    digests = {part.name: _digest(records) for part, records in parts.items()}
-    plan = Plan(settings.dataset, tuple(stages), digests)
-    return Pipeline(store, plan, tuple(parts), stages)
+    return Pipeline(store, plan_of(settings.dataset, parts), tuple(parts), stages)
 
 
 def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part, Records]:
@@ -246,6 +244,12 @@ def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part,
         for split, split_records in by_split.items()
         for start in range(0, len(split_records), size)
     }
+
+
+def plan_of(dataset: str, parts: Mapping[Part, Records]) -> Plan:
+    """What a run is going to make of a dataset."""
+    digests = {part.name: _digest(records) for part, records in parts.items()}
+    return Plan(dataset, tuple(entry.name for entry in STAGES), digests)
 
 
 def _digest(records: Records) -> str:

@@ -43,18 +43,18 @@ def _datasets_by_folder(folder: str) -> list[str]:
     return [name for split in load_dataset(folder).values() for name in split["dataset"]]
 
 
+def _duckdb(folder: str) -> list[str]:
+    query = f"SELECT dataset FROM read_parquet('{folder}/**/*.parquet')"
+    return [name for (name,) in duckdb.execute(query).fetchall()]
+
+
 READERS: dict[str, Callable[[str], list[str]]] = {
     "pandas": lambda folder: pd.read_parquet(folder)["dataset"].tolist(),
     "pyarrow": lambda folder: pq.read_table(folder)["dataset"].to_pylist(),
     "pyarrow.dataset": lambda folder: ds.dataset(folder).to_table()["dataset"].to_pylist(),
     "polars": lambda folder: pl.read_parquet(folder)["dataset"].to_list(),
     "polars, lazily": lambda folder: pl.scan_parquet(folder).collect()["dataset"].to_list(),
-    "duckdb": lambda folder: [
-        name
-        for (name,) in duckdb.sql(
-            f"SELECT dataset FROM read_parquet('{folder}/**/*.parquet')"
-        ).fetchall()
-    ],
+    "duckdb": _duckdb,
     "datasets": _datasets,
     "datasets, by folder": _datasets_by_folder,
 }

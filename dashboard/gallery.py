@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -84,7 +84,7 @@ def write_gallery(store: Store) -> Path | None:
         return page
     with connect(store) as catalogue:
         datasets = [_with_articles(s, catalogue) for s in summarize(manifests, catalogue)]
-    store.write(FILE, _render(digest, datasets).encode())
+    store.write(FILE, render_page(digest, datasets).encode())
     return page
 
 
@@ -184,7 +184,8 @@ def _rows(
     return list(catalogue.sql(query, params=parameters).to_arrow_table().to_pylist())
 
 
-def _render(digest: str, datasets: list[tuple[DatasetSummary, list[Article]]]) -> str:
+def render_page(digest: str, datasets: Sequence[tuple[DatasetSummary, Sequence[Article]]]) -> str:
+    """The page of some data sets, each with the reports to show of it."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=select_autoescape(),

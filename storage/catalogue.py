@@ -123,6 +123,19 @@ def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]
         return list(result.columns), list(result.rows)
 
 
+def query_table(root: str, query: str, values: Sequence[object]) -> pa.Table:
+    """The answer of a query over the store; `values` stand for its question marks.
+
+    Raises:
+        CatalogueError: if DuckDB does not accept the query.
+    """
+    with connect(Store(root)) as connection:
+        try:
+            return connection.execute(query, values).to_arrow_table()
+        except duckdb.Error as error:
+            raise CatalogueError(f"the query cannot be run: {error}") from error
+
+
 def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:
     """The rows of one study in a table; empty when the store has no such table yet.
 

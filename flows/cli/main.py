@@ -21,6 +21,7 @@ from flows.cli.fetch import fetch
 from flows.cli.model_check import check
 from flows.cli.plan import plan
 from flows.cli.predict import predict
+from flows.cli.preview import preview
 from flows.cli.show import show
 from flows.cli.sql import sql
 from flows.cli.status import status
@@ -48,6 +49,7 @@ for command in (
     audit,
     taxonomy,
     predict,
+    preview,
     doctor,
 ):
     app.command()(command)
@@ -99,9 +101,10 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 def _errors_of_modules() -> list[type[Exception]]:
     # Their modules need Prefect or PyTorch; an error of one that nobody imported was not raised.
+    ours = __name__.removesuffix("flows.cli.main")
     homes = {
-        "flows.runtime.prefect_server": "PrefectServerError",
-        "model.inference.errors": "InferenceError",
-        "model.checkpoints.weights": "CheckpointError",
+        f"{ours}flows.runtime.prefect_server": "PrefectServerError",
+        f"{ours}model.inference.errors": "InferenceError",
+        f"{ours}model.checkpoints.weights": "CheckpointError",
     }
     return [getattr(sys.modules[home], name) for home, name in homes.items() if home in sys.modules]

@@ -11,7 +11,7 @@ import typer
 from flows.cli.options import JsonOption, out
 
 if TYPE_CHECKING:
-    from tasks.annotate import Annotation
+    from tasks.pipeline.one_report import AnnotatedPhrase
 
 
 def tag(
@@ -32,32 +32,23 @@ def _tag_text(text: str) -> dict[str, Any]:
 
     Offsets are code points into `text`, which is the cleaned text.
     """
-    from tasks.annotate import annotate_texts
-    from tasks.pipeline.engine_choice import choose_engines
+    from tasks.pipeline.one_report import annotate_text
     from tasks.pipeline.settings import BuildSettings
-    from taxonomy.targets import load_taxonomy
 
-    taxonomy = load_taxonomy()
-    engines = choose_engines(BuildSettings(dataset="openi"), taxonomy)
-    found = annotate_texts([text], engines, taxonomy)
-    if why := _why_not_read(found):
-        return {"text": "", "removed": [], "phrases": [], "rejected": why}
-    [report] = found.reports.to_pylist() or [{"findings": "", "removed": [text] if text else []}]
-    names = ("start", "end", "phrase", "target", "category", "assertion")
-    return {
-        "text": report["findings"],
-        "removed": report["removed"],
-        "phrases": [
-            {name: row[name] for name in names} | row["modifiers"]
-            for row in found.positives.to_pylist()
-        ],
+    found = annotate_text(text, BuildSettings(dataset="openi"))
+    result: dict[str, Any] = {
+        "text": found.text,
+        "removed": list(found.removed),
+        "phrases": [_phrase(phrase) for phrase in found.phrases],
     }
+    if found.rejected:
+        result["rejected"] = {"reason": found.rejected.reason, "detail": found.rejected.detail}
+    return result
 
 
-def _why_not_read(found: Annotation) -> dict[str, str] | None:
-    """The reason for which the text was set aside; none where cleaning just left nothing of it."""
-    rejects = [r for r in found.clean.rejects if r.reason not in ("no_text", "report_emptied")]
-    return {"reason": rejects[0].reason, "detail": rejects[0].detail} if rejects else None
+def _phrase(phrase: AnnotatedPhrase) -> dict[str, Any]:
+    names = ("start", "end", "phrase", "target", "category", "assertion")
+    return {name: getattr(phrase, name) for name in names} | phrase.modifiers.to_row()
 
 
 def _print_tagged(result: dict[str, Any]) -> None:

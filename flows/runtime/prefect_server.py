@@ -126,7 +126,7 @@ def _start(folder: Path, lock: IO[str]) -> PrefectServer:
     with log.open("w") as stream:
         process = subprocess.Popen(
             # -P: a folder `flows` where the user stands is not ours.
-            [sys.executable, "-P", "-m", "flows.runtime.temporary_server"],
+            [sys.executable, "-P", "-m", f"{__package__}.temporary_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stream,

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from storage.datasets.reader import DatasetError, DatasetReader
 from storage.inputs import artefacts, home
 
-FAMILIES = {"table": "storage.datasets.table:TableReader"}
+FAMILIES = {"table": ".table:TableReader"}
 """Readers that serve many data sets, by the name that a declaration calls them by."""
 
 SUFFIXES = (".yaml", ".yml")
@@ -123,7 +123,7 @@ class Declaration(BaseModel):
         if not (module and colon):
             raise DatasetError(f"{where}: give {', '.join(FAMILIES)} or `module:Class`")
         try:
-            found = getattr(importlib.import_module(module), name)
+            found = getattr(importlib.import_module(module, __package__), name)
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f"{where}: {error}") from error
         if not isinstance(found, type) or not issubclass(found, DatasetReader):

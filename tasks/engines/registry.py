@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 Step = Literal["clean", "extract", "filter", "detect", "segment"]
 
 FOLDERS: dict[Step, str] = {
-    "clean": "tasks.engines.cleaning",
-    "extract": "tasks.engines.extraction",
-    "filter": "tasks.engines.filtering",
-    "detect": "tasks.engines.detection",
-    "segment": "tasks.engines.segmentation",
+    "clean": f"{__package__}.cleaning",
+    "extract": f"{__package__}.extraction",
+    "filter": f"{__package__}.filtering",
+    "detect": f"{__package__}.detection",
+    "segment": f"{__package__}.segmentation",
 }
 """The package that holds the engines of each step."""
 

@@ -222,12 +222,13 @@ class BuildSettings(BaseModel):
 def required_inputs(settings: BuildSettings) -> list[str]:
     """The inputs to fetch for a run: the dataset's own, and what the engines are made from."""
     own = () if settings.source else settings.dataset_declaration().inputs
-    of_engines = [
-        name
-        for field, step in STEPS.items()
-        for name in declaration(step, getattr(settings, field).engine).inputs
-    ]
-    return list(dict.fromkeys([*own, *of_engines]))
+    return list(dict.fromkeys([*own, *inputs_of_engines(settings)]))
+
+
+def inputs_of_engines(settings: BuildSettings) -> list[str]:
+    """The inputs that the chosen engines are made from, such as the atlas's CTs."""
+    chosen = (declaration(step, getattr(settings, name).engine) for name, step in STEPS.items())
+    return list(dict.fromkeys(name for engine in chosen for name in engine.inputs))
 
 
 def read_settings(file: Path, given: Mapping[str, Any]) -> BuildSettings:

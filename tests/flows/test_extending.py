@@ -15,7 +15,7 @@ from storage.catalogue import query_rows
 from tests.extending import quoted
 from tests.flows.conftest import REPOSITORY
 
-PACKAGES = ("dashboard", "flows", "model", "storage", "tasks", "taxonomy")
+PACKAGES = ("dashboard", "flows", "model", "storage", "tasks", "taxonomy", "vividmed")
 
 
 def _pip(*arguments: str | Path) -> None:
@@ -32,7 +32,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for name in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, ours / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, ours)
     toy.mkdir()
     (toy / "pyproject.toml").write_text(quoted("toml"))
@@ -43,18 +43,28 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def installed(
-    wheels: list[Path], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., str]:
-    """Runs the installed command, away from the repository, and gives what it printed."""
+def site(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the wheels are installed in."""
     target = tmp_path_factory.mktemp("installed")
     _pip("install", "--no-deps", "--no-index", "--target", target, *wheels)
+    return target
 
-    def run(*arguments: str | Path) -> str:
+
+@pytest.fixture(scope="module")
+def installed(site: Path, python: Callable[..., str]) -> Callable[..., str]:
+    """Runs the installed command, away from the repository, and gives what it printed."""
+    return lambda *arguments: python(site, site / "bin" / "vividmed", *arguments)
+
+
+@pytest.fixture(scope="module")
+def python(site: Path, environment: dict[str, str]) -> Callable[..., str]:
+    """Runs Python in a folder, with the wheels' packages and without the repository's."""
+
+    def run(folder: Path, *arguments: str | Path) -> str:
         done = subprocess.run(
-            [sys.executable, target / "bin" / "vividmed", *arguments],
-            cwd=target,
-            env=environment | {"PYTHONPATH": str(target)},
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(site)},
             capture_output=True,
             text=True,
             check=False,
@@ -66,15 +76,15 @@ def installed(
 
 
 def test_our_wheel_holds_every_file_of_our_packages(wheels: list[Path]) -> None:
-    [ours] = [wheel for wheel in wheels if wheel.name.startswith("vividmed-")]
-    held = {name for name in zipfile.ZipFile(ours).namelist() if ".dist-info/" not in name}
+    [wheel] = [wheel for wheel in wheels if wheel.name.startswith("vividmed-")]
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = (file for name in PACKAGES for file in (REPOSITORY / name).rglob("*"))
-    expected = {
+    ours = {
         file.relative_to(REPOSITORY).as_posix()
         for file in files
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert held == expected
+    assert held == {f"vividmed/{file}".replace("vividmed/vividmed/", "vividmed/") for file in ours}
     assert any(name.endswith("spans/extract.md") for name in held)
 
 
@@ -103,3 +113,27 @@ def test_the_toy_puts_its_boxes_on_the_radiograph_of_the_demo(
 def test_a_deployment_takes_an_engine_that_only_its_worker_has(detector: object) -> None:
     schema = build_grounded_reports.parameters.model_dump()
     assert not validate({"settings": {"dataset": "openi", "detector": detector}}, schema)
+
+
+LIBRARY = """
+import model, tasks  # the user's own
+import vividmed
+assert tasks.MINE and model.MINE
+
+found = vividmed.annotate("INDICATION: cough. FINDINGS: The heart is enlarged. No effusion.")
+for phrase in found.phrases:
+    assert found.text[phrase.start:phrase.end] == phrase.phrase
+print({phrase.target: phrase.assertion for phrase in found.phrases})
+assert not {"flows", "storage", "taxonomy", "dashboard"} & set(__import__("sys").modules)
+"""
+
+
+def test_the_library_stands_beside_folders_of_the_same_names(
+    python: Callable[..., str], tmp_path: Path
+) -> None:
+    for name in ("tasks", "model"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("MINE = True\n")
+    said = python(tmp_path, "-c", LIBRARY)
+    assert "'cardiomegaly': 'present'" in said
+    assert "'pleural effusion': 'absent'" in said

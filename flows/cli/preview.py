@@ -1,0 +1,190 @@
+"""`vividmed preview`: one report with its images through all the steps."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections import Counter
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import ConfigOption, SourceOption, out
+from storage.inputs import home
+
+if TYPE_CHECKING:
+    from dashboard.summary import DatasetSummary
+    from storage.datasets.reader import Study
+    from storage.records import Row
+    from tasks.ground import GroundedStudy
+    from tasks.pipeline.settings import BuildSettings
+
+_MISTAKEN = "give a study's id, or a report with --text FILE and its images with --image FILE"
+
+
+def preview(
+    study: Annotated[str | None, typer.Argument(help="Study id, such as chest-ct-nodule.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Where to look for the study; in all, unless given.")
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="A file with a report, or -.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="Its images: files, or folders of a DICOM series.")
+    ] = None,
+    view: Annotated[
+        str | None, typer.Option(help="View position of films that do not state it, such as PA.")
+    ] = None,
+    config: ConfigOption = None,
+    source: SourceOption = None,
+    output: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = True,
+) -> None:
+    """Take one report with its images through all the steps, and show what each makes of it."""
+    from storage.inputs import fetch
+    from tasks.pipeline.one_report import ground_one, study_of
+    from tasks.pipeline.settings import (
+        SettingsError,
+        inputs_of_engines,
+        make_settings,
+        read_settings,
+    )
+
+    if (study is None) == (text is None):
+        raise SettingsError(_MISTAKEN)
+    if text is not None:
+        name = dataset or "openi"
+        given = study_of(_read(text), image or [], view)
+    else:
+        assert study is not None  # noqa: S101 for the type checker
+        name, given = _find(study, dataset, source)
+    chosen = {"dataset": name}
+    settings = read_settings(config, chosen) if config else make_settings(chosen)
+    fetch(inputs_of_engines(settings), out.print)
+    found = ground_one(given, settings)
+    _print(given, found)
+    page = output or home() / "preview.html"
+    _write(page, given, found, settings)
+    out.print(f"page: {page}")
+    if open_page and sys.stdout.isatty():
+        webbrowser.open(page.absolute().as_uri())
+
+
+def _read(file: Path) -> str:
+    from tasks.pipeline.settings import SettingsError
+
+    if str(file) == "-":
+        return sys.stdin.buffer.read().decode(errors="replace")
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SettingsError(f"--text {file} cannot be read: {error.strerror}") from error
+
+
+def _find(study_id: str, dataset: str | None, source: Path | None) -> tuple[str, Study]:
+    """The data set that has a study, and the study."""
+    from storage.datasets.reader import DatasetError
+    from storage.datasets.registry import dataset_names, find_declaration
+    from storage.rejects import Reject
+
+    names = [dataset] if dataset else dataset_names()
+    seen: list[str] = []
+    for name in names:
+        try:
+            reader = find_declaration(name).open(source)
+            records = reader.records()
+        except DatasetError:
+            if dataset:
+                raise
+            continue  # a data set that is not on this machine
+        for found in reader.read(records):
+            if found.study_id == study_id:
+                if isinstance(found, Reject):
+                    raise DatasetError(f"{study_id} cannot be used: {found.detail}")
+                return name, found
+            seen.append(found.study_id)
+    near = get_close_matches(study_id, seen, 3)
+    meant = f", perhaps {' or '.join(near)} was meant" if near else ""
+    raise DatasetError(f"there is no study {study_id} in {', '.join(names)}{meant}")
+
+
+def _print(study: Study, found: GroundedStudy) -> None:
+    from flows.cli.tables import highlighted, phrase_table, rows_table
+    from flows.cli.tables import tag_table as _tags
+
+    annotation = found.annotation
+    out.rule("clean")
+    reports = annotation.reports.to_pylist()
+    for passage in (p for report in reports for p in report["removed"]):
+        out.print(f"removed or rewritten: {passage}", style="dim", highlight=False)
+    for reject in annotation.clean.rejects:
+        out.print(f"not read: {reject.detail} ({reject.reason})", highlight=False)
+    for report in reports:
+        for section in ("findings", "impression"):
+            if report[section]:
+                out.print(f"{section}: {report[section]}", highlight=False)
+    out.rule("extract, filter")
+    kept = annotation.positives.to_pylist()
+    if kept:
+        out.print(phrase_table([row | row["modifiers"] for row in kept]))
+    if dropped := annotation.filter.rejects:
+        columns = ("phrase", "reason")
+        out.print(rows_table(columns, [(r.record, r.reason) for r in dropped]))
+    out.rule("detect, segment")
+    for image in study.images:
+        out.print(f"{image.image_id}: {image.modality} {image.view or ''}".rstrip())
+    counts = Counter(r.reason for output in (found.detect, found.segment) for r in output.rejects)
+    boxes, masks = found.detect.rows.num_rows, found.segment.rows.num_rows
+    out.print(f"{boxes} boxes, {masks} masks")
+    for reason, count in counts.most_common():
+        out.print(f"not localized: {reason} {count}", style="yellow", highlight=False)
+    out.rule("assemble")
+    for grounded in found.reports:
+        spans = [
+            (tag.start, tag.end, "yellow" if tag.grounding.kind == "none" else "bold green")
+            for tag in grounded.tags
+        ]
+        out.print(highlighted(grounded.text, spans))
+        volumes = {
+            tag.mask_key: tag.grounding.mask.volume_mm3
+            for tag in grounded.tags
+            if tag.grounding.mask
+        }
+        out.print(_tags([tag.to_row() for tag in grounded.tags], volumes))
+
+
+def _write(page: Path, study: Study, found: GroundedStudy, settings: BuildSettings) -> None:
+    from dashboard.preview import preview_page
+    from tasks.pipeline.settings import SettingsError
+
+    removed = [p for report in found.annotation.reports.to_pylist() for p in report["removed"]]
+    images: dict[str | None, Row] = {image.image_id: vars(image) for image in study.images}
+    html = preview_page(_summary(found, settings.dataset), found.reports, removed, images)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--output {page} cannot be written: {error.strerror}") from error
+
+
+def _summary(found: GroundedStudy, dataset: str) -> DatasetSummary:
+    from dashboard.summary import DatasetSummary
+
+    tags = [tag for report in found.reports for tag in report.tags]
+    rejects = Counter(
+        (step, reject.reason) for step, rejects in found.rejects.items() for reject in rejects
+    )
+    return DatasetSummary(
+        dataset=dataset,
+        predictions=0,
+        studies_read=1,
+        reports_kept=found.annotation.reports.num_rows,
+        phrases_found=found.annotation.phrases.num_rows,
+        phrases_kept=found.annotation.positives.num_rows,
+        tags=len(tags),
+        grounded_tags=sum(tag.grounding.kind != "none" for tag in tags),
+        rejects=tuple(rejects.most_common()),
+    )

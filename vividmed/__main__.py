@@ -1,0 +1,6 @@
+"""The `vividmed` command: `python -m vividmed` is the same."""
+
+from flows.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -6,11 +6,10 @@
     [report] = vividmed.ground("chest.dcm", "The heart is enlarged.")
     store = vividmed.open_store("data/store")
 
-Each function does what a command does: `vividmed tag`, `preview`, `sql` and `predict`, with the
-same engines and the same YAML configuration (`--config`). Offsets are code points, half-open.
-Boxes are half-open pixels of the stored image; masks lie on the RAS+ grid of the volume, with its
-affine.
-`vividmed.engines` and `vividmed.datasets` have what an engine or a reader of one's own is made with.
+Each function does what a command does (`vividmed tag`, `preview`, `sql`, `predict`), with the same
+engines and the same YAML configuration. Offsets are code points, half-open. Boxes are half-open
+pixels of the stored image; masks lie on the RAS+ grid of the volume, with its affine.
+`vividmed.engines` and `vividmed.datasets` have what your own engine or reader is made with.
 
 Research use, not for clinical decisions.
 """

@@ -104,17 +104,9 @@ def run_query(root: str, query: str) -> Iterator[Result]:
         StoreError: if the store cannot be read or holds nothing.
         CatalogueError: if the query is none, does more than read, or meets a damaged shard.
     """
-    _require_reading(query)
-    tables = open_tables(Store(root))
-    if not tables.shards:
-        raise nothing_held(tables.store)
-    with _connect(tables) as connection:
-        try:
-            result = connection.execute(query)
-            columns = [column[0] for column in result.description or ()]
-            yield Result(columns, _rows(result))
-        except duckdb.Error as error:
-            raise _fault(tables, error) from error
+    with _queried(root, query) as result:
+        columns = [column[0] for column in result.description or ()]
+        yield Result(columns, _rows(result))
 
 
 def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -123,17 +115,23 @@ def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]
         return list(result.columns), list(result.rows)
 
 
-def query_table(root: str, query: str, values: Sequence[object]) -> pa.Table:
-    """The answer of a query over the store; `values` stand for its question marks.
+def query_table(root: str, query: str) -> pa.Table:
+    """The answer of a query as an Arrow table; see `run_query`."""
+    with _queried(root, query) as result:
+        return result.to_arrow_table()
 
-    Raises:
-        CatalogueError: if DuckDB does not accept the query.
-    """
-    with connect(Store(root)) as connection:
+
+@contextmanager
+def _queried(root: str, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    _require_reading(query)
+    tables = open_tables(Store(root))
+    if not tables.shards:
+        raise nothing_held(tables.store)
+    with _connect(tables) as connection:
         try:
-            return connection.execute(query, values).to_arrow_table()
+            yield connection.execute(query)
         except duckdb.Error as error:
-            raise CatalogueError(f"the query cannot be run: {error}") from error
+            raise _fault(tables, error) from error
 
 
 def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from storage.catalogue import CatalogueError, connect, query_table
+from storage.catalogue import CatalogueError, query_table, study_rows
 from storage.images.loading import load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.images.vocabulary import is_volume
 from storage.records import GroundedReport, Mask, masks_by_key
 from storage.schemas import SCHEMAS
 from storage.store import Store, StoreError
+from storage.tables import ShardError, open_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,21 +45,26 @@ class StoreView:
 
     @property
     def tables(self) -> list[str]:
-        """The tables that have rows of their own, views included."""
-        with connect(Store(self.root)) as connection:
-            return [name for (name,) in connection.execute("SHOW TABLES").fetchall()]
+        """The tables of the store; their schemas are in `storage.schemas`."""
+        return list(open_tables(Store(self.root)).shards)
 
     def arrow(self, table: str, dataset: str | None = None) -> pa.Table:
-        """The rows of a table, or those of one data set; the schema is in `storage.schemas`.
+        """The rows of a table, or those of one data set.
 
         Raises:
             CatalogueError: if there is no such table, or a shard of it is damaged.
         """
-        if table not in self.tables:
-            known = ", ".join(self.tables)
+        tables = open_tables(Store(self.root))
+        if table not in tables.shards:
+            known = ", ".join(tables.shards)
             raise CatalogueError(f"{self.root} has no table {table}: it has {known}")
-        where, values = ("", []) if dataset is None else (" WHERE dataset = ?", [dataset])
-        return query_table(self.root, f'SELECT * FROM "{table}"{where}', values)  # noqa: S608
+        datasets = {shard.part.dataset: None for shard in tables.shards[table]}
+        chosen = [dataset] if dataset is not None else [*datasets]
+        try:
+            rows = [tables.read(table, name) for name in chosen]
+        except ShardError as error:
+            raise CatalogueError(str(error)) from error
+        return pa.concat_tables(rows) if rows else SCHEMAS[table].empty_table()
 
     def pandas(self, table: str, dataset: str | None = None) -> pd.DataFrame:
         """The same as a pandas data frame; pandas must be installed."""
@@ -76,9 +82,9 @@ class StoreView:
         """The answer of a query over all tables; the store is only read.
 
         Raises:
-            CatalogueError: if DuckDB does not accept the query.
+            CatalogueError: if it is no query, or meets a damaged shard.
         """
-        return query_table(self.root, query, [])
+        return query_table(self.root, query)
 
     def reports(self, study_id: str, dataset: str | None = None) -> list[GroundedReport]:
         """The grounded reports of a study, one an image, with their boxes and masks."""
@@ -125,10 +131,5 @@ class StoreView:
         return [(row["target"], Mask.from_row(row)) for row in rows]
 
     def _of_study(self, table: str, study_id: str, dataset: str | None) -> list[dict[str, Any]]:
-        if table not in SCHEMAS or table not in self.tables:
-            return []
-        query = f"SELECT * FROM {table} WHERE study_id = ?"  # noqa: S608 a name of ours
-        values = [study_id]
-        if dataset is not None:
-            query, values = f"{query} AND dataset = ?", [*values, dataset]
-        return list(query_table(self.root, query, values).to_pylist())
+        rows = study_rows(self.root, table, study_id)
+        return [row for row in rows if dataset in (None, row["dataset"])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.engines.llm.chat.batch_file import BatchAnswers
 from tasks.engines.llm.chat.engine import ChatEngine
@@ -11,20 +12,25 @@ from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.settings import LlmSettings
 from tasks.engines.protocols import Fingerprint
 
+if TYPE_CHECKING:
+    from tasks.engines.llm.chat.timed import StartingEngine
+
 
 @cache
 def metered_engine(settings: LlmSettings) -> ChatEngine:
     """The chat engine with its busy time counted, one per process; batch files give no times."""
     from tasks.engines.llm.chat.timed import MeteredEngine
 
-    if settings.batch is not None:
-        return chat_engine(settings)
-    servers = len(settings.server.base_urls) if settings.server else 1
-    return MeteredEngine(chat_engine(settings), servers)
+    engine = chat_engine(settings)
+    if isinstance(engine, BatchAnswers):
+        return engine
+    if settings.vllm is not None:
+        return MeteredEngine(engine, settings.vllm.data_parallel_size)
+    return MeteredEngine(engine, len(settings.server.base_urls) if settings.server else 1)
 
 
 @cache
-def chat_engine(settings: LlmSettings) -> ChatEngine:
+def chat_engine(settings: LlmSettings) -> StartingEngine | BatchAnswers:
     """The engine that runs the model, one per process, shared by all shards and runs."""
     if settings.vllm is not None:
         from tasks.engines.llm.chat.vllm_engine import VllmEngine

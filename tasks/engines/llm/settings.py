@@ -20,7 +20,7 @@ class LlmSettings(BaseModel):
 
     protocol: ProtocolName = "spans"
     server: ServerSettings | None = Field(default=None, description="OpenAI-compatible servers")
-    vllm: VllmSettings | None = Field(default=None, description="vLLM in this process")
+    vllm: VllmSettings | None = Field(default=None, description="vLLM, started by the run")
     batch: BatchSettings | None = Field(default=None, description="batch files of vLLM")
 
     @model_validator(mode="after")

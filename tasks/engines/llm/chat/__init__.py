@@ -1,1 +1,1 @@
-"""Chat engines: OpenAI-compatible servers, vLLM in this process, batch files."""
+"""Chat engines: OpenAI-compatible servers, vLLM as a child process, batch files."""

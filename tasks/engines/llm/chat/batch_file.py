@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasks.engines.llm.chat.dialect import without_system_role
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, count_usage
 from tasks.engines.llm.chat.errors import read_error
-from tasks.engines.llm.chat.settings import Sampling
+from tasks.engines.llm.chat.settings import BatchSettings, Sampling
 from tasks.engines.llm.chat.wire import BadAnswerError, chat_body, read_answer
 from tasks.engines.llm.digest import digest
 from tasks.engines.protocols import Failure, Fingerprint
@@ -67,7 +68,7 @@ def write_requests(path: Path, requests: Iterable[ChatRequest], sampling: Sampli
 
 def custom_id(request: ChatRequest, sampling: Sampling) -> str:
     """The id of a request in a batch file, decided by model, sampling and request."""
-    return digest(sampling.identity(), asdict(request))
+    return digest(sampling.identity(), asdict(_as_sent(request, sampling)))
 
 
 class BatchAnswers:
@@ -141,8 +142,15 @@ class BatchAnswers:
 
 
 def _line(key: str, request: ChatRequest, sampling: Sampling) -> dict[str, Any]:
-    body = chat_body(request, sampling, "json_schema")
+    body = chat_body(_as_sent(request, sampling), sampling, "json_schema")
     return {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def _as_sent(request: ChatRequest, sampling: Sampling) -> ChatRequest:
+    """The request in the roles that the model's chat template has."""
+    if not isinstance(sampling, BatchSettings) or sampling.system_role:
+        return request
+    return replace(request, messages=without_system_role(request.messages))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

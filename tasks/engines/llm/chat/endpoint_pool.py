@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from tasks.engines.llm.chat.capabilities import check_capabilities
 from tasks.engines.llm.chat.endpoint import Endpoint
@@ -17,8 +18,14 @@ class EndpointPool:
     after a restart, another version that takes a schema differently may serve its address.
     """
 
-    def __init__(self, settings: ServerSettings, api_key: str | None) -> None:
-        self.endpoints = [Endpoint(url, settings, api_key) for url in settings.base_urls]
+    def __init__(
+        self,
+        settings: ServerSettings,
+        api_key: str | None,
+        why_ended: Callable[[], str] | None = None,
+    ) -> None:
+        """For servers that this run started, `why_ended` says that they have ended, and why."""
+        self.endpoints = [Endpoint(url, settings, api_key, why_ended) for url in settings.base_urls]
         self._settings = settings
         self._constrained = False
         self._checks: dict[Endpoint, asyncio.Task[None]] = {}
@@ -50,10 +57,11 @@ class EndpointPool:
                     await self._changed.wait()
         except TimeoutError:
             self._cancel_checks()
+            said = any(endpoint.not_ready_reason for endpoint in self.endpoints)
             raise EngineError(
                 f"No model server answered at {', '.join(map(_with_reason, self.endpoints))} for "
-                f"{self._settings.server_wait_s:g} s: start it and run again; "
-                "what was answered so far is kept."
+                f"{self._settings.server_wait_s:g} s: {'see its log' if said else 'start it'} and "
+                "run again; what was answered so far is kept."
             ) from None
         self._start_checks()
         return min(

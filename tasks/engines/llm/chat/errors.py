@@ -8,7 +8,9 @@ and message; the rules of `server_errors.yaml` decide what follows.
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,12 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from tasks.engines.llm.chat.wire import storable
 
+_LONGEST_PAGE = 20_000
+"""Bytes of a page that are read for its title."""
+
+_HTML = re.compile(r"<!doctype html|<html|<head|<body", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
+_TAG = re.compile(r"<[^>]*>")
 _LONGEST_MESSAGE = 500
 """Characters; servers may quote a whole prompt, and a report must not end up in a log."""
 
@@ -34,6 +42,7 @@ class ErrorResponse:
     reason: its reason code; then: `retry`, `fail` or `stop`.
     message: the server's message, truncated.
     say: for `stop`, what the user should know or do.
+    parameter: the part of the request that the server names as the cause; empty if none.
     """
 
     status: int
@@ -41,6 +50,7 @@ class ErrorResponse:
     then: Literal["retry", "fail", "stop"]
     message: str
     say: str = ""
+    parameter: str = ""
 
 
 class _ErrorRule(BaseModel):
@@ -70,14 +80,19 @@ class _ErrorRule(BaseModel):
 
 def read_error(status: int, content: bytes) -> ErrorResponse:
     """Read a response whose status is not 200, whatever the shape of its body."""
-    fields = _fields(content)
+    return judge_error(status, _fields(content))
+
+
+def judge_error(status: int, fields: Mapping[str, Any]) -> ErrorResponse:
+    """What an error with these fields means."""
     message = storable(" ".join(_words(fields, "message").split()))[:_LONGEST_MESSAGE]
     codes = {str(fields[key]) for key in ("code", "type") if fields.get(key)}
+    parameter = str(fields.get("param") or "")
     lowered = message.lower()
     for rule in _rules():
         if rule.matches(status, codes, lowered):
-            return ErrorResponse(status, rule.reason, rule.then, message, rule.say)
-    return ErrorResponse(status, "bad_answer", "retry", message)
+            return ErrorResponse(status, rule.reason, rule.then, message, rule.say, parameter)
+    return ErrorResponse(status, "bad_answer", "retry", message, parameter=parameter)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -109,9 +124,19 @@ def _fields(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        return {"message": content.decode(errors="replace")}
+        return {"message": plain_text(content)}
     inner = body.get("error", body.get("detail", body)) if isinstance(body, dict) else body
     return inner if isinstance(inner, dict) else {"message": inner}
+
+
+def plain_text(content: bytes) -> str:
+    """The words of a page: its title if it is HTML with one, else its text without tags."""
+    page = content[:_LONGEST_PAGE].decode(errors="replace")
+    if not _HTML.search(page):
+        return page
+    if title := _TITLE.search(page):
+        return f"a web page, {html.unescape(title[1]).strip()!r}"
+    return "a web page: " + html.unescape(_TAG.sub(" ", page))
 
 
 def _words(fields: Mapping[str, Any], key: str) -> str:

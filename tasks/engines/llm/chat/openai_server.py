@@ -13,7 +13,7 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import cast
 
@@ -33,7 +33,7 @@ _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 """Seconds; with the default of 5 retries, a request is retried for up to 16 s in all."""
 
-_SHARDS_PER_SERVER = 4
+SHARDS_PER_SERVER = 4
 """Shards of one stage at once. `max_concurrency` bounds the requests in flight, so this only has to
 supply enough of them: a shard begins with chunks of 16 requests, which double, and three stages
 send requests, so 192 at first, near the default bound of 256. More would cost threads alone."""
@@ -52,9 +52,12 @@ class OpenAIServerEngine:
         EngineError: if an address is remote and that is not allowed, or the API key is not set.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(
+        self, settings: ServerSettings, why_ended: Callable[[], str] | None = None
+    ) -> None:
+        """For servers that this run started, `why_ended` says that they have ended, and why."""
         self._settings = settings
-        self._pool = EndpointPool(settings, _api_key(settings.api_key_variable))
+        self._pool = EndpointPool(settings, _api_key(settings.api_key_variable), why_ended)
         self._outage_check = OutageCheck(self._answer_alone, settings.server_wait_s)
 
     @property
@@ -65,7 +68,18 @@ class OpenAIServerEngine:
     @property
     def concurrency(self) -> int | None:
         """Shards of one stage that may wait for the servers at once."""
-        return _SHARDS_PER_SERVER * len(self._settings.base_urls)
+        return SHARDS_PER_SERVER * len(self._settings.base_urls)
+
+    def wait_until_up(self, requests: Sequence[ChatRequest]) -> None:
+        """Return once a server can take requests like these; `complete` waits for that by itself.
+
+        Raises:
+            EngineError: if none comes up in time, or none can be used.
+            RunCancelledError: if the run was cancelled.
+        """
+        if requests:
+            future = asyncio.run_coroutine_threadsafe(self._up(requests), _background_loop())
+            cancellable_result(future)
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
         """One answer per request, order kept; attempts beyond the first are counted as retries.
@@ -87,6 +101,10 @@ class OpenAIServerEngine:
     def close(self) -> None:
         """Close the connections; a later `complete` opens new ones."""
         asyncio.run_coroutine_threadsafe(self._pool.close(), _background_loop()).result()
+
+    async def _up(self, requests: Sequence[ChatRequest]) -> None:
+        self._pool.prepare(any(request.schema is not None for request in requests))
+        await self._pool.choose()
 
     async def _complete(
         self, requests: Sequence[ChatRequest]

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
 from tasks.engines.metering import BusyClock
 from tasks.engines.protocols import Failure, Fingerprint
 
 
+class StartingEngine(ChatEngine, Protocol):
+    """A chat engine whose servers may have to start first."""
+
+    def wait_until_up(self, requests: Sequence[ChatRequest]) -> None:
+        """Return once a server can take requests like these."""
+        ...
+
+
 class MeteredEngine:
     """A chat engine whose calls are counted as `busy_us`, shared between callers.
 
-    The time runs from a call to its last answer, so retries, queues and idle servers count too:
-    the GPUs are reserved for the run during that time.
+    The time runs from a call, or from when a server is up, to its last answer. So retries, queues
+    and idle servers count, but not the loading of weights before the first request: the plan of a
+    run does not know how long that takes.
     """
 
-    def __init__(self, engine: ChatEngine, models: int = 1) -> None:
+    def __init__(self, engine: StartingEngine, models: int = 1) -> None:
         """Count the time once for each of `models` copies of the model that share the requests."""
         self._engine = engine
         self._models = models
@@ -34,5 +44,6 @@ class MeteredEngine:
 
     def complete(self, requests: Sequence[ChatRequest]) -> Sequence[Completion | Failure]:
         """One answer per request, order kept."""
+        self._engine.wait_until_up(requests)
         with self._clock.running(self._models):
             return self._engine.complete(requests)

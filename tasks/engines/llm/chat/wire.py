@@ -7,6 +7,7 @@ ignores it and answers 200 with free text, so the capability check tries them ou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -39,14 +40,33 @@ SCHEMA_FIELDS: dict[SchemaField, Callable[[Schema], dict[str, Any]]] = {
 """The fields that can carry a schema, in the order in which they are tried."""
 
 
+_THOUGHT = "think|thinking|thought|reasoning"
+_THOUGHTS = re.compile(
+    rf"(\s*(<({_THOUGHT})>.*?(</\3>|\Z)|\[THINK\].*?(\[/THINK\]|\Z)))+\s*", re.DOTALL
+)
+"""Reasoning in front of an answer, as DeepSeek, Qwen, Magistral and others write it; an unclosed
+one was cut, and no answer follows."""
+
+_CLOSED_THOUGHT = re.compile(rf"</({_THOUGHT})>|\[/THINK\]")
+"""The end of a reasoning whose beginning is part of the chat template, as DeepSeek-R1's is."""
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
+
+_MOST_TOKENS = 100_000_000
+"""Tokens of one request; more than any model's context, and far from an integer's limits."""
+
+_WHOLE = {"", "eos", "eos_token", "end_turn", "stop_sequence", "STOP"}
+"""What other servers call the end of a whole answer; some send null."""
+
+
 class BadAnswerError(ValueError):
-    """A body that is not a chat completion; the message says what is missing."""
+    """A body that is not a chat completion; the message says what is missing, and what to set."""
 
 
 def chat_body(
     request: ChatRequest, sampling: Sampling, field: SchemaField | None
 ) -> dict[str, Any]:
-    """The JSON body of one request, with every sampling parameter.
+    """The JSON body of one request, with every sampling parameter that is set.
 
     Args:
         request: the conversation.
@@ -56,43 +76,119 @@ def chat_body(
     body: dict[str, Any] = {
         "model": sampling.model,
         "messages": [message._asdict() for message in request.messages],
-        "max_tokens": request.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
+        "max_tokens": request.max_tokens + sampling.thinking_tokens,
     }
+    for name in ("temperature", "top_p", "seed"):
+        if (value := getattr(sampling, name)) is not None:
+            body[name] = value
+    if sampling.chat_template_kwargs:
+        body["chat_template_kwargs"] = dict(sampling.chat_template_kwargs)
     if request.schema is not None and field is not None:
         body |= SCHEMA_FIELDS[field](request.schema)
     return body
 
 
+def error_in(body: object) -> dict[str, Any] | None:
+    """The error object of a body that should be an answer; some gateways send it with a 200."""
+    if not isinstance(body, dict):
+        return None
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    for holder in (body, first):
+        error = holder.get("error") if isinstance(holder, dict) else None
+        if error:
+            return error if isinstance(error, dict) else {"message": str(error)}
+    is_flat = body.get("object") == "error" and "message" in body
+    return body if is_flat else None
+
+
 def read_answer(body: object, seconds: float) -> Completion | Failure:
     """Read the body of a 200 answer; a refusal by the model or a content filter is a failure.
 
-    Token counts are 0 when a server reports none.
+    Reasoning in front of the answer is left out. Token counts are 0 when a server reports none, or
+    none that can be true.
 
     Raises:
-        BadAnswerError: if the body is not a chat completion, or an aborted one.
+        BadAnswerError: if the body is not a chat completion, an aborted one, or one without an
+            answer.
     """
     choice = _only_choice(body)
     reason = choice.get("finish_reason")
     message = choice.get("message")
-    if not isinstance(message, dict) or not isinstance(reason, str):
-        raise BadAnswerError("the answer has no message or no finish_reason")
+    if not isinstance(message, dict):
+        raise BadAnswerError("the answer has no message")
+    if reason is not None and not isinstance(reason, str):
+        raise BadAnswerError("the answer's finish_reason is not text")
+    if reason is None or reason in _WHOLE:
+        reason = "stop"
     if reason in {"abort", "error"}:
         raise BadAnswerError(f"the server aborted the answer ({reason})")
     if reason == "content_filter" or message.get("refusal"):
         why = storable(str(message.get("refusal") or reason))
         return Failure("refused", f"The model refused to answer: {why}")
-    if not isinstance(message.get("content"), str):
+    content = _text(message.get("content"))
+    if not content and (why := _why_no_content(message, reason)):
+        raise BadAnswerError(why)
+    if content is None:
         raise BadAnswerError("the answer has no content")
     tokens_in, tokens_out = _usage(body)
-    return Completion(storable(message["content"]), reason, tokens_in, tokens_out, seconds)
+    text = storable(without_thoughts(content))
+    return Completion(text, reason, tokens_in, tokens_out, seconds)
+
+
+def without_thoughts(text: str) -> str:
+    """The answer without the reasoning in front of it: `<think>…</think>` and its kin."""
+    if thoughts := _THOUGHTS.match(text):
+        return text[thoughts.end() :]
+    if closed := _CLOSED_THOUGHT.search(text):
+        return text[closed.end() :].lstrip()
+    return text
+
+
+def unfenced(text: str) -> str:
+    """The content of an answer that is one Markdown code fence; other text as it is."""
+    fenced = _FENCED.fullmatch(text)
+    return fenced[1] if fenced else text
 
 
 def storable(text: str) -> str:
     """The text with `?` for unpaired surrogates, which JSON can hold but UTF-8 cannot."""
     return text.encode(errors="replace").decode()
+
+
+def _text(content: object) -> str | None:
+    """The text of a message's content, which may come in parts; None if it holds none."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = [_text_of_part(part) for part in parts]
+    found = [text for text in texts if text is not None]
+    return "".join(found) if found else None
+
+
+def _text_of_part(part: object) -> str | None:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type") not in {"text", "output_text"}:
+        return None
+    text = part.get("text")
+    return text if isinstance(text, str) else None
+
+
+def _why_no_content(message: Mapping[str, Any], reason: str) -> str:
+    """What a message without content holds instead, and what to set; empty if nothing is known."""
+    if message.get("tool_calls") or message.get("function_call"):
+        return (
+            "the model calls a tool instead of answering: start the server without its options "
+            "for tool calls (vLLM: --enable-auto-tool-choice, --tool-call-parser)"
+        )
+    if any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking")):
+        return (
+            f"the model only reasons and gives no answer (finish_reason {reason}): allow more "
+            "tokens with `thinking_tokens`, for example 4096, or switch the reasoning off, for "
+            "many models with `chat_template_kwargs: {enable_thinking: false}`"
+        )
+    return ""
 
 
 def _only_choice(body: object) -> dict[str, Any]:
@@ -105,8 +201,11 @@ def _only_choice(body: object) -> dict[str, Any]:
 def _usage(body: object) -> tuple[int, int]:
     usage = body.get("usage") if isinstance(body, dict) else None
     counts = usage if isinstance(usage, dict) else {}
-    tokens_in, tokens_out = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    return (
-        tokens_in if isinstance(tokens_in, int) else 0,
-        tokens_out if isinstance(tokens_out, int) else 0,
-    )
+    return _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+
+
+def _count(value: object) -> int:
+    """A count of tokens; 0, unknown, for anything that cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
+        return 0
+    return value

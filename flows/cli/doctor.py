@@ -55,7 +55,7 @@ def _python() -> str:
 def _libraries() -> str:
     names = ("prefect", "fastapi", "pyarrow", "duckdb", "nibabel", "pydicom", "scikit-image")
     versions = {name: importlib.metadata.version(name) for name in names}
-    if tuple(int(n) for n in versions["fastapi"].split(".")[:2]) >= (0, 160):
+    if tuple(int(n) for n in versions["fastapi"].split(".")[:2]) >= (0, 151):
         raise _FaultError(
             f"fastapi {versions['fastapi']} breaks Prefect's server: install with "
             "`pip install -c constraints.txt`, which `make setup` does"

@@ -65,8 +65,7 @@ async def check_capabilities(
     endpoint.dialect = Dialect()  # another server may have its address now
     failing_since: float | None = None
     while True:
-        while not await _is_healthy(endpoint):
-            await asyncio.sleep(_POLL_S)
+        await _wait_until_healthy(endpoint)
         await _check_model(endpoint, settings.model)
         if not constrained:
             return
@@ -129,11 +128,31 @@ def _unusable(endpoint: Endpoint, failure: TransientFailure) -> str:
     )
 
 
+async def _wait_until_healthy(endpoint: Endpoint) -> None:
+    closing_since: float | None = None
+    while True:
+        try:
+            if await _is_healthy(endpoint):
+                return
+            closing_since = None
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            # A container's port is open before its server is, so this may pass.
+            closing_since = closing_since or time.monotonic()
+            if time.monotonic() - closing_since > _BROKEN_AFTER_S:
+                raise EngineError(
+                    f"{endpoint.base_url} takes connections but closes them without an answer "
+                    f"({error}): if it expects TLS, its address begins with https://; else see "
+                    "its log."
+                ) from error
+        await asyncio.sleep(_POLL_S)
+
+
 async def _is_healthy(endpoint: Endpoint) -> bool:
     """`/health` succeeds once weights are loaded; servers without it list their models.
 
     Raises:
         EngineError: if waiting cannot help: TLS at the wrong end, a process that has ended.
+        httpx.RequestError: if the connection is closed without an answer.
     """
     root = endpoint.base_url.removesuffix("/v1")
     try:
@@ -147,8 +166,10 @@ async def _is_healthy(endpoint: Endpoint) -> bool:
             raise EngineError(why) from error
         if why := why_unreachable(error, endpoint.base_url):
             raise EngineError(f"{why[:1].upper()}{why[1:]}.") from error
-        if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            endpoint.not_ready_reason = str(error) or "its health page does not answer"
+        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError):
+            raise
+        if isinstance(error, TimeoutError):
+            endpoint.not_ready_reason = "its health page does not answer"
         return False
     if reply.status >= httpx.codes.INTERNAL_SERVER_ERROR:
         endpoint.not_ready_reason = f"its health page answers {reply.status}"

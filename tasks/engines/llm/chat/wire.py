@@ -42,12 +42,13 @@ SCHEMA_FIELDS: dict[SchemaField, Callable[[Schema], dict[str, Any]]] = {
 
 _THOUGHT = "think|thinking|thought|reasoning"
 _THOUGHTS = re.compile(
-    rf"(\s*(<({_THOUGHT})>.*?(</\3>|\Z)|\[THINK\].*?(\[/THINK\]|\Z)))+\s*", re.DOTALL
+    rf"(\s*(<({_THOUGHT})>.*?(</\3>|\Z)|\[THINK\].*?(\[/THINK\]|\Z)))+\s*",
+    re.DOTALL | re.IGNORECASE,
 )
 """Reasoning in front of an answer, as DeepSeek, Qwen, Magistral and others write it; an unclosed
 one was cut, and no answer follows."""
 
-_CLOSED_THOUGHT = re.compile(rf"</({_THOUGHT})>|\[/THINK\]")
+_CLOSED_THOUGHT = re.compile(rf"</({_THOUGHT})>|\[/THINK\]", re.IGNORECASE)
 """The end of a reasoning whose beginning is part of the chat template, as DeepSeek-R1's is."""
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, Message
 from tasks.engines.llm.chat.settings import Sampling
-from tasks.engines.llm.chat.wire import SCHEMA_FIELDS, BadAnswerError, chat_body, read_answer
+from tasks.engines.llm.chat.wire import (
+    SCHEMA_FIELDS,
+    BadAnswerError,
+    chat_body,
+    read_answer,
+    unfenced,
+    without_thoughts,
+)
 from tasks.engines.protocols import Failure
 from tests.tasks.engines.llm.misbehaving_server import CARRIERS, completion
 from tests.tasks.engines.llm.scripted import texts_of
@@ -35,6 +42,47 @@ def test_what_a_completion_costs_and_why_it_ended():
 def test_servers_that_report_no_usage():
     body = completion("text") | {"usage": None}
     assert read_answer(body, 1.0) == Completion("text", "stop", 0, 0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "count", [10**30, -7, "12", 12.0, float("nan"), float("inf"), True, None, [3], {}], ids=str
+)
+def test_a_count_that_cannot_be_one_is_unknown(count):
+    body = completion("text")
+    body["usage"] = {"prompt_tokens": count, "completion_tokens": 3}
+    read = json.loads(json.dumps(body))  # NaN and Infinity, as lenient servers write them
+    assert read_answer(read, 1.0) == Completion("text", "stop", 0, 3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>a</think>b", "b"),
+        ("  <Think>a</Think>\n b </think> c", "b </think> c"),
+        ("a </thinking>\n\nb", "b"),
+        ("<think>a", ""),
+        ("<reasoning>a\n</reasoning>\n[]", "[]"),
+        ("[THINK]a[/THINK]b", "b"),
+        ("plain <b>bold</b> text", "plain <b>bold</b> text"),
+        ('{"1": "<think> is a word here"}', '{"1": "<think> is a word here"}'),
+        ("", ""),
+    ],
+)
+def test_reasoning_in_front_of_an_answer_is_left_out(text, answer):
+    assert without_thoughts(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ('```json\n{"a": 1}\n```', '{"a": 1}'),
+        ("```\n[]\n```\n", "[]"),
+        ("```JSON\n[]```", "[]"),
+        ("[] ``` []", "[] ``` []"),
+    ],
+)
+def test_a_code_fence_is_taken_off(text, inside):
+    assert unfenced(text) == inside
 
 
 def test_an_answer_is_always_text_that_can_be_stored():

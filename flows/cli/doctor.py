@@ -6,12 +6,13 @@ import importlib.metadata
 import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.options import StoreOption, out, store_root
+from flows.cli.options import ConfigOption, StoreOption, out, store_root
 from storage.inputs import artefacts, home, is_fetched
 
 NEEDED_GIB = 1.0
@@ -22,9 +23,10 @@ class _FaultError(Exception):
     """A check that failed; the message says what to do."""
 
 
-def doctor(store: StoreOption = None) -> None:
-    """Check this installation: versions, inputs, store, taxonomy, free disk space."""
+def doctor(store: StoreOption = None, config: ConfigOption = None) -> None:
+    """Check this installation, and with --config whether its language model can be used."""
     from storage.store import StoreError
+    from tasks.engines.llm.chat.engine import EngineError
     from taxonomy.targets import TaxonomyError
 
     checks: dict[str, Callable[[], str]] = {
@@ -35,12 +37,14 @@ def doctor(store: StoreOption = None) -> None:
         "disk space": _disk_space,
         "inputs": _inputs,
     }
+    if config is not None:
+        checks["language model"] = lambda: _language_model(config)
     table = Table("check", "", "found")
     passed = True
     for name, check in checks.items():
         try:
             table.add_row(name, Text("ok", "green"), check())
-        except (_FaultError, StoreError, TaxonomyError) as fault:
+        except (_FaultError, EngineError, StoreError, TaxonomyError) as fault:
             passed = False
             table.add_row(name, Text("fault", "red"), str(fault))
     out.print(table)
@@ -93,3 +97,13 @@ def _inputs() -> str:
     missing = [name for name in artefacts() if name not in fetched]
     note = f"; not fetched yet: {', '.join(missing)} (`vividmed fetch`)" if missing else ""
     return f"{len(fetched)} of {len(artefacts())} in {home() / 'inputs'}{note}"
+
+
+def _language_model(config: Path) -> str:
+    from tasks.engines.llm.chat_choice import check_engine
+    from tasks.pipeline.settings import read_settings
+
+    settings = read_settings(config, {"dataset": "openi"})  # any: none of it is read
+    if settings.llm is None:
+        return f"{config} asks none"
+    return check_engine(settings.llm)

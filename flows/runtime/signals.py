@@ -2,8 +2,8 @@
 
 Threads cannot be stopped: one may be in the middle of a CT volume, another wait for a model. But
 files of the store appear whole or not at all, so a run may be left at any moment, and the next one
-goes on from there. What must not be left behind are child processes, such as those that vLLM runs a
-model in; Prefect's temporary server ends by itself.
+goes on from there. What must not be left behind are child processes, such as those of worker
+engines; Prefect's temporary server and vLLM's end by themselves.
 
 The work runs in a thread, since the main one is where signals arrive; that also keeps Prefect from
 putting its own handler in place, which would wait for all threads.

@@ -129,9 +129,9 @@ def test_a_run_outlives_its_client_and_its_server(
     result = vividmed(*command)
     assert result.returncode == 0, result.stderr
     with connect(Store(os.fspath(store))) as rows:
-        _check_records(rows, REPORTS)
-        usage = _check_questions(rows)
-        accepted = _accepted(rows)
+        check_records(rows, REPORTS)
+        usage = check_questions(rows)
+        accepted = accepted_phrases(rows)
     assert all(path.read_bytes() == content for path, content in done.items())
     kept = done or usage["clean"]["units_cached"] > 0
     assert kept, "what was answered before the client was killed was asked again"
@@ -155,16 +155,16 @@ def test_the_default_protocol_accounts_for_every_question(
     result = vividmed("build", "openi", "--config", str(file), "--store", str(store))
     assert result.returncode == 0, result.stderr
     with connect(Store(os.fspath(store))) as rows:
-        _check_records(rows, FEW_REPORTS)
-        usage = _check_questions(rows)
-        accepted = _accepted(rows)
+        check_records(rows, FEW_REPORTS)
+        usage = check_questions(rows)
+        accepted = accepted_phrases(rows)
     asked = sum(step["requests"] + step["retries"] for step in usage.values())
     assert 0 < asked <= server.answered - before, "more is counted than the server has answered"
     with capsys.disabled():
         sys.stdout.write(f"\nspans: {accepted}\n")
 
 
-def _check_records(rows: duckdb.DuckDBPyConnection, reports: int) -> None:
+def check_records(rows: duckdb.DuckDBPyConnection, reports: int) -> None:
     """Rows in are rows out and rejects, every reject has a reason, every phrase is in its text."""
     stages = rows.sql(
         "SELECT stage, sum(rows_in)::INT, sum(rows_out)::INT, "
@@ -181,7 +181,7 @@ def _check_records(rows: duckdb.DuckDBPyConnection, reports: int) -> None:
     assert all(text[start:end] == phrase for text, start, end, phrase in texts)
 
 
-def _check_questions(rows: duckdb.DuckDBPyConnection) -> dict[str, Counter[str]]:
+def check_questions(rows: duckdb.DuckDBPyConnection) -> dict[str, Counter[str]]:
     """Every question has an outcome, every request an answer that took its time; usage by stage."""
     usage = {stage: Counter[str]() for stage in ("clean", "extract", "filter")}
     for stage, of_shard in rows.sql("SELECT stage, usage FROM manifests").fetchall():
@@ -199,7 +199,7 @@ def _check_questions(rows: duckdb.DuckDBPyConnection) -> dict[str, Counter[str]]
     return usage
 
 
-def _accepted(rows: duckdb.DuckDBPyConnection) -> str:
+def accepted_phrases(rows: duckdb.DuckDBPyConnection) -> str:
     """What became of the phrases that the model proposed, for people."""
     (phrases,) = rows.sql("SELECT count(*) FROM phrases").fetchall()[0]
     (kept,) = rows.sql("SELECT count(*) FROM positives").fetchall()[0]

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.engines.llm.chat.batch_file import BatchAnswers
-from tasks.engines.llm.chat.engine import ChatEngine
+from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.settings import LlmSettings
 from tasks.engines.protocols import Fingerprint
 
 if TYPE_CHECKING:
     from tasks.engines.llm.chat.timed import StartingEngine
+
+_CHECK_WAIT_S = 30.0
+"""Seconds that a check waits for a server; a run waits for as long as weights take to load."""
 
 
 @cache
@@ -57,6 +60,29 @@ def chat_fingerprint(settings: LlmSettings) -> Fingerprint:
     if settings.batch is not None:
         return BatchAnswers([], settings.batch).fingerprint
     raise ValueError("validated settings have one of `server`, `vllm` and `batch`")
+
+
+def check_engine(settings: LlmSettings) -> str:
+    """Whether the model can be asked now, in a sentence; vLLM that a run starts is not started.
+
+    Raises:
+        EngineError: if it cannot, with what to do.
+    """
+    from tasks.engines.llm.chat.openai_server import OpenAIServerEngine
+    from tasks.engines.llm.chat.vllm_process import python_of
+
+    if settings.server is not None:
+        server = settings.server
+        wait_s = min(server.server_wait_s, _CHECK_WAIT_S)
+        engine = OpenAIServerEngine(server.model_copy(update={"server_wait_s": wait_s}))
+        schema = None if settings.protocol == "inline" else {"type": "object"}
+        engine.wait_until_up([ChatRequest((), 1, schema)])
+        engine.close()
+        return f"{server.model} is up at {' or '.join(server.base_urls)}"
+    if settings.vllm is not None:
+        return f"a run starts vLLM by {python_of(settings.vllm)}"
+    files = len(answer_files(settings.batch)) if settings.batch else 0
+    return f"{files or 'no'} files of answers so far"
 
 
 def batch_answers(settings: BatchSettings) -> BatchAnswers:

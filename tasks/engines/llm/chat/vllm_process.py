@@ -47,12 +47,7 @@ class VllmProcess:
         Raises:
             EngineError: if vLLM's environment is not there.
         """
-        python = settings.python or home() / "vllm" / "bin" / "python"
-        if not python.exists():
-            raise EngineError(
-                f"vLLM's environment has no {python}: run `make setup-vllm`, name the Python of "
-                "another one in `llm.vllm.python`, or use `llm.server` for a server elsewhere."
-            )
+        python = python_of(settings)
         port = _free_port()
         self.base_url = f"http://{_HOST}:{port}/v1"
         self.log = _new_log()
@@ -85,6 +80,21 @@ class VllmProcess:
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard.wait()
+
+
+def python_of(settings: VllmSettings) -> Path:
+    """The Python of vLLM's environment.
+
+    Raises:
+        EngineError: if it is not there.
+    """
+    python = (settings.python or home() / "vllm" / "bin" / "python").expanduser()
+    if not python.exists():
+        raise EngineError(
+            f"vLLM's environment has no {python}: run `make setup-vllm`, name the Python of "
+            "another one in `llm.vllm.python`, or use `llm.server` for a server elsewhere."
+        )
+    return python
 
 
 def serve_arguments(settings: VllmSettings, port: int) -> list[str]:

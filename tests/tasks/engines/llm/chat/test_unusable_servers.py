@@ -4,6 +4,7 @@ import gzip
 import threading
 import time
 import zlib
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from tasks.engines.protocols import Failure
 from tests.tasks.engines.llm.misbehaving_server import MisbehavingServer, completion
 from tests.tasks.engines.llm.plain_server import (
     PlainServer,
+    Reply,
     answered,
     as_json,
     followed,
@@ -188,7 +190,7 @@ def test_a_refused_parameter_that_decides_nothing_is_left_out(name, reply, schem
     assert ("max_completion_tokens" in later) == (name == "max_tokens")
 
 
-DECIDING = {
+DECIDING: dict[str, tuple[dict[str, Any], str]] = {
     "temperature": ({}, "Unsupported value: 'temperature' does not support 0 with this model."),
     "seed": ({"temperature": 0.5}, "seed is not supported"),
     "top_p": ({"temperature": 0.5, "top_p": 0.9}, "unknown parameter top_p"),
@@ -207,7 +209,7 @@ def test_a_refused_parameter_that_decides_answers_is_the_users_to_leave_out(name
     ) as server:
         with pytest.raises(EngineError, match=rf"refuses `{name}`.*(null|leave)"):
             engine(server, **given).complete(ask())
-        left_out = {name: {} if name == "chat_template_kwargs" else None}
+        left_out: dict[str, Any] = {name: {} if name == "chat_template_kwargs" else None}
         client = engine(server, **(given | left_out))
         assert client.complete(ask())[0].text == FOUND
         assert client.fingerprint != engine(server, **given).fingerprint
@@ -313,16 +315,21 @@ def test_an_address_that_goes_on_to_a_page_is_refused(page):
 
 def test_a_web_page_that_forbids_is_quoted_by_its_title(engine):
     page = b"<html><head><title>Sign in &amp; go</title></head><body>" + b"x" * 9000
-    with (PlainServer(lambda _: (403, {}, page)) as server, pytest.raises(EngineError, match=r"403 a web page, 'Sign in & go'") as stopped):
+    with (
+        PlainServer(lambda _: (403, {}, page)) as server,
+        pytest.raises(EngineError, match=r"403 a web page, 'Sign in & go'") as stopped,
+    ):
         engine(server).complete(ask())
     assert len(str(stopped.value)) < 400
 
 
 def test_redirects_are_not_followed_round_and_round(engine):
-    with (PlainServer(lambda _: (307, {"Location": "/v1/chat/completions?key=x"}, b"")) as server, pytest.raises):
-        EngineError, match=r"307 → /v1/chat/completions.*give the final"
-        ) as told:
-            engine(server).complete(ask())
+    loop: Reply = (307, {"Location": "/v1/chat/completions?key=x"}, b"")
+    with (
+        PlainServer(lambda _: loop) as server,
+        pytest.raises(EngineError, match=r"307 → /v1/chat/completions.*give the final") as told,
+    ):
+        engine(server).complete(ask())
     assert "key=x" not in str(told.value)
     assert len(server.bodies) == 1
 
@@ -339,8 +346,15 @@ def test_tls_at_the_wrong_end_is_told(engine, tmp_path, monkeypatch):
             engine(plain.url.replace("http:", "https:"), server_wait_s=600).complete(ask())
         with pytest.raises(EngineError, match=r"closes them without an answer.*https://"):
             engine(secure.url.replace("https:", "http:"), server_wait_s=600).complete(ask())
-    nginx = (400, {}, b"<html><title>400 The plain HTTP request was sent to HTTPS port</title>")
-    with (PlainServer(lambda _: nginx) as behind, pytest.raises(EngineError, match="expects TLS, so its address begins with https://")):
+    nginx: Reply = (
+        400,
+        {},
+        b"<html><title>400 The plain HTTP request was sent to HTTPS port</title>",
+    )
+    with (
+        PlainServer(lambda _: nginx) as behind,
+        pytest.raises(EngineError, match="expects TLS, so its address begins with https://"),
+    ):
         engine(behind).complete(ask())
 
 
@@ -409,7 +423,10 @@ def test_an_endless_answer_is_cut_off_while_it_arrives(engine):
 def test_a_small_body_that_unpacks_to_a_giant_is_not_unpacked(packing, engine):
     pack = gzip.compress if packing == "gzip" else zlib.compress
     bomb = pack(b" " * 2**28)
-    with (PlainServer(lambda _: (200, {"Content-Encoding": packing}, bomb)) as server, pytest.raises(EngineError, match="unpacked answer is larger than 8 MiB")):
+    with (
+        PlainServer(lambda _: (200, {"Content-Encoding": packing}, bomb)) as server,
+        pytest.raises(EngineError, match="unpacked answer is larger than 8 MiB"),
+    ):
         engine(server, retries=0).complete(ask(None))
 
 

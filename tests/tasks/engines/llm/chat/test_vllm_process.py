@@ -17,6 +17,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from tasks.engines.llm.chat import vllm_engine
 from tasks.engines.llm.chat.engine import ChatRequest, EngineError, Message
 from tasks.engines.llm.chat.settings import VllmSettings
 from tasks.engines.llm.chat.vllm_engine import VllmEngine
@@ -199,3 +200,17 @@ def test_options_of_speed_identify_no_answers_and_others_do():
         {"thinking_tokens": 100},
     ):
         assert VllmSettings(model="m", **change).identity() != plain
+
+
+def test_a_local_model_is_known_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIVIDMED_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"first")
+    engine = VllmEngine(VllmSettings(model=str(folder)))
+    first = engine.fingerprint
+    vllm_engine._local_weights.cache_clear()  # another process
+    (folder / "model.safetensors").write_bytes(b"trained on")
+    second = engine.fingerprint
+    assert first["weights"] != second["weights"]
+    assert "weights" not in VllmEngine(VllmSettings(model="meta-llama/some-model")).fingerprint

@@ -7,9 +7,9 @@ usual alternative, one httpx client and `asyncio.gather` under a semaphore, runs
 requests, and so does OpenAI's own client where it is installed (`pip install openai`). Each runs in
 a new process.
 
-OpenAI's client is why there is one of ours: on the same two busy cores, in one run, it made 130 to
-142 requests a CPU second (version 3.57.0; one client or many, 32 to 256 at once), the gathered httpx
-108, and this engine 383.
+OpenAI's client is slower, which is why there is one of ours: in one run on two busy cores it made
+130 to 142 requests a CPU second (version 3.57.0; one client or many, 32 to 256 at once), the
+gathered httpx 108, and this engine 383.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.flows.conftest import BIN, REPOSITORY, Command
+from tests.tasks.engines.llm.plain_server import PlainServer
 
 HEAVY = {"prefect", "pyarrow", "duckdb", "scipy", "skimage", "nibabel", "pydicom", "torch"}
 
@@ -211,6 +212,26 @@ def test_doctor_finds_this_machine_ready(vividmed: Command) -> None:
     assert result.returncode == 0, result.stdout
     assert "fault" not in result.stdout
     assert result.stdout.count("ok") >= 6
+
+
+def test_doctor_tells_whether_a_language_model_can_be_used(
+    vividmed: Command, tmp_path: Path
+) -> None:
+    def checked(model: str, url: str) -> tuple[int, str]:
+        place = {"model": model, "base_urls": [url]}
+        steps = {"cleaner": "llm", "extractor": "llm", "filter": "llm"}
+        config = tmp_path / "llm.yaml"
+        config.write_text(yaml.safe_dump(steps | {"llm": {"server": place}}))
+        result = vividmed("doctor", "--config", str(config), "--store", str(tmp_path / "store"))
+        return result.returncode, " ".join(result.stdout.replace("│", " ").split())
+
+    with PlainServer() as server:
+        code, said = checked("model", server.url)
+        assert code == 0
+        assert "model is up at http://127.0.0.1" in said
+        code, said = checked("modell", server.url)
+        assert code == 1
+        assert "set `model` to a name that it lists (perhaps model)" in said
 
 
 def test_doctor_names_a_store_that_cannot_be_written(vividmed: Command) -> None:

@@ -38,6 +38,7 @@ def ask(schema=SCHEMA, *contents):
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch):
     monkeypatch.setattr(openai_server, "_FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("tasks.engines.llm.chat.capabilities._FIRST_RETRY_S", 0.001)
 
 
 # Answers that no request can use: the server's own words, and what to set

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from storage.datasets.reader import DatasetReader, SourceRecord
 from storage.digests import combined_digest
+from storage.images.limits import image_limits
 from storage.manifests import manifest_paths
 from storage.plans import RECORDS, Plan, current_manifests
 from storage.shards import Part
@@ -115,7 +116,7 @@ STAGES: tuple[StageEntry, ...] = (
         name="ingest",
         table="studies",
         unit="file",
-        options=lambda run: {"source": run.reader.fingerprint()},
+        options=lambda run: {"source": run.reader.fingerprint(), **_limits()},
         external=lambda run, part: {RECORDS: _digest(run.parts[part])},
         step=lambda run, part: ingest_studies(part, run.reader, run.parts[part]),
     ),
@@ -158,6 +159,7 @@ STAGES: tuple[StageEntry, ...] = (
         unit="site",
         inputs=(STUDIES, POSITIVES),
         engine=lambda engines: engines.detector,
+        options=lambda _: _limits(),
         external=lambda _, __, studies, positives: {
             "images": combined_digest(image_files(studies, positives, volumes=False))
         },
@@ -171,6 +173,7 @@ STAGES: tuple[StageEntry, ...] = (
         unit="site",
         inputs=(STUDIES, POSITIVES),
         engine=lambda engines: engines.segmenter,
+        options=lambda _: _limits(),
         external=lambda _, __, studies, positives: {
             "images": combined_digest(image_files(studies, positives, volumes=True))
         },
@@ -250,6 +253,11 @@ def plan_of(dataset: str, parts: Mapping[Part, Records]) -> Plan:
     """What a run is going to make of a dataset."""
     digests = {part.name: _digest(records) for part, records in parts.items()}
     return Plan(dataset, tuple(entry.name for entry in STAGES), digests)
+
+
+def _limits() -> dict[str, Any]:
+    """How large images may be: under a higher limit, one that was too large is read."""
+    return {"limits": image_limits().model_dump()}
 
 
 def _digest(records: Records) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from storage import digests
 from storage.datasets.declaration import read_declaration
+from storage.images.limits import image_limits
 from storage.images.types import Radiograph, Volume
 from storage.records import Box, Site
 from storage.shards import Part, read_shard
@@ -195,3 +196,17 @@ def test_a_slice_of_a_series_decides_about_its_masks(archive: Archive) -> None:
 def test_an_image_that_nothing_is_looked_for_in_costs_nothing(archive: Archive) -> None:
     archive.change("normal.png", lambda: archive.draw("normal.png", 90))
     assert archive.run() == set()
+
+
+def test_under_a_higher_limit_an_image_that_was_too_large_is_read(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIVIDMED_MAX_PIXELS", "100")
+    image_limits.cache_clear()
+    archive.run()
+    rejects = archive.rows("detect", FILM, "rejects")
+    assert rejects["reason"].unique().to_pylist() == ["too_large"]
+    monkeypatch.undo()
+    image_limits.cache_clear()
+    archive.run()
+    assert archive.rows("detect", FILM, "rejects").num_rows == 0

@@ -70,7 +70,6 @@ def test_a_fault_is_one_sentence(tmp_path: Path, changed: dict[str, object], wor
         ({"reader": "storage.datasets.table:Reader"}, "has no attribute 'Reader'"),
         ({"reader": "os:getcwd"}, "'os:getcwd': it is no class with the methods records,"),
         ({"reader": "collections:OrderedDict"}, "it is no class with the methods records,"),
-        ({"reader": ".table:TableReader"}, "'.table:TableReader': "),
         ({"layout": {"table": "a.csv"}}, "layout.columns: is missing"),
         ({"layout": LAYOUT | {"image": "../{id}.png"}}, "layout.image: write a path below"),
         ({"layout": LAYOUT | {"image": "/data/{id}.png"}}, "layout.image: write a path below"),

@@ -111,7 +111,9 @@ class OpenIReader:
         if not self._metadata.exists():
             return {}
         try:
-            return dict(_views_of(self._metadata))
+            if views := dict(_views_of(self._metadata)):
+                return views
+            raise DatasetError(f"{self._metadata} holds no rows")
         except DatasetError as error:
             raise DatasetError(f"{error}: delete the file and fetch it again") from error
 

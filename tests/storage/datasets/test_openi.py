@@ -272,6 +272,8 @@ TABLE = "imageid,Modality,View Position\nCXR7_IM-0001-1001,DX,PA\n"
         (gzip.compress(TABLE.replace("DX,", "").encode()), "row 1: 2 cells stand under 3 columns"),
         (gzip.compress(TABLE.encode("utf-16")), "UTF-16"),
         (TABLE.encode(), "Not a gzipped file"),
+        (b"", "holds no rows"),
+        (gzip.compress(TABLE.splitlines()[0].encode()), "holds no rows"),
     ],
 )
 def test_a_damaged_metadata_table_is_told_before_any_report_is_read(

@@ -178,7 +178,7 @@ def _replay(
         caches = ResponseCaches(Store(folder), writes=False)
         dry_run = DryRunEngine(taxonomy, "openi", count, DRY_RUN)
         chat = CachedEngine(dry_run, caches)
-        engines = text_engines(protocol, chat, caches, taxonomy, "openi")
+        engines = text_engines(protocol, chat, caches, taxonomy, "openi", on_failure="reject")
         _carry_out(engines, texts, taxonomy, cost, hedges=protocol != "inline")
     return cost
 

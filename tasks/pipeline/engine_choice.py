@@ -86,7 +86,8 @@ def text_engines_for_chat(
     """
     from tasks.engines.llm.protocols.by_name import text_engines
 
-    by_model = text_engines(llm.protocol, chat, caches, taxonomy, settings.prompt_set())
+    prompts = settings.prompt_set()
+    by_model = text_engines(llm.protocol, chat, caches, taxonomy, prompts, llm.on_failure)
     return _chosen_text_engines(settings, EngineContext(taxonomy, settings.dataset, by_model))
 
 

@@ -23,7 +23,7 @@ class LlmServer:
 
     hold: while set, requests about reports are taken and not answered.
     status: what requests about reports get instead of an answer, unless 200.
-    rewrite: what becomes of an answer, given the user's message and the schema's properties.
+    rewrite: what becomes of an answer, given the user's message and the schema.
     asked: user messages about reports, in the order in which they came.
     lost: requests whose client had gone when they were to be answered.
     """
@@ -31,7 +31,7 @@ class LlmServer:
     def __init__(self) -> None:
         self.hold = threading.Event()
         self.status = 200
-        self.rewrite: Callable[[str, str, set[str]], str] = lambda answer, *_: answer
+        self.rewrite: Callable[[str, str, dict[str, Any]], str] = lambda answer, *_: answer
         self.asked: list[str] = []
         self.lost = 0
         self._go = threading.Event()
@@ -71,7 +71,7 @@ class LlmServer:
             request = ChatRequest(messages, body["max_tokens"], schema or None)
             (completion,) = self._dry_run.complete([request])
         assert isinstance(completion, Completion)
-        return 200, _completion(self.rewrite(completion.text, data, set(properties)))
+        return 200, _completion(self.rewrite(completion.text, data, schema))
 
 
 def _handler(server: LlmServer) -> type[BaseHTTPRequestHandler]:

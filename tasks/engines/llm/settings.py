@@ -13,12 +13,23 @@ ProtocolName = Literal["spans", "joint", "inline", "cascade"]
 `cascade`, `spans` with rules that decide the clear cases of the filter step."""
 
 
+OnFailure = Literal["rules", "reject"]
+"""What becomes of a sentence without a usable answer: the embedded step does it, or its report is
+rejected."""
+
+
 class LlmSettings(BaseModel):
     """A language model for the text steps: where it runs, and its protocol."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     protocol: ProtocolName = "spans"
+    on_failure: OnFailure = Field(
+        default="rules",
+        description="a sentence that the model failed at: `rules`, by the embedded step, or "
+        "`reject` its report; counted either way. One sentence in hundreds should not cost a "
+        "report, and the rules' share is in the counts (`units_by_rules`)",
+    )
     server: ServerSettings | None = Field(default=None, description="OpenAI-compatible servers")
     vllm: VllmSettings | None = Field(default=None, description="vLLM, started by the run")
     batch: BatchSettings | None = Field(default=None, description="batch files of vLLM")

@@ -31,6 +31,9 @@ _REQUESTS_IN_FIRST_CHUNK = 16
 
 MALFORMED = "answer_malformed"
 
+DOUBTED = "drop_doubted"
+"""The code of a valid answer that is hard to believe: asked about once more, then not believed."""
+
 U = TypeVar("U", bound=Hashable)
 U_contra = TypeVar("U_contra", bound=Hashable, contravariant=True)
 
@@ -109,11 +112,15 @@ def _with_retries(
     outcomes: dict[int, Any | Failure] = {}
     complaints: dict[int, str] = {}
     invalid: list[ChatRequest] = []
+    doubted: set[int] = set()
     batches = list(_packed(step, units))
     for attempt in range(ATTEMPTS):
         if attempt:
             consume(units_retried=len(batches))
-        again = _attempt(chat, step, units, batches, complaints, outcomes, invalid)
+        failed = _attempt(chat, step, units, batches, complaints, outcomes, invalid)
+        is_doubted = {i for i in failed if outcomes[i].reason == DOUBTED}
+        again = [i for i in failed if not (i in is_doubted and i in doubted)]
+        doubted |= is_doubted
         if not again:
             break
         batches = [[i] for i in again]

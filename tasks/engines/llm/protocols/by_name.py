@@ -9,7 +9,7 @@ from tasks.engines.llm.protocols.inline import InlineCleaner, InlineExtractor, I
 from tasks.engines.llm.protocols.joint import JointCleaner, JointExtractor, JointFilter
 from tasks.engines.llm.protocols.spans import SpansCleaner, SpansExtractor
 from tasks.engines.llm.protocols.spans_filter import SpansFilter
-from tasks.engines.llm.settings import ProtocolName
+from tasks.engines.llm.settings import OnFailure, ProtocolName
 from tasks.engines.protocols import TextEngines
 from taxonomy.targets import Taxonomy
 
@@ -20,6 +20,7 @@ def text_engines(
     caches: ResponseCaches,
     taxonomy: Taxonomy,
     dataset: str,
+    on_failure: OnFailure = "rules",
 ) -> TextEngines:
     """The engines of a protocol.
 
@@ -29,22 +30,23 @@ def text_engines(
         caches: the response caches of the store.
         taxonomy: the targets that may be named.
         dataset: whose prompts to use; the common ones where a dataset has none of its own.
+        on_failure: what becomes of a sentence that the model failed at.
     """
     if protocol == "joint":
         return TextEngines(
-            JointCleaner(chat, caches, taxonomy, dataset),
-            JointExtractor(chat, caches, taxonomy, dataset),
-            JointFilter(chat, caches, taxonomy, dataset),
+            JointCleaner(chat, caches, taxonomy, dataset, on_failure),
+            JointExtractor(chat, caches, taxonomy, dataset, on_failure),
+            JointFilter(chat, caches, taxonomy, dataset, on_failure),
         )
     if protocol == "inline":
         return TextEngines(
-            InlineCleaner(chat, caches, taxonomy, dataset),
-            InlineExtractor(chat, caches, taxonomy, dataset),
-            InlineFilter(chat, caches, dataset),
+            InlineCleaner(chat, caches, taxonomy, dataset, on_failure),
+            InlineExtractor(chat, caches, taxonomy, dataset, on_failure),
+            InlineFilter(chat, caches, taxonomy, dataset, on_failure),
         )
-    by_model = SpansFilter(chat, caches, dataset)
+    by_model = SpansFilter(chat, caches, taxonomy, dataset, on_failure)
     return TextEngines(
-        SpansCleaner(chat, caches, taxonomy, dataset),
-        SpansExtractor(chat, caches, taxonomy, dataset),
+        SpansCleaner(chat, caches, taxonomy, dataset, on_failure),
+        SpansExtractor(chat, caches, taxonomy, dataset, on_failure),
         CascadeFilter(by_model, taxonomy) if protocol == "cascade" else by_model,
     )

@@ -16,14 +16,11 @@ from tasks.engines.llm.chat.engine import ChatRequest, Completion
 from tasks.engines.llm.chat.tokens import TokenCounter, request_tokens
 from tasks.engines.llm.prompts.prompting import COMPLAINT, load_prompt
 from tasks.engines.llm.protocols.alignment import Proposal, align, bare_words, occurrences
+from tasks.engines.llm.protocols.embedded import embedded_steps
 from tasks.engines.llm.protocols.inline import stripped, with_tags
 from tasks.engines.llm.protocols.names import TargetNames
-from tasks.engines.llm.protocols.spans_filter import ASSERTIONS
 from tasks.engines.metering import consume
 from tasks.engines.protocols import CleanedText, Fingerprint
-from tasks.engines.text.assertion import ContextClassifier
-from tasks.engines.text.cleaning import RulesCleaner
-from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import Taxonomy
 
 _MARK = re.compile(r"\[\d+: (?P<words>.*?)(?: \| (?P<target>[^|\]]+))?\]")
@@ -56,9 +53,10 @@ class DryRunEngine:
         """
         self.fingerprint = fingerprint
         self._count = count
-        self._cleaner = RulesCleaner()
-        self._lexicon = LexiconExtractor(taxonomy)
-        self._context = ContextClassifier(taxonomy)
+        embedded = embedded_steps(taxonomy)
+        self._cleaner = embedded.cleaner
+        self._lexicon = embedded.extractor
+        self._context = embedded.filter
         self._names = TargetNames(taxonomy)
         listing = {"targets": self._names.listing()}
         writers: dict[tuple[str, str], Callable[[str], str]] = {
@@ -87,30 +85,30 @@ class DryRunEngine:
         return Completion(text, "stop", tokens_in, tokens_out, 0.0)
 
     def _clean(self, data: str) -> str:
-        return _compact(_changes((n, s, self._cleaned(s)) for n, s in _sentences(data)))
+        return _compact({n: _change(s, self._cleaned(s)) for n, s in _sentences(data)})
 
     def _extract(self, data: str) -> str:
         return _compact(
-            {n: {words: target for words, target, _ in self._named(s)} for n, s in _sentences(data)}
+            {n: [[words, t] for words, t, _ in self._named(s)] for n, s in _sentences(data)}
         )
 
     def _filter(self, data: str) -> str:
-        lists: dict[str, list[int]] = {assertion: [] for assertion in ASSERTIONS}
-        number = 0
+        said: dict[str, str] = {}
         for _, marked in _sentences(data):
             sentence, phrases = _unmarked(marked)
             for assertion in self._context.classify([sentence], [phrases])[0]:
-                number += 1
-                lists[assertion].append(number)
-        return _compact(lists)
+                said[str(len(said) + 1)] = assertion
+        return _compact(said)
 
     def _annotate(self, data: str) -> str:
-        new = [(number, s, self._cleaned(s)) for number, s in _sentences(data)]
-        said: dict[str, dict[str, dict[str, str]]] = {assertion: {} for assertion in ASSERTIONS}
-        for number, _, cleaned in new:
-            for words, target, assertion in self._named(cleaned):
-                said[assertion].setdefault(number, {})[words] = target
-        return _compact(_changes(new) | said)
+        return _compact({n: self._annotation(s) for n, s in _sentences(data)})
+
+    def _annotation(self, sentence: str) -> str | dict[str, Any]:
+        change = _change(sentence, self._cleaned(sentence))
+        if isinstance(change, str):
+            return change
+        phrases = self._named(change.get("rewrite", sentence))
+        return {**change, "phrases": phrases} if phrases else {**change}
 
     def _clean_inline(self, data: str) -> str:
         opening, text, closing = _fenced(data)
@@ -159,16 +157,11 @@ def _fenced(data: str) -> tuple[str, str, str]:
     return data[:after], data[after:before], data[before:]
 
 
-def _changes(sentences: Iterable[tuple[str, str, str]]) -> dict[str, Any]:
-    """What the clean step answers about sentences: number, old text, new text."""
-    drop: list[int] = []
-    rewrite: dict[str, str] = {}
-    for number, old, new in sentences:
-        if not new:
-            drop.append(int(number))
-        elif new != old:
-            rewrite[number] = new
-    return {"drop": drop, "rewrite": rewrite}
+def _change(old: str, new: str) -> str | dict[str, str]:
+    """What the clean step answers about a sentence; empty if it stays."""
+    if not new:
+        return "drop"
+    return {"rewrite": new} if new != old else {}
 
 
 def _compact(answer: Mapping[str, Any]) -> str:

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from storage.records import Assertion, Phrase
 from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import Prompt, load_prompt, protocol_fingerprint
 from tasks.engines.llm.protocols.batched_requests import MALFORMED
+from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
+from tasks.engines.llm.protocols.meaning import MeaningCheck
 from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
-from tasks.engines.llm.protocols.rewriting import rewrite_fault
 from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import normalize_spaces, sentence_places
+from tasks.engines.llm.settings import OnFailure
 from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
 
-VERSION = "1"
+VERSION = "2"
 NAME = "llm-inline"
 
 _TAG = re.compile(r"\[([^\[\]]+)\]\(([^()\[\]]+)\)")
@@ -63,18 +65,21 @@ class _WholeText:
 class InlineCleanStep(_WholeText):
     """Asks for the cleaned text."""
 
-    def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames) -> None:
+    def __init__(self, chat: ChatEngine, dataset: str, taxonomy: Taxonomy) -> None:
         super().__init__(load_prompt("inline", "clean", dataset))
-        self._names = names
-        self.fingerprint = protocol_fingerprint(NAME, VERSION, self.prompt, chat)
+        embedded = embedded_steps(taxonomy)
+        self._check = MeaningCheck(taxonomy, embedded)
+        self.fingerprint = protocol_fingerprint(
+            NAME, VERSION, self.prompt, chat, checked_by=embedded.digest
+        )
 
     def read(self, text: str, units: Sequence[str]) -> list[str | Failure]:
-        """The cleaned text, which may say less than its source, never more."""
+        """The cleaned text, if its meaning is that of its source."""
         (source,) = units
         cleaned = unfenced(text, source)
-        if isinstance(cleaned, Failure) or not cleaned:
+        if isinstance(cleaned, Failure) or normalize_spaces(cleaned) == normalize_spaces(source):
             return [cleaned]
-        return [rewrite_fault(source, cleaned, self._names) or cleaned]
+        return [self._check.cleaned(source, cleaned)]
 
 
 class InlineExtractStep(_WholeText):
@@ -116,11 +121,16 @@ class InlineCleaner(StepEngine[str]):
     """Takes the cleaned text as the model writes it."""
 
     def __init__(
-        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
     ) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        step = InlineCleanStep(chat, dataset, TargetNames(taxonomy))
-        super().__init__(step, chat, caches)
+        step = InlineCleanStep(chat, dataset, taxonomy)
+        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
         self._triggers = step.prompt.only_if
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
@@ -128,35 +138,47 @@ class InlineCleaner(StepEngine[str]):
         words = self._triggers
         asked = [t for t in texts if not words or any(word in t.lower() for word in words)]
         answers = self.answers(asked)
-        return [_cleaned(text, answers.get(text, text)) for text in texts]
+        return [self._cleaned(text, answers.get(text, text)) for text in texts]
+
+    def _cleaned(self, text: str, answer: str | Failure) -> CleanedText | Failure:
+        if is_left_to_rules(answer, self._on_failure):
+            return self._embedded.cleaner.clean([text])[0]
+        return _cleaned(text, answer)
 
 
 class InlineExtractor(StepEngine[str]):
     """Takes phrases from the tags that the model writes into the text."""
 
     def __init__(
-        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
     ) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        self._names = TargetNames(taxonomy)
-        step = InlineExtractStep(chat, dataset, self._names, taxonomy.digest("lexicon"))
-        super().__init__(step, chat, caches)
+        digest = taxonomy.digest("lexicon")
+        step = InlineExtractStep(chat, dataset, TargetNames(taxonomy), digest)
+        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
         self._builder = PhraseBuilder(taxonomy)
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
         """Phrases of each text; one that did not come back as it was fails whole."""
         answers = self.answers(texts)
-        return [
-            answer
-            if isinstance(answer := answers[text], Failure)
-            else [self._phrase(text, Tag(*tag)) for tag in answer]
-            for text in texts
-        ]
+        return [self._phrases(text, answers[text]) for text in texts]
+
+    def _phrases(self, text: str, answer: Any | Failure) -> list[Phrase | Failure] | Failure:
+        if is_left_to_rules(answer, self._on_failure):
+            return [*self._embedded.phrases(text)]
+        if isinstance(answer, Failure):
+            return answer
+        return [self._phrase(text, Tag(*tag)) for tag in answer]
 
     def _phrase(self, text: str, tag: Tag) -> Phrase | Failure:
-        target = self._names.resolve(tag.target)
+        words = text[tag.start : tag.end]
+        target = self._builder.target(words, tag.target)
         if target is None:
-            words = text[tag.start : tag.end]
             return Failure("unknown_target", f"“{tag.target}” of “{words}” is no target")
         place = next(p for p in reversed(sentence_places(text)) if p.start <= tag.start)
         sentence = text[place.start : place.end]
@@ -172,9 +194,17 @@ class InlineFilter(StepEngine[str]):
     The prompt keeps what is probable; what is no more than possible is absent.
     """
 
-    def __init__(self, chat: ChatEngine, caches: ResponseCaches, dataset: str) -> None:
+    def __init__(
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
+    ) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        super().__init__(InlineFilterStep(chat, dataset), chat, caches)
+        step = InlineFilterStep(chat, dataset)
+        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
@@ -183,8 +213,11 @@ class InlineFilter(StepEngine[str]):
         given = [with_tags(text, own) for text, own in zip(texts, phrases, strict=True)]
         answers = self.answers([u for u, own in zip(given, phrases, strict=True) if own])
         results: list[list[Assertion | Failure]] = []
-        for unit, own in zip(given, phrases, strict=True):
+        for text, unit, own in zip(texts, given, phrases, strict=True):
             answer = answers.get(unit, [])
+            if is_left_to_rules(answer, self._on_failure):
+                results.append([*self._embedded.assertions(text, own)])
+                continue
             results.append(
                 [answer] * len(own)
                 if isinstance(answer, Failure)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from storage.records import Assertion, Match, Phrase
 from tasks.engines.llm.cache.response_cache import ResponseCache, ResponseCaches
@@ -20,48 +21,58 @@ from tasks.engines.llm.digest import digest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.alignment import Proposal
 from tasks.engines.llm.protocols.batched_requests import MALFORMED
+from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
 from tasks.engines.llm.protocols.json_answers import (
     answer_bound,
+    bounded_tuples,
     closed_object,
+    numbered_object,
     read_json,
     require_numbers,
 )
+from tasks.engines.llm.protocols.meaning import MeaningCheck
 from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
 from tasks.engines.llm.protocols.spans import (
-    Changes,
+    MOST_PHRASES,
     SentenceStep,
     SpansExtractor,
-    changes_schema,
+    checked_change,
     cleaned_text,
-    phrases_schema,
-    read_changes,
+    distinct_phrases,
+    phrase_items,
 )
 from tasks.engines.llm.protocols.spans_filter import ASSERTIONS, SpansFilter
-from tasks.engines.llm.protocols.step_engine import StepEngine
+from tasks.engines.llm.protocols.step_engine import StepEngine, engine_fingerprint
 from tasks.engines.llm.protocols.units import SentencePlace, Unit, rejoin, sentence_places
+from tasks.engines.llm.settings import OnFailure
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
 from taxonomy.targets import Taxonomy
 
-VERSION = "1"
+VERSION = "2"
 NAME = "llm-joint"
 
 
-class _Answer(Changes):
-    present: dict[str, dict[str, str]] = Field(default_factory=dict)
-    probable: dict[str, dict[str, str]] = Field(default_factory=dict)
-    possible: dict[str, dict[str, str]] = Field(default_factory=dict)
-    absent: dict[str, dict[str, str]] = Field(default_factory=dict)
+class _Entry(BaseModel):
+    """What is said of a sentence that stays: its new text if it changes, and its phrases."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rewrite: str | None = None
+    phrases: list[tuple[str, str, Assertion]] = []
 
 
-_ANSWER = TypeAdapter(_Answer)
+_ANSWER = TypeAdapter(dict[str, Literal["keep", "drop"] | _Entry])
 
 
 class SentenceAnnotation(NamedTuple):
-    """What one answer says of a sentence: its new text as in `CleanStep`, and its phrases."""
+    """What one answer says of a sentence: its new text as in `CleanStep`, and its phrases.
+
+    phrases: words, target, assertion; None where the embedded steps find them.
+    """
 
     text: str | None
-    phrases: Sequence[tuple[str, str, Assertion]]
+    phrases: Sequence[tuple[str, str, Assertion]] | None
 
 
 class _AssertedPhrase(NamedTuple):
@@ -79,69 +90,80 @@ class JointStep(SentenceStep):
 
     def __init__(self, chat: ChatEngine, dataset: str, taxonomy: Taxonomy) -> None:
         self._names = TargetNames(taxonomy)
+        embedded = embedded_steps(taxonomy)
+        self._check = MeaningCheck(taxonomy, embedded)
         self.prompt = load_prompt("joint", "annotate", dataset, {"targets": self._names.listing()})
         self.fingerprint = protocol_fingerprint(
-            NAME, VERSION, self.prompt, chat, taxonomy=taxonomy.digest("lexicon")
+            NAME,
+            VERSION,
+            self.prompt,
+            chat,
+            taxonomy=taxonomy.digest("lexicon"),
+            checked_by=embedded.digest,
         )
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:
         """The request about some sentences."""
         data = numbered([unit.payload() for unit in units])
-        phrases = {str(i): {"$ref": "#/$defs/phrases"} for i in range(1, len(units) + 1)}
-        schema = closed_object(
-            changes_schema(len(units)) | {a: closed_object(phrases) for a in ASSERTIONS},
-            **{"$defs": {"phrases": phrases_schema(self._names)}},
-        )
-        return ChatRequest(self.prompt.messages(data, complaint), 2 * answer_bound(data), schema)
+        items = [*phrase_items(self._names), {"enum": list(ASSERTIONS)}]
+        phrases = bounded_tuples(*items, most=MOST_PHRASES)
+        entry = closed_object({"rewrite": {"type": "string"}, "phrases": phrases})
+        schema = numbered_object(len(units), {"anyOf": [{"enum": ["keep", "drop"]}, entry]})
+        return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data, 6), schema)
 
     def read(self, text: str, units: Sequence[Unit]) -> list[SentenceAnnotation | Failure]:
         """What is said of each sentence; the proposals are not yet aligned with it."""
-        answer = read_json(_ANSWER, text)
-        texts = read_changes(answer, units, self._names)
-        phrases: list[list[tuple[str, str, Assertion]]] = [[] for _ in units]
-        for assertion in ASSERTIONS:
-            said: dict[str, dict[str, str]] = getattr(answer, assertion)
-            require_numbers(said, len(units))
-            for number, named in said.items():
-                phrases[int(number) - 1] += [(w, target, assertion) for w, target in named.items()]
+        entries = read_json(_ANSWER, text)
+        require_numbers(entries, len(units))
         return [
-            new if isinstance(new, Failure) else _annotation(new, own)
-            for new, own in zip(texts, phrases, strict=True)
+            self._annotation(unit, entries.get(str(i), "keep"))
+            for i, unit in enumerate(units, start=1)
         ]
 
-
-def _annotation(
-    text: str | None, phrases: Sequence[tuple[str, str, Assertion]]
-) -> SentenceAnnotation | Failure:
-    if text == "" and phrases:
-        return Failure(MALFORMED, f"the sentence is dropped, yet it has “{phrases[0][0]}”")
-    return SentenceAnnotation(text, phrases)
+    def _annotation(
+        self, unit: Unit, entry: Literal["keep", "drop"] | _Entry
+    ) -> SentenceAnnotation | Failure:
+        if not isinstance(entry, _Entry):
+            entry = _Entry(rewrite="" if entry == "drop" else None)
+        text = checked_change(unit, entry.rewrite, self._check)
+        if isinstance(text, Failure):
+            return text
+        phrases = distinct_phrases(entry.phrases)
+        if isinstance(phrases, Failure):
+            return phrases
+        if text == "" and phrases:
+            return Failure(MALFORMED, f"the sentence is dropped, yet it has “{phrases[0][0]}”")
+        return SentenceAnnotation(text, phrases)
 
 
 class JointCleaner(StepEngine[Unit]):
     """Cleans as the model says, and caches the phrases of its answers."""
 
     def __init__(
-        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
     ) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        super().__init__(JointStep(chat, dataset, taxonomy), chat, caches)
+        step = JointStep(chat, dataset, taxonomy)
+        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
         self._builder = PhraseBuilder(taxonomy)
         self._phrase_cache = _shared_phrase_cache(caches, self.fingerprint)
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
-        """Clean section texts; a text fails as a whole if one of its sentences does."""
+        """Clean section texts; a text fails as a whole if one of its sentences does.
+
+        A sentence that the model failed at fails, or all its steps are left to the embedded ones.
+        """
         text_places = [sentence_places(text) for text in texts]
         answers = self.answers([place.unit for places in text_places for place in places])
         results: list[CleanedText | Failure] = []
         new_phrases: dict[str, str] = {}
         for text, places in zip(texts, text_places, strict=True):
-            said = [
-                answer
-                if isinstance(answer := answers[place.unit], Failure)
-                else SentenceAnnotation(*answer)
-                for place in places
-            ]
+            said = [self._annotation(place.unit, answers[place.unit]) for place in places]
             cleaned = cleaned_text(
                 text, places, [a if isinstance(a, Failure) else a.text for a in said]
             )
@@ -151,6 +173,15 @@ class JointCleaner(StepEngine[Unit]):
                 new_phrases[digest(cleaned.text)] = self._phrases(text, places, annotations)
         self._phrase_cache.put(new_phrases)
         return results
+
+    def _annotation(self, unit: Unit, answer: Any | Failure) -> SentenceAnnotation | Failure:
+        """A cached or new answer, or what the embedded steps say in its place."""
+        if not isinstance(answer, Failure):
+            return SentenceAnnotation(*answer)
+        if not is_left_to_rules(answer, self._on_failure):
+            return answer
+        text = self._embedded.cleaned(unit.sentence)
+        return text if isinstance(text, Failure) else SentenceAnnotation(text, None)
 
     def _phrases(
         self, text: str, places: Sequence[SentencePlace], annotations: Sequence[SentenceAnnotation]
@@ -165,29 +196,40 @@ class JointCleaner(StepEngine[Unit]):
         rejected: list[tuple[str, str]] = []
         for start, sentence, annotation in zip(starts, new, annotations, strict=True):
             place = SentencePlace(start, start + len(sentence), Unit(sentence))
+            if annotation.phrases is None:
+                found += self._embedded_phrases(sentence, start)
+                continue
             proposals = [Proposal(words, target) for words, target, _ in annotation.phrases]
             for phrase, i in self._builder.build(cleaned, place, proposals):
                 if isinstance(phrase, Failure):
                     rejected.append((phrase.reason, phrase.detail))
                 else:
-                    assertion = annotation.phrases[i][2]
-                    found.append(
-                        _AssertedPhrase(
-                            phrase.start, phrase.end, phrase.target, assertion, phrase.match
-                        )
-                    )
+                    found.append(_asserted(phrase, annotation.phrases[i][2]))
         return json.dumps([found, rejected], ensure_ascii=False)
+
+    def _embedded_phrases(self, sentence: str, start: int) -> list[_AssertedPhrase]:
+        phrases = self._embedded.phrases(sentence)
+        said = self._embedded.assertions(sentence, phrases)
+        return [
+            _asserted(replace(p, start=start + p.start, end=start + p.end), assertion)
+            for p, assertion in zip(phrases, said, strict=True)
+        ]
 
 
 class JointExtractor:
     """Gives the phrases that the joint cleaner cached; requests those that are lost."""
 
     def __init__(
-        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
     ) -> None:
         """Shares its cache with the `JointCleaner` of the same chat engine and dataset."""
-        self._fingerprint = JointStep(chat, dataset, taxonomy).fingerprint
-        self._fallback = SpansExtractor(chat, caches, taxonomy, dataset)
+        self._fingerprint = _fingerprint(chat, dataset, taxonomy, on_failure)
+        self._fallback = SpansExtractor(chat, caches, taxonomy, dataset, on_failure)
         self._builder = PhraseBuilder(taxonomy)
         self._phrase_cache = _shared_phrase_cache(caches, self._fingerprint)
 
@@ -228,11 +270,16 @@ class JointFilter:
     """Gives the assertions that the joint cleaner cached; requests those that are lost."""
 
     def __init__(
-        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
     ) -> None:
         """Shares its cache with the `JointCleaner` of the same chat engine and dataset."""
-        self._fingerprint = JointStep(chat, dataset, taxonomy).fingerprint
-        self._fallback = SpansFilter(chat, caches, dataset)
+        self._fingerprint = _fingerprint(chat, dataset, taxonomy, on_failure)
+        self._fallback = SpansFilter(chat, caches, taxonomy, dataset, on_failure)
         self._phrase_cache = _shared_phrase_cache(caches, self._fingerprint)
 
     @property
@@ -266,6 +313,18 @@ class JointFilter:
     def _cached(self, text: str) -> dict[tuple[int, int, str], Assertion | Failure]:
         found, _ = json.loads(self._phrase_cache.get(digest(text)) or "[[], []]")
         return {(start, end, target): assertion for start, end, target, assertion, _ in found}
+
+
+def _fingerprint(
+    chat: ChatEngine, dataset: str, taxonomy: Taxonomy, on_failure: OnFailure
+) -> Fingerprint:
+    """That of the `JointCleaner`."""
+    step = JointStep(chat, dataset, taxonomy)
+    return engine_fingerprint(step.fingerprint, embedded_steps(taxonomy), on_failure)
+
+
+def _asserted(phrase: Phrase, assertion: Assertion) -> _AssertedPhrase:
+    return _AssertedPhrase(phrase.start, phrase.end, phrase.target, assertion, phrase.match)
 
 
 def _shared_phrase_cache(caches: ResponseCaches, owner: Fingerprint) -> ResponseCache:

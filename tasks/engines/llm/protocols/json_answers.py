@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,15 +22,26 @@ def read_json(shape: TypeAdapter[T], text: str) -> T:
     """The value of an answer; a code fence around it is allowed, anything else is not.
 
     Raises:
-        AnswerError: if it is not JSON or has another shape.
+        AnswerError: if it is not JSON, has another shape, or gives a key twice.
     """
     fenced = _FENCED.fullmatch(text)
+    body = fenced[1] if fenced else text
     try:
-        return shape.validate_json(fenced[1] if fenced else text, strict=True)
+        value = shape.validate_json(body, strict=True)
+        json.loads(body, object_pairs_hook=_require_distinct)  # pydantic takes the last of equals
+        return value
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = " > ".join(map(str, first["loc"]))
         raise AnswerError(f"{first['msg']}{f' (at {where})' if where else ''}") from None
+
+
+def _require_distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise AnswerError(f"the key {twice!r} is given more than once")
+    return dict(pairs)
 
 
 def require_numbers(answered: Mapping[str, Any], count: int) -> None:
@@ -43,12 +55,12 @@ def require_numbers(answered: Mapping[str, Any], count: int) -> None:
         raise AnswerError(f"there is no sentence {strange[0]!r}: they are numbered 1 to {count}")
 
 
-def answer_bound(data: str) -> int:
-    """Upper bound of the tokens of an answer about some data: twice those of its text, and a few.
+def answer_bound(data: str, share: int = 2) -> int:
+    """Upper bound of the tokens of an answer: `share` times those of the data, and a few.
 
     English report text has about four characters per token.
     """
-    return _SPARE_TOKENS + len(data) // 2
+    return _SPARE_TOKENS + share * len(data) // 4
 
 
 def closed_object(properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -59,3 +71,21 @@ def closed_object(properties: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         "additionalProperties": False,
         **more,
     }
+
+
+def numbered_object(count: int, value: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """JSON schema of an object with at most one value for each number from 1 to `count`."""
+    reference = {"$ref": "#/$defs/value"}
+    properties = {str(i): reference for i in range(1, count + 1)}
+    return closed_object(properties, **{"$defs": {"value": dict(value)}}, **more)
+
+
+def bounded_tuples(*items: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """JSON schema of an array of at most `most` arrays, each of just these items in order."""
+    one = {
+        "type": "array",
+        "prefixItems": [dict(item) for item in items],
+        "minItems": len(items),
+        "maxItems": len(items),
+    }
+    return {"type": "array", "items": one, "maxItems": most}

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from storage.records import Modifiers, Phrase
 from tasks.engines.llm.protocols.alignment import Aligned, Proposal, align, bare_words
-from tasks.engines.llm.protocols.names import TargetNames
+from tasks.engines.llm.protocols.embedded import embedded_steps
+from tasks.engines.llm.protocols.names import SAME, TargetNames
 from tasks.engines.llm.protocols.units import SentencePlace
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure
-from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import Taxonomy
+from taxonomy.words import phrase_key
 
 
 class Outcome(NamedTuple):
@@ -31,7 +32,9 @@ class PhraseBuilder:
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         self._names = TargetNames(taxonomy)
-        self._lexicon = LexiconExtractor(taxonomy)
+        self._lexicon = embedded_steps(taxonomy).extractor
+        targets = taxonomy.targets.values()
+        self._findings = {t.name for t in targets if t.category == "abnormality"}
 
     def build(
         self, text: str, place: SentencePlace, proposals: Sequence[Proposal]
@@ -42,9 +45,7 @@ class PhraseBuilder:
         `proposals`, those that are `proposals_accepted`, and the `fuzzy_phrases` among them.
         """
         sentence = text[place.start : place.end]
-        targets = [
-            self._names.meant(bare_words(proposal.words), proposal.target) for proposal in proposals
-        ]
+        targets = [self.target(bare_words(p.words), p.target) for p in proposals]
         known = [i for i, target in enumerate(targets) if target is not None]
         aligned, unaligned = align(sentence, [proposals[i] for i in known])
         consume(
@@ -63,6 +64,27 @@ class PhraseBuilder:
             for i, proposal in enumerate(proposals)
             if targets[i] is None
         ]
+
+    def target(self, words: str, name: str) -> str | None:
+        """The target that a model means by a name at some words; None if there is none.
+
+        Where it means the words themselves, and they are the name of none, the lexicon reads them:
+        "mildly hyperexpanded lungs" is hyperinflation. Counted as `targets_by_lexicon`.
+        """
+        if (target := self._names.meant(words, name)) is not None:
+            return target
+        if name != SAME and phrase_key(name) != phrase_key(words):
+            return None
+        if (target := self._read(words)) is not None:
+            consume(targets_by_lexicon=1)
+        return target
+
+    def _read(self, words: str) -> str | None:
+        """The one target of some words: their one finding, or their one structure."""
+        named = {phrase.target for phrase in self._lexicon.extract([words])[0]}
+        findings = named & self._findings
+        candidates = findings or named
+        return next(iter(candidates)) if len(candidates) == 1 else None
 
     def _phrase(self, sentence: str, offset: int, aligned: Aligned, target: str) -> Phrase:
         said = self.modifiers(sentence, aligned.start, aligned.end, target)

@@ -9,7 +9,7 @@ targets. A sentence that can be understood by itself is requested once over all 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -19,15 +19,19 @@ from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.alignment import Proposal
 from tasks.engines.llm.protocols.batched_requests import MALFORMED, UNITS_PER_REQUEST
+from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
 from tasks.engines.llm.protocols.json_answers import (
     answer_bound,
+    bounded_tuples,
     closed_object,
+    numbered_object,
     read_json,
     require_numbers,
 )
+from tasks.engines.llm.protocols.meaning import MeaningCheck
 from tasks.engines.llm.protocols.names import SAME, TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
-from tasks.engines.llm.protocols.rewriting import has_leftovers, rewrite_fault
+from tasks.engines.llm.protocols.rewriting import has_leftovers
 from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import (
     SentencePlace,
@@ -36,24 +40,30 @@ from tasks.engines.llm.protocols.units import (
     rejoin,
     sentence_places,
 )
+from tasks.engines.llm.settings import OnFailure
 from tasks.engines.metering import consume
 from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
 
-VERSION = "1"
+VERSION = "2"
+
+P = TypeVar("P", bound=tuple[str, ...])
+
+MOST_PHRASES = 32
+"""Phrases of a sentence that the schema allows; the fullest of OpenI has 8. It ends the answer of
+a model that repeats itself."""
 
 
-class Changes(BaseModel):
-    """The sentences to drop or rewrite, by number; the others are unchanged."""
+class Rewrite(BaseModel):
+    """A sentence's new text."""
 
     model_config = ConfigDict(extra="forbid")
 
-    drop: list[int] = []
-    rewrite: dict[str, str] = {}
+    rewrite: str
 
 
-_CHANGES = TypeAdapter(Changes)
-_PHRASES = TypeAdapter(dict[str, dict[str, str]])
+_CHANGES = TypeAdapter(dict[str, Literal["keep", "drop"] | Rewrite])
+_PHRASES = TypeAdapter(dict[str, list[tuple[str, str]]])
 
 
 class SentenceStep:
@@ -69,20 +79,30 @@ class SentenceStep:
 class CleanStep(SentenceStep):
     """Requests which sentences to drop or rewrite; "" means drop, None unchanged."""
 
-    def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames) -> None:
+    def __init__(self, chat: ChatEngine, dataset: str, taxonomy: Taxonomy) -> None:
         self.prompt = load_prompt("spans", "clean", dataset)
-        self._names = names
-        self.fingerprint = protocol_fingerprint("llm-spans", VERSION, self.prompt, chat)
+        embedded = embedded_steps(taxonomy)
+        self._check = MeaningCheck(taxonomy, embedded)
+        self.fingerprint = protocol_fingerprint(
+            "llm-spans", VERSION, self.prompt, chat, checked_by=embedded.digest
+        )
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:
         """The request about some sentences."""
         data = numbered([unit.payload() for unit in units])
-        schema = closed_object(changes_schema(len(units)))
+        rewriting = closed_object({"rewrite": {"type": "string"}}, required=["rewrite"])
+        change = {"anyOf": [{"enum": ["keep", "drop"]}, rewriting]}
+        schema = numbered_object(len(units), change)
         return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data), schema)
 
     def read(self, text: str, units: Sequence[Unit]) -> list[str | Failure | None]:
         """The new text of each sentence, if it changes."""
-        return read_changes(read_json(_CHANGES, text), units, self._names)
+        changes = read_json(_CHANGES, text)
+        require_numbers(changes, len(units))
+        return [
+            checked_change(unit, _new_text(changes.get(str(i), "keep")), self._check)
+            for i, unit in enumerate(units, start=1)
+        ]
 
     def needs_asking(self, unit: Unit) -> bool:
         """Whether the prompt's trigger words, if it has any, occur in the sentence."""
@@ -90,63 +110,58 @@ class CleanStep(SentenceStep):
         return not words or any(word in unit.sentence.lower() for word in words)
 
 
-def changes_schema(count: int) -> dict[str, Any]:
-    """JSON schema of the changes to `count` sentences."""
-    numbers = list(range(1, count + 1))
-    drop = {"type": "array", "items": {"enum": numbers}, "maxItems": count}
-    return {"drop": drop, "rewrite": closed_object({str(i): {"type": "string"} for i in numbers})}
+def _new_text(change: Literal["keep", "drop"] | Rewrite) -> str | None:
+    if isinstance(change, Rewrite):
+        return change.rewrite
+    return "" if change == "drop" else None
 
 
-def read_changes(
-    changes: Changes, units: Sequence[Unit], names: TargetNames
-) -> list[str | Failure | None]:
-    """The new text of each sentence; "" means drop, None unchanged.
+def checked_change(unit: Unit, new: str | None, check: MeaningCheck) -> str | Failure | None:
+    """A sentence's new text as a model gives it, if its meaning is the sentence's; None: as it is.
 
-    Raises:
-        AnswerError: if the changes name other sentences.
+    The codes of failures are those of `MeaningCheck.cleaned`.
     """
-    require_numbers(dict.fromkeys(map(str, changes.drop)), len(units))
-    require_numbers(changes.rewrite, len(units))
-    return [
-        _change(unit, i in changes.drop, changes.rewrite.get(str(i)), names)
-        for i, unit in enumerate(units, start=1)
-    ]
-
-
-def _change(
-    unit: Unit, is_dropped: bool, rewritten: str | None, names: TargetNames
-) -> str | Failure | None:
-    if is_dropped:
-        both = Failure(MALFORMED, f"“{unit.sentence}” is both dropped and rewritten")
-        return "" if rewritten is None else both
-    if rewritten is None or rewritten == unit.sentence:
+    text = None if new is None else normalize_spaces(new).strip()
+    if text is None or text == unit.sentence:
         return None
-    return rewrite_fault(unit.sentence, rewritten, names) or normalize_spaces(rewritten).strip()
+    return check.cleaned(unit.sentence, text)
 
 
 class SpansCleaner(StepEngine[Unit]):
     """Drops or rewrites sentences as the model says; the others are unchanged."""
 
     def __init__(
-        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
     ) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        step = CleanStep(chat, dataset, TargetNames(taxonomy))
-        super().__init__(step, chat, caches)
+        step = CleanStep(chat, dataset, taxonomy)
+        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
         self._needs_asking = step.needs_asking
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts; a text fails as a whole if one of its sentences does.
 
-        Rewritten sentences that still compare with other images are counted as `leftovers`.
+        A sentence that the model failed at fails, or is left to the embedded cleaner. Rewritten
+        sentences that still compare with other images are counted as `leftovers`.
         """
         text_places = [sentence_places(text) for text in texts]
         units = [place.unit for places in text_places for place in places]
         answers = self.answers([unit for unit in units if self._needs_asking(unit)])
+        changes = {unit: self._change(unit, answer) for unit, answer in answers.items()}
         return [
-            cleaned_text(text, places, [answers.get(place.unit) for place in places])
+            cleaned_text(text, places, [changes.get(place.unit) for place in places])
             for text, places in zip(texts, text_places, strict=True)
         ]
+
+    def _change(self, unit: Unit, answer: str | Failure | None) -> str | Failure | None:
+        if is_left_to_rules(answer, self._on_failure):
+            return self._embedded.cleaned(unit.sentence)
+        return answer
 
 
 def cleaned_text(
@@ -180,36 +195,39 @@ class ExtractStep(SentenceStep):
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:
         """The request about some sentences."""
         data = numbered([unit.payload() for unit in units])
-        schema = closed_object(
-            {str(i): {"$ref": "#/$defs/phrases"} for i in range(1, len(units) + 1)},
-            **{"$defs": {"phrases": phrases_schema(self._names)}},
-        )
-        return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data), schema)
+        phrases = bounded_tuples(*phrase_items(self._names), most=MOST_PHRASES)
+        schema = numbered_object(len(units), phrases)
+        return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data, 4), schema)
 
-    def read(self, text: str, units: Sequence[Unit]) -> list[list[list[str]] | Failure]:
+    def read(self, text: str, units: Sequence[Unit]) -> list[list[tuple[str, str]] | Failure]:
         """The proposals for each sentence, not yet aligned with it."""
         phrases = read_json(_PHRASES, text)
         require_numbers(phrases, len(units))
-        return [
-            [list(pair) for pair in phrases.get(str(i), {}).items()]
-            for i in range(1, len(units) + 1)
-        ]
+        return [distinct_phrases(phrases.get(str(i), [])) for i in range(1, len(units) + 1)]
 
 
 class SpansExtractor(StepEngine[Unit]):
     """Finds phrases as the model names them, each aligned with its sentence."""
 
     def __init__(
-        self, chat: ChatEngine, caches: ResponseCaches, taxonomy: Taxonomy, dataset: str
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
     ) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
         names = TargetNames(taxonomy)
         step = ExtractStep(chat, dataset, names, taxonomy.digest("lexicon"))
-        super().__init__(step, chat, caches)
+        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
         self._builder = PhraseBuilder(taxonomy)
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
-        """Phrases of each text; a text fails as a whole if one of its sentences does."""
+        """Phrases of each text; a text fails as a whole if one of its sentences does.
+
+        A sentence that the model failed at fails, or is left to the embedded extractor.
+        """
         text_places = [sentence_places(text) for text in texts]
         answers = self.answers([place.unit for places in text_places for place in places])
         return [
@@ -222,6 +240,9 @@ class SpansExtractor(StepEngine[Unit]):
     ) -> list[Phrase | Failure] | Failure:
         found: list[Phrase | Failure] = []
         for place, answer in zip(places, answers, strict=True):
+            if is_left_to_rules(answer, self._on_failure):
+                found += self._embedded.phrases(text[place.start : place.end], place.start)
+                continue
             if isinstance(answer, Failure):
                 return answer
             proposals = [Proposal(*pair) for pair in answer]
@@ -229,6 +250,16 @@ class SpansExtractor(StepEngine[Unit]):
         return found
 
 
-def phrases_schema(names: TargetNames) -> dict[str, Any]:
-    """JSON schema of phrases: any words, each with the name of a target."""
-    return {"type": "object", "additionalProperties": {"enum": [SAME, *names.all]}}
+def phrase_items(names: TargetNames) -> list[dict[str, Any]]:
+    """JSON schemas of what a phrase is listed by: any words, and the name of a target."""
+    return [{"type": "string"}, {"enum": [SAME, *names.all]}]
+
+
+def distinct_phrases(listed: Iterable[P]) -> list[P] | Failure:
+    """What a model lists of a sentence, each once; a failure if it says two things of the words."""
+    by_words: dict[str, P] = {}
+    for phrase in listed:
+        if by_words.setdefault(phrase[0], phrase) != phrase:
+            fault = f"“{phrase[0]}” is listed with two meanings; write “{phrase[0]}#2” for a second"
+            return Failure(MALFORMED, fault)
+    return list(by_words.values())

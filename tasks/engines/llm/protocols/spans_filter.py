@@ -1,4 +1,4 @@
-"""The filter step of the `spans` protocol: the phrases' numbers, listed by assertion."""
+"""The filter step of the `spans` protocol: an assertion for the number of each phrase."""
 
 from __future__ import annotations
 
@@ -8,37 +8,31 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from storage.records import Assertion, Phrase
 from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.batched_requests import MALFORMED, UNITS_PER_REQUEST
+from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
 from tasks.engines.llm.protocols.json_answers import (
     answer_bound,
-    closed_object,
+    numbered_object,
     read_json,
     require_numbers,
 )
 from tasks.engines.llm.protocols.spans import VERSION
 from tasks.engines.llm.protocols.step_engine import StepEngine
 from tasks.engines.llm.protocols.units import SentencePlace, normalize_spaces, sentence_places
+from tasks.engines.llm.settings import OnFailure
 from tasks.engines.protocols import Failure
+from taxonomy.targets import Taxonomy
 
 ASSERTIONS: tuple[Assertion, ...] = get_args(Assertion)
 
 
-class _Sorted(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    present: list[int] = []
-    probable: list[int] = []
-    possible: list[int] = []
-    absent: list[int] = []
-
-
-_SORTED = TypeAdapter(_Sorted)
+_ASSERTIONS_BY_NUMBER = TypeAdapter(dict[str, Assertion])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,44 +76,48 @@ class FilterStep:
             shown.append(_shown(unit, unit.marked(count + 1)))
             count += len(unit.targets)
         data = numbered(shown)
-        numbers = {"type": "array", "items": {"enum": [*range(1, count + 1)]}, "maxItems": count}
-        schema = closed_object(dict.fromkeys(ASSERTIONS, numbers))
+        required = [str(i) for i in range(1, count + 1)]
+        schema = numbered_object(count, {"enum": list(ASSERTIONS)}, required=required)
         return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data), schema)
 
     def read(self, text: str, units: Sequence[MarkedUnit]) -> list[list[Assertion] | Failure]:
-        """The assertions of each sentence's phrases; each number must stand in just one list."""
-        lists = read_json(_SORTED, text)
-        count = sum(len(unit.targets) for unit in units)
-        said: dict[str, set[Assertion]] = {}
-        for assertion in ASSERTIONS:
-            for number in getattr(lists, assertion):
-                said.setdefault(str(number), set()).add(assertion)
-        require_numbers(said, count)
+        """The assertions of each sentence's phrases; every one must have its own."""
+        said = read_json(_ASSERTIONS_BY_NUMBER, text)
+        require_numbers(said, sum(len(unit.targets) for unit in units))
         answers: list[list[Assertion] | Failure] = []
         first = 1
         for unit in units:
-            own = range(first, first + len(unit.targets))
+            own = [str(i) for i in range(first, first + len(unit.targets))]
             first += len(unit.targets)
-            unclear = [i for i in own if len(said.get(str(i), ())) != 1]
-            if unclear:
-                fault = f"phrase {unclear[0]} must stand in exactly one of the lists"
-                answers.append(Failure(MALFORMED, fault))
+            if left_out := [number for number in own if number not in said]:
+                answers.append(Failure(MALFORMED, f"phrase {left_out[0]} has no assertion"))
             else:
-                answers.append([next(iter(said[str(i)])) for i in own])
+                answers.append([said[number] for number in own])
         return answers
 
 
 class SpansFilter(StepEngine[MarkedUnit]):
     """Tells present, probable, possible and absent apart as the model says."""
 
-    def __init__(self, chat: ChatEngine, caches: ResponseCaches, dataset: str) -> None:
+    def __init__(
+        self,
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        taxonomy: Taxonomy,
+        dataset: str,
+        on_failure: OnFailure = "rules",
+    ) -> None:
         """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        super().__init__(FilterStep(chat, dataset), chat, caches)
+        step = FilterStep(chat, dataset)
+        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
     ) -> list[list[Assertion | Failure]]:
-        """One assertion per phrase, order kept; if a sentence fails, its phrases do."""
+        """One assertion per phrase, order kept; if a sentence fails, its phrases do.
+
+        The phrases of a sentence that the model failed at may be left to the embedded filter.
+        """
         text_units = [
             [
                 (marked_unit(text, place, [in_text[i] for i in members]), members)
@@ -129,10 +127,13 @@ class SpansFilter(StepEngine[MarkedUnit]):
         ]
         answers = self.answers([unit for marked in text_units for unit, _ in marked])
         results: list[list[Assertion | Failure]] = []
-        for in_text, marked in zip(phrases, text_units, strict=True):
+        for text, in_text, marked in zip(texts, phrases, text_units, strict=True):
             by_phrase: dict[int, Assertion | Failure] = {}
             for unit, members in marked:
                 answer = answers[unit]
+                if is_left_to_rules(answer, self._on_failure):
+                    by_rules = self._embedded.assertions(text, in_text)
+                    answer = [by_rules[i] for i in members]
                 said = [answer] * len(members) if isinstance(answer, Failure) else answer
                 by_phrase.update(zip(members, said, strict=True))
             results.append([by_phrase[i] for i in range(len(in_text))])

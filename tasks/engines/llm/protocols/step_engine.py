@@ -9,6 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine
 from tasks.engines.llm.protocols.batched_requests import RequestStep, request_answers
+from tasks.engines.llm.protocols.embedded import EmbeddedSteps, is_left_to_rules
+from tasks.engines.llm.settings import OnFailure
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
 
@@ -28,15 +30,24 @@ class EngineStep(RequestStep[U_contra], Protocol[U_contra]):
 class StepEngine(Generic[U]):
     """Requests the answers about the units of one step that are not cached."""
 
-    def __init__(self, step: EngineStep[U], chat: ChatEngine, caches: ResponseCaches) -> None:
+    def __init__(
+        self,
+        step: EngineStep[U],
+        chat: ChatEngine,
+        caches: ResponseCaches,
+        embedded: EmbeddedSteps,
+        on_failure: OnFailure,
+    ) -> None:
         self.step = step
         self._chat = chat
         self._cache = caches.for_owner(step.fingerprint)
+        self._embedded = embedded
+        self._on_failure = on_failure
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Protocol, version and prompt digest of the step, and the chat engine's fingerprint."""
-        return self.step.fingerprint
+        """That of the step, and what decides about sentences that the model fails at."""
+        return engine_fingerprint(self.step.fingerprint, self._embedded, self._on_failure)
 
     @property
     def concurrency(self) -> int | None:
@@ -47,14 +58,27 @@ class StepEngine(Generic[U]):
         """The answer about each unit; equal units are requested once.
 
         Distinct units are counted by outcome: `units_answered`, or `units_failed_` with the reason.
-        Their sum is `units_cached` + `units_asked`.
+        Their sum is `units_cached` + `units_asked`. Of those that failed, `units_by_rules` are left
+        to the embedded step.
         """
         found = dict(
             zip(units, request_answers(self._chat, self._cache, self.step, units), strict=True)
         )
         failed = Counter(a.reason for a in found.values() if isinstance(a, Failure))
+        if by_rules := sum(map(self._is_left_to_rules, found.values())):
+            consume(units_by_rules=by_rules)
         consume(
             units_answered=len(found) - failed.total(),
             **{f"units_failed_{reason}": count for reason, count in failed.items()},
         )
         return found
+
+    def _is_left_to_rules(self, answer: Any | Failure) -> bool:
+        return is_left_to_rules(answer, self._on_failure)
+
+
+def engine_fingerprint(
+    step: Fingerprint, embedded: EmbeddedSteps, on_failure: OnFailure
+) -> Fingerprint:
+    """What decides the output of an engine beyond the answers of its step."""
+    return {**step, "embedded": embedded.digest, "on_failure": on_failure}

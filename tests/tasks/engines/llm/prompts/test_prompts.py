@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jsonschema
@@ -32,11 +32,11 @@ MARK = re.compile(r"\[\d+: ([^|\]]+?)(?: \| ([^\]]+))?\]")
 def steps(dataset: str) -> dict[str, Any]:
     chat = ScriptedEngine()
     return {
-        "spans/clean": CleanStep(chat, dataset, NAMES),
+        "spans/clean": CleanStep(chat, dataset, TAXONOMY),
         "spans/extract": ExtractStep(chat, dataset, NAMES, "digest"),
         "spans/filter": FilterStep(chat, dataset),
         "joint/annotate": JointStep(chat, dataset, TAXONOMY),
-        "inline/clean": InlineCleanStep(chat, dataset, NAMES),
+        "inline/clean": InlineCleanStep(chat, dataset, TAXONOMY),
         "inline/extract": InlineExtractStep(chat, dataset, NAMES, "digest"),
         "inline/filter": InlineFilterStep(chat, dataset),
     }
@@ -72,6 +72,45 @@ def test_every_example_shows_a_request_and_a_good_answer(name: str, dataset: str
             jsonschema.validate(json.loads(answer), request.schema)
         outcomes = step.read(answer, about)
         assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+
+
+def nested(schema: Any) -> Iterator[dict[str, Any]]:
+    """A schema and all schemas in it."""
+    if isinstance(schema, dict):
+        yield schema
+    for part in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(part, dict | list):
+            yield from nested(part)
+
+
+def test_no_schema_has_an_open_end() -> None:
+    for name, step in steps("other").items():
+        schema = step.request(units(name, step.prompt.examples[0].given)).schema
+        parts = list(nested(schema)) if schema else []
+        assert all("maxItems" in part for part in parts if part.get("type") == "array")
+        closed = [part["additionalProperties"] for part in parts if part.get("type") == "object"]
+        assert not any(closed)
+        assert bool(closed) != name.startswith("inline")
+
+
+CONTRADICTIONS = [
+    ("spans/clean", {"1": {"drop": True, "rewrite": "Clear."}}),
+    ("spans/clean", {"drop": [1], "rewrite": {"1": "Clear."}}),
+    ("spans/extract", {"1": [["nodule", "=", "lung nodule"]]}),
+    ("spans/extract", {"1": [["nodule", "="]] * 33}),
+    ("spans/filter", {"1": ["present", "absent"]}),
+    ("spans/filter", {"1": "present"}),
+    ("joint/annotate", {"1": {"drop": True, "phrases": []}}),
+    ("joint/annotate", {"1": {"phrases": [["nodule", "=", "present", "absent"]]}}),
+]
+
+
+@pytest.mark.parametrize(("name", "answer"), CONTRADICTIONS)
+def test_no_schema_allows_a_contradiction(name: str, answer: dict[str, Any]) -> None:
+    step = steps("other")[name]
+    schema = step.request(units(name, step.prompt.examples[0].given)).schema
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(answer, schema)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

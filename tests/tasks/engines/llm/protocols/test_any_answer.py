@@ -20,7 +20,7 @@ from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import SpyEngine
 
 TAXONOMY = load_taxonomy()
-RUBBISH = ("", "Sure!", "{}", "[]", '{"1":', '{"drop":[99]}', '{"1":{"moon":1}}', '{"x":{}}', "\0")
+RUBBISH = ("", "Sure!", "{}", "[]", '{"1":', '{"99":"drop"}', '{"1":{"moon":1}}', '{"x":{}}', "\0")
 ASSERTIONS = get_args(Assertion)
 
 
@@ -47,27 +47,33 @@ class Monkey:
             number: payload if isinstance(payload, str) else payload["sentence"]
             for number, payload in json.loads(data).items()
         }
-        asked = set(request.schema["properties"])
-        if asked == set(ASSERTIONS):
-            return json.dumps(self._sorted(request.schema["properties"]["present"]["maxItems"]))
-        if "drop" not in asked:
-            return json.dumps(self._phrases(sentences))
-        changes = {
-            "drop": [int(n) for n in sentences if self._random.random() < 0.1],
-            "rewrite": {
-                n: self._rewritten(s) for n, s in sentences.items() if self._random.random() < 0.1
-            },
-        }
-        said = {a: self._phrases(sentences) for a in ASSERTIONS if a in asked}
-        return json.dumps(changes | said)
+        value = request.schema["$defs"]["value"]
+        if value.get("enum") == list(ASSERTIONS):
+            return json.dumps(self._judged(request.schema["required"]))
+        entries: dict[str, object] = {}
+        for number, sentence in sentences.items():
+            if value.get("type") == "array":
+                entries[number] = self._phrases(sentence)
+            elif self._random.random() < 0.1:
+                entries[number] = "drop"
+            else:
+                entry = {
+                    "phrases": [
+                        [*p, self._random.choice(ASSERTIONS)] for p in self._phrases(sentence)
+                    ]
+                }
+                entry = entry if "phrases" in value["anyOf"][1]["properties"] else {}
+                is_new = self._random.random() < 0.1
+                new = {"rewrite": self._rewritten(sentence)} if is_new else {}
+                entries[number] = (entry | new) or "keep"
+        return json.dumps(entries)
 
-    def _phrases(self, sentences: dict[str, str]) -> dict[str, dict[str, str]]:
+    def _phrases(self, sentence: str) -> list[tuple[str, str]]:
         targets = ["lung nodule", "=", "left lung", "pneumonia", "no such target"]
-        chosen = [n for n in sentences if self._random.random() < 0.5]
-        return {
-            n: {self._words(sentences[n]): self._random.choice(targets) for _ in range(3)}
-            for n in chosen
-        }
+        if self._random.random() < 0.5:
+            return []
+        named = {self._words(sentence): self._random.choice(targets) for _ in range(3)}
+        return list(named.items())
 
     def _words(self, sentence: str) -> str:
         words = sentence.split() or [""]
@@ -80,12 +86,9 @@ class Monkey:
         words = sentence.split()
         return self._random.choice([" ".join(words[1:]), "Left pneumonia.", sentence + " 4 mm"])
 
-    def _sorted(self, count: int) -> dict[str, list[int]]:
-        lists: dict[str, list[int]] = {assertion: [] for assertion in ASSERTIONS}
-        for number in range(1, count + 1):
-            if self._random.random() < 0.95:
-                lists[self._random.choice(ASSERTIONS)].append(number)
-        return lists
+    def _judged(self, numbers: list[str]) -> dict[str, str]:
+        heard = [number for number in numbers if self._random.random() < 0.95]
+        return {number: self._random.choice(ASSERTIONS) for number in heard}
 
     def _tagged(self, data: str) -> str:
         words = [w for w in data.split() if w.isalpha()]
@@ -104,7 +107,7 @@ def test_nothing_is_lost_and_every_phrase_is_in_its_text(
     texts = [*even_texts[seed::60], "", "."]
     caches = ResponseCaches(Store(str(tmp_path)))
     chat = SpyEngine(Monkey(seed).answer)
-    engines = text_engines(protocol, chat, caches, TAXONOMY, "openi")
+    engines = text_engines(protocol, chat, caches, TAXONOMY, "openi", "reject")
     cleaned = engines.cleaner.clean(texts)
     assert len(cleaned) == len(texts)
     kept = [c.text for c in cleaned if isinstance(c, CleanedText)]

@@ -27,7 +27,7 @@ def cascade(folder: Path, *script: str | Failure):
 
 def test_only_sentences_that_hedge_are_asked_about(tmp_path: Path) -> None:
     with metered() as usage:
-        answers = cascade(tmp_path, '{"present":[1],"absent":[2]}').classify([TEXT], [PHRASES])
+        answers = cascade(tmp_path, '{"1":"present","2":"absent"}').classify([TEXT], [PHRASES])
     assert answers == [["absent", "present", "absent", "present"]]
     assert (usage["cascade_rules"], usage["cascade_llm"]) == (2, 2)
 

@@ -26,7 +26,7 @@ def caches(tmp_path: Path) -> ResponseCaches:
 
 
 def inline(caches: ResponseCaches, *script: str):
-    return text_engines("inline", ScriptedEngine(*script), caches, TAXONOMY, "openi")
+    return text_engines("inline", ScriptedEngine(*script), caches, TAXONOMY, "openi", "reject")
 
 
 def test_the_three_steps(caches: ResponseCaches) -> None:

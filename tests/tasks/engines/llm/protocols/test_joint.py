@@ -19,11 +19,12 @@ TAXONOMY = load_taxonomy()
 TEXT = "Old film. The left effusion has decreased. No nodule."
 ANSWER = json.dumps(
     {
-        "drop": [1],
-        "rewrite": {"2": "There is a left effusion."},
-        "present": {"2": {"effusion": "pleural effusion"}},
-        "absent": {"3": {"nodule": "lung nodule"}},
-        "possible": {"3": {"mass": "tumor"}},
+        "1": "drop",
+        "2": {
+            "rewrite": "There is a left effusion.",
+            "phrases": [["effusion", "pleural effusion", "present"]],
+        },
+        "3": {"phrases": [["nodule", "lung nodule", "absent"], ["mass", "lung mass", "possible"]]},
     }
 )
 
@@ -34,7 +35,7 @@ def caches(tmp_path: Path) -> ResponseCaches:
 
 
 def joint(caches: ResponseCaches, *script: str):
-    return text_engines("joint", ScriptedEngine(*script), caches, TAXONOMY, "openi")
+    return text_engines("joint", ScriptedEngine(*script), caches, TAXONOMY, "openi", "reject")
 
 
 def test_one_request_does_all_three_steps(caches: ResponseCaches) -> None:
@@ -59,28 +60,37 @@ def test_the_steps_find_their_answers_in_another_process(tmp_path: Path) -> None
 
 
 def test_if_the_cache_is_lost_the_steps_fall_back_to_spans(caches: ResponseCaches) -> None:
-    engines = joint(caches, '{"1":{"nodule":"lung nodule"}}', '{"absent":[1]}')
+    engines = joint(caches, '{"1":[["nodule","lung nodule"]]}', '{"1":"absent"}')
     (found,) = engines.extractor.extract(["No nodule."])
     assert found == [Phrase(3, 9, "lung nodule")]
     assert engines.filter.classify(["No nodule."], [found]) == [["absent"]]
 
 
 def test_phrases_of_another_extractor_are_asked_about(caches: ResponseCaches) -> None:
-    engines = joint(caches, '{"absent":{"1":{"nodule":"lung nodule"}}}', '{"possible":[1]}')
+    answer = '{"1":{"phrases":[["nodule","lung nodule","absent"]]}}'
+    engines = joint(caches, answer, '{"1":"possible"}')
     engines.cleaner.clean(["No nodule or cyst."])
     phrases = [Phrase(3, 9, "lung nodule"), Phrase(13, 17, "pulmonary cyst")]
     assert engines.filter.classify(["No nodule or cyst."], [phrases]) == [["absent", "possible"]]
 
 
 def test_a_dropped_sentence_cannot_have_phrases(caches: ResponseCaches) -> None:
-    wrong = '{"drop":[1],"present":{"1":{"film":"lung"}}}'
-    engines = joint(caches, wrong, '{"drop":[1]}')
+    wrong = '{"1":{"rewrite":"","phrases":[["film","lung","present"]]}}'
+    engines = joint(caches, wrong, '{"1":"drop"}')
     assert engines.cleaner.clean(["Old film."]) == [CleanedText("", ("Old film.",))]
 
 
 @pytest.mark.parametrize(
     "wrong",
-    ['{"present":{"2":{}}}', '{"present":{"1":["nodule"]}}', '{"maybe":{}}', '{"drop":[true]}'],
+    [
+        '{"2":{}}',
+        '{"1":{"phrases":["nodule"]}}',
+        '{"1":{"phrases":[["nodule","lung nodule","maybe"]]}}',
+        '{"1":{"phrases":[["nodule","=","absent"],["nodule","=","present"]]}}',
+        '{"1":{"drop":true}}',
+        '{"1":"drop","1":{}}',
+        '{"1":{"rewrite":"Clear.","rewrite":"No nodule."}}',
+    ],
 )
 def test_answers_off_the_schema_end_as_a_failure(caches: ResponseCaches, wrong: str) -> None:
     (cleaned,) = joint(caches, *[wrong] * 3).cleaner.clean(["No nodule."])

@@ -231,7 +231,7 @@ def test_a_report_that_gives_orders_gets_none_of_them_into_the_data(
         if said.get("type") == "array":
             return json.dumps(json.loads(answer) | {"1": INVENTED})
         if protocol == "joint":
-            invented = {"phrases": [[*named, "present"] for named in INVENTED]}
+            invented = [[*named, "present"] for named in INVENTED]
             return json.dumps(json.loads(answer) | {"1": invented})
         return answer
 

@@ -103,12 +103,12 @@ class DryRunEngine:
     def _annotate(self, data: str) -> str:
         return _compact({n: self._annotation(s) for n, s in _sentences(data)})
 
-    def _annotation(self, sentence: str) -> str | dict[str, Any]:
+    def _annotation(self, sentence: str) -> Any:
         change = _change(sentence, self._cleaned(sentence))
         if isinstance(change, str):
             return change
         phrases = self._named(change.get("rewrite", sentence))
-        return {**change, "phrases": phrases} if phrases else {**change}
+        return {**change, "phrases": phrases} if change else phrases
 
     def _clean_inline(self, data: str) -> str:
         opening, text, closing = _fenced(data)

@@ -54,15 +54,16 @@ NAME = "llm-joint"
 
 
 class _Entry(BaseModel):
-    """What is said of a sentence that stays: its new text if it changes, and its phrases."""
+    """What is said of a sentence that changes: its new text, and the phrases of that."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rewrite: str | None = None
+    rewrite: str
     phrases: list[tuple[str, str, Assertion]] = []
 
 
-_ANSWER = TypeAdapter(dict[str, Literal["keep", "drop"] | _Entry])
+_Said = Literal["keep", "drop"] | list[tuple[str, str, Assertion]] | _Entry
+_ANSWER = TypeAdapter(dict[str, _Said])
 
 
 class SentenceAnnotation(NamedTuple):
@@ -107,8 +108,11 @@ class JointStep(SentenceStep):
         data = numbered([unit.payload() for unit in units])
         items = [*phrase_items(self._names), {"enum": list(ASSERTIONS)}]
         phrases = bounded_tuples(*items, most=MOST_PHRASES)
-        entry = closed_object({"rewrite": {"type": "string"}, "phrases": phrases})
-        schema = numbered_object(len(units), {"anyOf": [{"enum": ["keep", "drop"]}, entry]})
+        entry = closed_object(
+            {"rewrite": {"type": "string"}, "phrases": phrases}, required=["rewrite"]
+        )
+        said = {"anyOf": [{"enum": ["keep", "drop"]}, phrases, entry]}
+        schema = numbered_object(len(units), said)
         return ChatRequest(self.prompt.messages(data, complaint), answer_bound(data, 6), schema)
 
     def read(self, text: str, units: Sequence[Unit]) -> list[SentenceAnnotation | Failure]:
@@ -120,15 +124,13 @@ class JointStep(SentenceStep):
             for i, unit in enumerate(units, start=1)
         ]
 
-    def _annotation(
-        self, unit: Unit, entry: Literal["keep", "drop"] | _Entry
-    ) -> SentenceAnnotation | Failure:
-        if not isinstance(entry, _Entry):
-            entry = _Entry(rewrite="" if entry == "drop" else None)
-        text = checked_change(unit, entry.rewrite, self._check)
+    def _annotation(self, unit: Unit, said: _Said) -> SentenceAnnotation | Failure:
+        new = said.rewrite if isinstance(said, _Entry) else "" if said == "drop" else None
+        listed = said.phrases if isinstance(said, _Entry) else []
+        text = checked_change(unit, new, self._check)
+        phrases = distinct_phrases(said if isinstance(said, list) else listed)
         if isinstance(text, Failure):
             return text
-        phrases = distinct_phrases(entry.phrases)
         if isinstance(phrases, Failure):
             return phrases
         if text == "" and phrases:

@@ -101,7 +101,7 @@ CONTRADICTIONS = [
     ("spans/filter", {"1": ["present", "absent"]}),
     ("spans/filter", {"1": "present"}),
     ("joint/annotate", {"1": {"drop": True, "phrases": []}}),
-    ("joint/annotate", {"1": {"phrases": [["nodule", "=", "present", "absent"]]}}),
+    ("joint/annotate", {"1": [["nodule", "=", "present", "absent"]]}),
 ]
 
 

@@ -62,10 +62,10 @@ class Monkey:
                         [*p, self._random.choice(ASSERTIONS)] for p in self._phrases(sentence)
                     ]
                 }
-                entry = entry if "phrases" in value["anyOf"][1]["properties"] else {}
+                entry = entry if "phrases" in value["anyOf"][-1]["properties"] else {}
                 is_new = self._random.random() < 0.1
                 new = {"rewrite": self._rewritten(sentence)} if is_new else {}
-                entries[number] = (entry | new) or "keep"
+                entries[number] = (entry | new) if new else entry.get("phrases", "keep")
         return json.dumps(entries)
 
     def _phrases(self, sentence: str) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ ANSWER = json.dumps(
             "rewrite": "There is a left effusion.",
             "phrases": [["effusion", "pleural effusion", "present"]],
         },
-        "3": {"phrases": [["nodule", "lung nodule", "absent"], ["mass", "lung mass", "possible"]]},
+        "3": [["nodule", "lung nodule", "absent"], ["mass", "lung mass", "possible"]],
     }
 )
 
@@ -67,7 +67,7 @@ def test_if_the_cache_is_lost_the_steps_fall_back_to_spans(caches: ResponseCache
 
 
 def test_phrases_of_another_extractor_are_asked_about(caches: ResponseCaches) -> None:
-    answer = '{"1":{"phrases":[["nodule","lung nodule","absent"]]}}'
+    answer = '{"1":[["nodule","lung nodule","absent"]]}'
     engines = joint(caches, answer, '{"1":"possible"}')
     engines.cleaner.clean(["No nodule or cyst."])
     phrases = [Phrase(3, 9, "lung nodule"), Phrase(13, 17, "pulmonary cyst")]
@@ -84,11 +84,12 @@ def test_a_dropped_sentence_cannot_have_phrases(caches: ResponseCaches) -> None:
     "wrong",
     [
         '{"2":{}}',
-        '{"1":{"phrases":["nodule"]}}',
-        '{"1":{"phrases":[["nodule","lung nodule","maybe"]]}}',
-        '{"1":{"phrases":[["nodule","=","absent"],["nodule","=","present"]]}}',
+        '{"1":["nodule"]}',
+        '{"1":[["nodule","lung nodule","maybe"]]}',
+        '{"1":[["nodule","=","absent"],["nodule","=","present"]]}',
+        '{"1":{"phrases":[]}}',
         '{"1":{"drop":true}}',
-        '{"1":"drop","1":{}}',
+        '{"1":"drop","1":[]}',
         '{"1":{"rewrite":"Clear.","rewrite":"No nodule."}}',
     ],
 )

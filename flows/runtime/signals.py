@@ -3,7 +3,7 @@
 Threads cannot be stopped: one may be in the middle of a CT volume, another wait for a model. But
 files of the store appear whole or not at all, so a run may be left at any moment, and the next one
 goes on from there. What must not be left behind are child processes, such as those of worker
-engines; Prefect's temporary server and vLLM's end by themselves.
+engines; Prefect's temporary server and vLLM's end by themselves, also where this process is killed.
 
 The work runs in a thread, since the main one is where signals arrive; that also keeps Prefect from
 putting its own handler in place, which would wait for all threads.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,9 @@ _WATCH_SECONDS = 3.0
 _MISSED_ANSWERS = 3
 """A busy server may miss one answer. With 5 s for each, a lost one is told within 25 s; one that
 refuses the connection or has ended, within 10 s."""
+
+_temporary_servers: list[subprocess.Popen[str]] = []
+"""Prefect's, of this process: those that are ended with it."""
 
 _LOST = 1
 """The exit code of a run whose server was lost: that of any other mistake."""
@@ -64,6 +68,8 @@ def end_when_lost(server: PrefectServer) -> None:
 
     Without its server a run would wait for ever: Prefect tries again and again.
     """
+    if server.process is not None:
+        _temporary_servers.append(server.process)
     threading.Thread(target=_watch, args=(server,), name="watch", daemon=True).start()
 
 
@@ -96,4 +102,6 @@ def _leave(why: str, code: int) -> NoReturn:
     )
     for child in multiprocessing.active_children():
         child.terminate()
+    for server in _temporary_servers:
+        server.kill()  # it would take a second or two to end by itself; its database bears it
     os._exit(code)

@@ -92,7 +92,7 @@ def test_a_grade_that_is_none_is_told() -> None:
     [
         ({"limit": True}, "limit = True: input should be a valid integer"),
         ({"shard_size": "5"}, "shard_size = '5': input should be a valid integer"),
-        ({"store": ""}, "store = '': string should have at least 1 character"),
+        ({"store": ""}, "store: string should have at least 1 character"),
         ({"source": ""}, "source = '': there is no folder "),
     ],
 )

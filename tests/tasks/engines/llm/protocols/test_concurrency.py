@@ -20,10 +20,10 @@ def test_every_text_engine_declares_the_concurrency_of_its_model(protocol, tmp_p
     caches = ResponseCaches(Store(str(tmp_path)))
     urls = ("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1")
     for chat, shards in (
-        (OpenAIServerEngine(ServerSettings(model="m", base_urls=urls)), 8),
+        (MeteredEngine(OpenAIServerEngine(ServerSettings(model="m", base_urls=urls))), 8),
         (ScriptedEngine(), None),
     ):
-        cached = CachedEngine(MeteredEngine(chat), caches)
+        cached = CachedEngine(chat, caches)
         engines = text_engines(protocol, cached, caches, load_taxonomy(), "openi")
         steps = (engines.cleaner, engines.extractor, engines.filter)
         declared = {getattr(engine, "concurrency", "not declared") for engine in steps}

@@ -48,6 +48,8 @@ class Declaration(BaseModel):
         bring the files.
     folder: where its files are when the user names no folder: relative to the cache of the inputs
         if there are any, else to the declaration.
+    images_apart: folder inside that one for images that are a download of their own; a user who
+        does not have them is told so before a run.
     shard_size: reports per shard. One for volumes, so that a shard is some seconds of work.
     prompts: whose prompts a language model gets (`tasks/engines/llm/prompts`); by default those
         of the data set's own name, and the common ones where there are none.
@@ -67,6 +69,7 @@ class Declaration(BaseModel):
     splits: Annotated[tuple[Text, ...], Field(min_length=1)]
     inputs: tuple[str, ...] = ()
     folder: str | None = None
+    images_apart: str | None = None
     shard_size: Annotated[int, Field(ge=1, strict=True)] = 1000
     prompts: str | None = None
     reader: Text
@@ -103,6 +106,13 @@ class Declaration(BaseModel):
             DatasetError: if there is no folder to read, or the layout is not what the reader takes.
         """
         return self._reader_class()(self, folder or self._own_folder())
+
+    def missing_images(self, folder: Path | None = None) -> Path | None:
+        """The folder that images would have to be put into, if they are not there; else None."""
+        if self.images_apart is None:
+            return None
+        images = (folder or self._own_folder()) / self.images_apart
+        return None if images.is_dir() else images
 
     def _own_folder(self) -> Path:
         if self.inputs:

@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,7 +118,9 @@ def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]
 
 def query_table(root: str, query: str) -> pa.Table:
     """The answer of a query as an Arrow table; see `run_query`."""
-    with _queried(root, query) as result:
+    with _queried(root, query) as result, warnings.catch_warnings():
+        # DuckDB would rather make a relation of the query, which not every query is.
+        warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
         return result.to_arrow_table()
 
 

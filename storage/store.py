@@ -26,6 +26,8 @@ __all__ = ["Store", "StoreError", "StoredFile"]
 PARTIAL = ".partial"
 """Folder of files that are being written. It lies outside the tables, as polars refuses a folder
 that holds anything but Parquet."""
+_PROBE = f"{PARTIAL}/probe-"
+"""Begins the path of a file that is written to see whether the store can be."""
 
 _FIRST_CONTACT_S = 20.0
 """How long a store may take to show that it can be written, before any work is done."""
@@ -149,7 +151,7 @@ class Store:
             )
 
     def _probe(self) -> None:
-        probe = f"{PARTIAL}/probe-{uuid.uuid4().hex}"
+        probe = f"{_PROBE}{uuid.uuid4().hex}"
         self.write(probe, b"")
         self.delete(probe)
 
@@ -173,7 +175,8 @@ class Store:
             os.close(folder_fd)
 
     def _error(self, verb: str, path: str, error: OSError) -> StoreError:
-        place = self.location(path)
+        is_probe = path.startswith(_PROBE)
+        place = self.root if is_probe else self.location(path)
         if not self.is_local:
             return bucket_error(read_bucket(self.root), verb, place, error)
         if error.errno in _FULL:
@@ -182,9 +185,10 @@ class Store:
                 "command again; finished shards are kept"
             )
         if error.errno in _REFUSED:
+            no_folder = is_probe and error.errno == errno.ENOENT
+            reason = "no folder can be made there" if no_folder else os.strerror(error.errno)
             return StoreError(
-                f"cannot {verb} {place}: {os.strerror(error.errno)}; choose another --store "
-                "or change its permissions"
+                f"cannot {verb} {place}: {reason}; choose another --store or change its permissions"
             )
         return StoreError(f"cannot {verb} {place}: {error}", transient=True)
 

@@ -25,7 +25,11 @@ from benchmarks.targets import judge
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, and renew if asked; 1 if something differs and is not renewed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.golden", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.golden",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--renew", action="store_true", help="freeze what there is now")
     parser.add_argument("--store", type=Path, help="a folder with openi and showcase")
     given = parser.parse_args(arguments)
@@ -53,7 +57,10 @@ def _built() -> tuple[Frozen, Words]:
 
 
 def _whole(store: Path) -> tuple[Frozen, Words]:
-    frozen, words = freeze(store)
+    try:
+        frozen, words = freeze(store)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error}")
     if missing := [dataset for dataset in DATASETS if not frozen.of_dataset(dataset).reports]:
         sys.exit(f"{store} has no reports of {', '.join(missing)}: build {' '.join(DATASETS)}")
     return frozen, words

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from model.inference.regions import Pointer
 from model.inference.streaming import Streamer
 from model.network.localization.localizer import Localization
 from model.network.vividmed import VividMedForCausalLM
+from storage.images.types import ImageError
 from storage.records import Tag
 
 MAX_NEW_TOKENS = 1024
@@ -58,6 +60,7 @@ def predict(
     batch_size: int = 4,
     max_new_tokens: int = MAX_NEW_TOKENS,
     write: Callable[[str], None] | None = None,
+    skip: Callable[[Path, ImageError], None] | None = None,
 ) -> Iterator[Prediction]:
     """Ask one question about every image, and yield predictions batch by batch.
 
@@ -70,14 +73,15 @@ def predict(
         batch_size: images in a batch.
         max_new_tokens: the longest answer, in tokens.
         write: receives the text during generation, if there is only one image.
+        skip: receives an image that cannot be read, which is then left out.
 
     Raises:
-        ImageError: if an image cannot be read.
+        ImageError: if an image cannot be read, unless there is `skip`.
     """
     streamer = Streamer(processor.tokenizer, write) if write and len(paths) == 1 else None
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        sources = [read_image(path) for path in batch]
+    readable = _read(paths, skip)
+    while pairs := list(islice(readable, batch_size)):
+        batch, sources = [path for path, _ in pairs], [source for _, source in pairs]
         inputs = processor(sources, [question.query] * len(sources), grounded=question.grounded)
         # `generate` refuses arguments that the model does not take.
         frames: Sequence[Frame] = inputs.pop("frames")
@@ -97,6 +101,18 @@ def predict(
         ):
             tags = pointer.point(answer.text, answer.spans, found, frame)
             yield Prediction(path, source, question, answer.text, tuple(tags), complete)
+
+
+def _read(
+    paths: Sequence[Path], skip: Callable[[Path, ImageError], None] | None
+) -> Iterator[tuple[Path, SourceImage]]:
+    for path in paths:
+        try:
+            yield path, read_image(path)
+        except ImageError as error:
+            if skip is None:
+                raise
+            skip(path, error)
 
 
 def _on_device(inputs: BatchFeature, device: torch.device) -> BatchFeature:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from flows.cli.near_misses import complete_dataset, not_held
 from flows.cli.options import JsonOption, StoreOption, out, store_root
 
 
 def audit(
     dataset: Annotated[
-        str, typer.Argument(help="A data set with labels; or sentences: the packaged gold.")
+        str,
+        typer.Argument(
+            help="A data set with labels; or sentences: the packaged gold.",
+            autocompletion=complete_dataset,
+        ),
     ],
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -32,15 +36,21 @@ def _audit_dataset(root: str, dataset: str, *, as_json: bool) -> None:
     The references are the coders' MeSH headings and the collection's automatic tags; beside the
     second stands how far the coders agree with it.
     """
+    from flows.cli.fitting import print_table
+    from flows.cli.json_output import print_json
     from flows.cli.tables import audit_table, disagreement_lines
     from storage.catalogue import read_reports
-    from storage.store import StoreError
+    from storage.plans import read_holdings
+    from storage.store import Store, StoreError
     from tasks.audit.automatic import audit_automatic, audit_coders
     from tasks.audit.disagreements import disagreements
     from tasks.audit.mesh import audit as audit_mesh
     from tasks.audit.mesh import is_coded
     from taxonomy.targets import load_taxonomy
 
+    held = {holding.dataset for holding in read_holdings(Store(root))}
+    if dataset not in held:
+        raise not_held(Store(root), dataset, "sentences")
     tables = read_reports(root, dataset)
     if not is_coded(tables["studies"]):
         raise StoreError(f"{dataset} has no MeSH coding to audit against: `audit openi` has")
@@ -53,10 +63,10 @@ def _audit_dataset(root: str, dataset: str, *, as_json: bool) -> None:
             "automatic": automatic.as_json(),
             "coders_against_automatic": coders.as_json(),
         }
-        typer.echo(json.dumps(by_coders.as_json() | references, indent=1))
+        print_json(by_coders.as_json() | references)
         return
-    out.print(audit_table(by_coders, "the coders' MeSH headings"))
-    out.print(audit_table(automatic, "the automatic tags"))
+    print_table(audit_table(by_coders, "the coders' MeSH headings"), out)
+    print_table(audit_table(automatic, "the automatic tags"), out)
     out.print(
         "The coders themselves against the automatic tags, targets that both name: "
         f"micro-F1 {coders.even.micro_f1:.3f} even, {coders.odd.micro_f1:.3f} odd"

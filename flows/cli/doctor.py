@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.options import ConfigOption, StoreOption, out, store_root
+from flows.cli.options import ConfigOption, JsonOption, StoreOption, out, store_root
 from storage.inputs import artefacts, home, is_fetched
 
 NEEDED_GIB = 1.0
@@ -23,8 +24,12 @@ class _FaultError(Exception):
     """A check that failed; the message says what to do."""
 
 
-def doctor(store: StoreOption = None, config: ConfigOption = None) -> None:
+def doctor(
+    store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
     """Check this installation, and with --config whether its language model can be used."""
+    from flows.cli.fitting import print_table
+    from flows.cli.json_output import print_json
     from storage.store import StoreError
     from tasks.engines.llm.chat.engine import EngineError
     from taxonomy.targets import TaxonomyError
@@ -39,16 +44,23 @@ def doctor(store: StoreOption = None, config: ConfigOption = None) -> None:
     }
     if config is not None:
         checks["language model"] = lambda: _language_model(config)
-    table = Table("check", "", "found")
-    passed = True
+    results = []
     for name, check in checks.items():
         try:
-            table.add_row(name, Text("ok", "green"), check())
+            found, passed = check(), True
         except (_FaultError, EngineError, StoreError, TaxonomyError) as fault:
-            passed = False
-            table.add_row(name, Text("fault", "red"), str(fault))
-    out.print(table)
-    if not passed:
+            found, passed = str(fault), False
+        results.append({"check": name, "ok": passed, "found": found})
+    ready = all(result["ok"] for result in results)
+    if as_json:
+        print_json({"ready": ready, "checks": results})
+    else:
+        table = Table("check", "", "found", box=SIMPLE_HEAD)
+        for result in results:
+            verdict = Text("ok", "green") if result["ok"] else Text("fault", "red")
+            table.add_row(str(result["check"]), verdict, str(result["found"]))
+        print_table(table, out)
+    if not ready:
         raise typer.Exit(1)
 
 

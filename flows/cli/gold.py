@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from flows.cli.fitting import print_table
+from flows.cli.json_output import print_json
 from tasks.audit.gold import load_gold
 from tasks.audit.gold_scores import GoldScore, GroupScore, Miss, read_sentences, score_sentences
 from tasks.audit.scores import Score
@@ -33,9 +32,9 @@ def audit_sentences(out: Console, *, as_json: bool) -> None:
     )
     result = score_sentences(gold, readings, taxonomy, settings.positive)
     if as_json:
-        typer.echo(json.dumps(result.as_json(), indent=1, ensure_ascii=False))
+        print_json(result.as_json())
         return
-    out.print(_table(result))
+    print_table(_table(result), out)
     out.print("Where the development half differs:")
     for miss in result.misses:
         out.print(_line(miss), highlight=False, markup=False)
@@ -49,7 +48,7 @@ def _table(result: GoldScore) -> Table:
         "known: without the targets that the taxonomy lacks"
     )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("kind", min_width=19)
+    table.add_column("kind")
     for name in (
         "n", "spans", "exact", "target", "graded", "absent", "sides", "present",
     ):  # fmt: skip

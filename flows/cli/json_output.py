@@ -20,9 +20,14 @@ def print_records(records: Iterable[Mapping[str, Any]]) -> None:
     typer.echo("[]" if before == "[" else "\n]")
 
 
-def to_json(value: Any) -> str:
+def print_json(value: Any) -> None:
+    """Print one value as JSON, indented for people."""
+    typer.echo(to_json(value, indent=1))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
     """A value as JSON: no NaN or infinity, which JSON does not have; bytes by their number."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,8 @@ and status answer at once. A mistake of the user ends in one sentence and exit c
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -31,10 +33,9 @@ from storage.inputs import InputError
 
 app = typer.Typer(
     name="vividmed",
-    help="Turn radiology images and reports into visually grounded reports.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
     build,
@@ -56,6 +57,24 @@ for command in (
 models = typer.Typer(help="Inspect checkpoints.", no_args_is_help=True)
 models.command()(check)
 app.add_typer(models, name="model")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vividmed {version('vividmed')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Turn radiology images and reports into visually grounded reports."""
 
 
 def main() -> None:

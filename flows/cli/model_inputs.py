@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.cli.options import out
+from flows.cli.options import notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ def studies_of(settings: BuildSettings) -> list[pa.Table]:
     from tasks.pipeline.settings import required_inputs
     from tasks.pipeline.stages import parts_of
 
-    fetch(required_inputs(settings), out.print)
+    fetch(required_inputs(settings), notes.print)
     declaration = settings.dataset_declaration()
     reader = declaration.open(Path(settings.source) if settings.source else None)
     records = reader.records()[: settings.limit]

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.rule import Rule
 
+from flows.cli.near_misses import complete_dataset
 from storage.inputs import home
 
-out = Console(markup=False, emoji=False)  # texts of reports and users are shown as they are
+_PIPE_WIDTH = 100_000
+"""Characters of a line in a pipe or a file, which need not be as narrow as a screen."""
+
+_RULE_WIDTH = 80
+
+_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+# Texts of reports and of users are shown as they are.
+out = Console(markup=False, emoji=False, width=_width)
+notes = Console(markup=False, emoji=False, stderr=True, highlight=False, soft_wrap=True)
+"""For progress and remarks, so that standard output holds the result alone."""
 
 DatasetArgument = Annotated[
     str,
     typer.Argument(
-        help="A data set, or the YAML file that declares one; an unknown name gets the list of all."
+        help="A data set, or the YAML file that declares one; an unknown name gets the list of "
+        "all.",
+        autocompletion=complete_dataset,
     ),
 ]
 ConfigOption = Annotated[
@@ -31,6 +46,11 @@ SectionsOption = Annotated[
     str | None, typer.Option(help="Sections a report must have: both or any.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def rule(title: str) -> None:
+    """Print a heading across the screen."""
+    out.print(Rule(title), width=min(out.width, _RULE_WIDTH))
 
 
 def store_root(store: str | None) -> str:

@@ -10,6 +10,7 @@ import typer
 from flows.cli.model_inputs import language_model, studies_of
 from flows.cli.options import (
     DatasetArgument,
+    JsonOption,
     LimitOption,
     SectionsOption,
     ShardSizeOption,
@@ -37,8 +38,11 @@ def plan(
     tokenizer: Annotated[
         Path | None, typer.Option(help="tokenizer.json of the model; a rule of thumb without.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what the language model will be asked, before anything runs."""
+    from flows.cli.fitting import print_table
+    from flows.cli.json_output import print_json
     from flows.cli.tables import duration, model_table
     from tasks.engines.llm.chat.tokens import token_counter
     from tasks.pipeline.request_plan import Throughput, plan_run
@@ -62,8 +66,17 @@ def plan(
     throughput = Throughput(tokens_in_per_second, tokens_out_per_second)
     for step in usage.values():
         step["busy_us"] = round(1e6 * throughput.seconds(step))
-    out.print(model_table(f"{settings.dataset}: what {llm.protocol} will ask", usage))
     total_s = sum(step["busy_us"] for step in usage.values()) / 1e6
+    if as_json:
+        steps = {name: dict(step) for name, step in usage.items()}
+        rates = {
+            "tokens_in_per_second": tokens_in_per_second,
+            "tokens_out_per_second": tokens_out_per_second,
+        }
+        found = {"dataset": settings.dataset, "protocol": llm.protocol, "steps": steps}
+        print_json(found | {"gpu_s": total_s} | rates)
+        return
+    print_table(model_table(f"{settings.dataset}: what {llm.protocol} will ask", usage), out)
     out.print(
         f"about {duration(total_s)} of GPU time at {tokens_in_per_second:,.0f} tokens read and "
         f"{tokens_out_per_second:,.0f} written a second; the embedded engines stand in for the "

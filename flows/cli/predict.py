@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from flows.cli.options import JsonOption, out
+from flows.cli.options import JsonOption, notes, out, rule
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from model.inference.prompts import Pointing, Question
     from model.inference.records import MaskRecord, PredictionRecord, TagRecord
+    from storage.images.types import ImageError
     from storage.store import Store
 
 
@@ -97,38 +98,79 @@ class _Request:
     dataset: str = "predictions"
 
 
+@dataclass
+class _Skipped:
+    """Images that cannot be read, each told when it is met."""
+
+    errors: dict[Path, ImageError] = field(default_factory=dict)
+
+    def __call__(self, path: Path, error: ImageError) -> None:
+        self.errors[path] = error
+        notes.print(f"skipped: {error}")
+
+    def as_json(self) -> list[dict[str, str]]:
+        return [
+            {"image": str(path), "error": error.reason, "detail": str(error)}
+            for path, error in self.errors.items()
+        ]
+
+
+def _readable(images: Sequence[Path], skip: _Skipped) -> list[Path]:
+    """The images whose headers can be read; what is left out of a series is told."""
+    from storage.images.loading import describe_image
+    from storage.images.types import ImageError
+
+    readable = []
+    for path in images:
+        try:
+            description = describe_image(path)
+        except ImageError as error:
+            skip(path, error)
+            continue
+        readable.append(path)
+        for said in description.left_out:
+            notes.print(f"{path}: {said}: left out")
+    return readable
+
+
 def _predict_images(request: _Request, *, as_json: bool) -> None:
     """Answer the question about every image, print the answers and write them.
 
     The text of a single image appears while it is generated.
 
+    An image that cannot be read is told and skipped; all headers are looked at before anything
+    else.
+
     Raises:
-        InferenceError: if there is no model, it cannot be loaded, or the answers cannot be written.
-        ImageError: if an image cannot be read; all headers are looked at before anything else.
+        InferenceError: if there is no model, it cannot be loaded, or the answers cannot be written;
+            at the end, if an image was skipped.
     """
     from model.inference.errors import InferenceError
-    from storage.images.loading import describe_image
 
     if request.model is None:
         raise InferenceError(
             "no model was given: add --model with the folder of a trained one; `make overfit`"
             " trains a small one and writes it to data/overfit/model"
         )
-    for path in request.images:
-        for said in describe_image(path).left_out:
-            typer.echo(f"{path}: {said}: left out", err=True)
-    folders = _folders(request)
+    skipped = _Skipped()
+    usable = replace(request, images=_readable(request.images, skipped))
+    folders = _folders(usable)
     store = _store(request)
     require_torch()
     live = len(request.images) == 1 and not as_json
-    answers = _answers(request, request.model, folders, store, out if live else None)
+    console = out if live else None
+    answers = _answers(usable, request.model, folders, store, console, skipped)
     if as_json:
-        _print_json(found for found, _ in answers)
+        _print_json((found for found, _ in answers), skipped)
     else:
         for found, folder in answers:
             _show(found, folder, printed=live)
     if store is not None:
         _show_store(store, request.dataset, silent=as_json)
+    if skipped.errors:
+        raise InferenceError(
+            f"{len(skipped.errors)} of {len(request.images)} images could not be read, see above"
+        )
 
 
 def _answers(
@@ -137,8 +179,12 @@ def _answers(
     folders: Sequence[Path | None],
     store: Store | None,
     live: Console | None,
+    skip: _Skipped,
 ) -> Iterator[tuple[PredictionRecord, Path | None]]:
-    """Answer and write, image by image, with the model in `folder`; text grows on `live`."""
+    """Answer and write, image by image, with the model in `folder`; text grows on `live`.
+
+    No model is loaded if no image is left.
+    """
     from model.inference.loading import load
     from model.inference.predict import predict
     from model.inference.records import record, write
@@ -147,6 +193,8 @@ def _answers(
     from storage.digests import content_digests
     from taxonomy.targets import load_taxonomy
 
+    if not request.images:
+        return
     model, processor = load(folder)
     predictions = predict(
         model,
@@ -159,6 +207,7 @@ def _answers(
         write=None
         if live is None
         else partial(live.print, end="", highlight=False, soft_wrap=True),
+        skip=skip,
     )
     made_by = str(folder)
     predictor = (
@@ -172,7 +221,10 @@ def _answers(
             max_new_tokens=request.max_new_tokens,
         )
     )
-    for prediction, place in zip(predictions, folders, strict=True):
+    places = iter(zip(request.images, folders, strict=True))
+    for prediction in predictions:
+        # Predictions come in the order of the images, of which some were skipped.
+        place = next(place for path, place in places if path == prediction.path)
         with _writing(place):
             found = write(prediction, place, made_by) if place else record(prediction, made_by)
         if store is not None and predictor is not None:
@@ -217,14 +269,23 @@ def _show_store(store: Store, dataset: str, *, silent: bool) -> None:
         out.print(f"stored in {store.root} as {dataset}{shown}", style="dim", highlight=False)
 
 
-def _print_json(records: Iterable[PredictionRecord]) -> None:
-    """Print a list as it grows; it is closed even if an error or the user ends the work early."""
+def _print_json(records: Iterable[PredictionRecord], skipped: _Skipped) -> None:
+    """Print a list as it grows; it is closed even if an error or the user ends the work early.
+
+    Images that were skipped come last.
+    """
+    from flows.cli.json_output import to_json
+
     before = "["
     try:
         for found in records:
-            typer.echo(f"{before}\n{found.model_dump_json(indent=1)}", nl=False)
+            text = to_json(found.model_dump(mode="json"), indent=1)
+            typer.echo(f"{before}\n{text}", nl=False)
             before = ","
     finally:
+        for entry in skipped.as_json():
+            typer.echo(f"{before}\n{to_json(entry, indent=1)}", nl=False)
+            before = ","
         if before == ",":
             typer.echo("\n]")
 
@@ -294,16 +355,17 @@ def _writing(folder: Path | None) -> Iterator[None]:
 
 
 def _show(found: PredictionRecord, folder: Path | None, *, printed: bool) -> None:
+    from flows.cli.fitting import print_table
     from flows.cli.tables import highlighted, rows_table
 
     if printed:
         out.print()
     else:
-        out.rule(found.image)
+        rule(found.image)
         out.print(highlighted(found.text, [(t.start, t.end, "bold green") for t in found.tags]))
     if found.tags:
         columns = ("phrase", "target", "boxes", "mask")
-        out.print(rows_table(columns, [_row(tag) for tag in found.tags]))
+        print_table(rows_table(columns, [_row(tag) for tag in found.tags]), out)
     if not found.complete:
         out.print("the answer stops here, --max-new-tokens allows no more", style="yellow")
     where = f"written to {folder}; " if folder else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import webbrowser
 from collections import Counter
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.cli.options import ConfigOption, SourceOption, out
+from flows.cli.near_misses import perhaps
+from flows.cli.options import ConfigOption, JsonOption, SourceOption, notes, out, rule
 from storage.inputs import home
 
 if TYPE_CHECKING:
@@ -42,8 +42,10 @@ def preview(
     open_page: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
     ] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Take one report with its images through all the steps, and show what each makes of it."""
+    from flows.cli.json_output import print_json
     from storage.inputs import fetch
     from tasks.pipeline.one_report import ground_one, study_of
     from tasks.pipeline.settings import (
@@ -53,8 +55,10 @@ def preview(
         read_settings,
     )
 
-    if (study is None) == (text is None):
+    if (study is None) == (text is None) or (text is None) != (image is None):
         raise SettingsError(_MISTAKEN)
+    page = output or home() / "preview.html"
+    _write(page, "", "a")  # a place that cannot be written is told before any work
     if text is not None:
         name = dataset or "openi"
         given = study_of(_read(text), image or [], view)
@@ -63,12 +67,14 @@ def preview(
         name, given = _find(study, dataset, source)
     chosen = {"dataset": name}
     settings = read_settings(config, chosen) if config else make_settings(chosen)
-    fetch(inputs_of_engines(settings), out.print)
+    fetch(inputs_of_engines(settings), notes.print)
     found = ground_one(given, settings)
+    _write(page, _html(given, found, settings))
+    if as_json:
+        print_json(_as_json(given, found) | {"page": page})
+        return
     _print(given, found)
-    page = output or home() / "preview.html"
-    _write(page, given, found, settings)
-    out.print(f"page: {page}")
+    out.print(f"page: {page}", soft_wrap=True)
     if open_page and sys.stdout.isatty():
         webbrowser.open(page.absolute().as_uri())
 
@@ -106,17 +112,17 @@ def _find(study_id: str, dataset: str | None, source: Path | None) -> tuple[str,
                     raise DatasetError(f"{study_id} cannot be used: {found.detail}")
                 return name, found
             seen.append(found.study_id)
-    near = get_close_matches(study_id, seen, 3)
-    meant = f", perhaps {' or '.join(near)} was meant" if near else ""
-    raise DatasetError(f"there is no study {study_id} in {', '.join(names)}{meant}")
+    raise DatasetError(
+        f"there is no study {study_id} in {', '.join(names)}{perhaps(study_id, seen)}"
+    )
 
 
 def _print(study: Study, found: GroundedStudy) -> None:
-    from flows.cli.tables import highlighted, phrase_table, rows_table
-    from flows.cli.tables import tag_table as _tags
+    from flows.cli.fitting import print_table
+    from flows.cli.tables import highlighted, phrase_table, rows_table, tag_table
 
     annotation = found.annotation
-    out.rule("clean")
+    rule("clean")
     reports = annotation.reports.to_pylist()
     for passage in (p for report in reports for p in report["removed"]):
         out.print(f"removed or rewritten: {passage}", style="dim", highlight=False)
@@ -126,14 +132,18 @@ def _print(study: Study, found: GroundedStudy) -> None:
         for section in ("findings", "impression"):
             if report[section]:
                 out.print(f"{section}: {report[section]}", highlight=False)
-    out.rule("extract, filter")
+    rule("extract, filter")
     kept = annotation.positives.to_pylist()
     if kept:
-        out.print(phrase_table([row | row["modifiers"] for row in kept]))
+        print_table(phrase_table([row | row["modifiers"] for row in kept]), out)
     if dropped := annotation.filter.rejects:
         columns = ("phrase", "reason")
-        out.print(rows_table(columns, [(r.record, r.reason) for r in dropped]))
-    out.rule("detect, segment")
+        words = {
+            f"{p['section']}:{p['start']}": p["phrase"] for p in annotation.phrases.to_pylist()
+        }
+        rows = [(words.get(r.record or "", r.record), r.reason) for r in dropped]
+        print_table(rows_table(columns, rows), out)
+    rule("detect, segment")
     for image in study.images:
         out.print(f"{image.image_id}: {image.modality} {image.view or ''}".rstrip())
     counts = Counter(r.reason for output in (found.detect, found.segment) for r in output.rejects)
@@ -141,7 +151,7 @@ def _print(study: Study, found: GroundedStudy) -> None:
     out.print(f"{boxes} boxes, {masks} masks")
     for reason, count in counts.most_common():
         out.print(f"not localized: {reason} {count}", style="yellow", highlight=False)
-    out.rule("assemble")
+    rule("assemble")
     for grounded in found.reports:
         spans = [
             (tag.start, tag.end, "yellow" if tag.grounding.kind == "none" else "bold green")
@@ -153,19 +163,40 @@ def _print(study: Study, found: GroundedStudy) -> None:
             for tag in grounded.tags
             if tag.grounding.mask
         }
-        out.print(_tags([tag.to_row() for tag in grounded.tags], volumes))
+        print_table(tag_table([tag.to_row() for tag in grounded.tags], volumes), out)
 
 
-def _write(page: Path, study: Study, found: GroundedStudy, settings: BuildSettings) -> None:
+def _as_json(study: Study, found: GroundedStudy) -> dict[str, Any]:
+    """What each step made of the study: rows of the store's tables, and rejects by step."""
+    text = found.annotation
+    return {
+        "images": [vars(image) for image in study.images],
+        "clean_reports": text.reports.to_pylist(),
+        "phrases": text.phrases.to_pylist(),
+        "positives": text.positives.to_pylist(),
+        "grounded_reports": [report.to_row() for report in found.reports],
+        "rejects": {
+            step: [{"record": r.record, "reason": r.reason, "detail": r.detail} for r in of_step]
+            for step, of_step in found.rejects.items()
+        },
+    }
+
+
+def _html(study: Study, found: GroundedStudy, settings: BuildSettings) -> str:
     from dashboard.preview import preview_page
-    from tasks.pipeline.settings import SettingsError
 
     removed = [p for report in found.annotation.reports.to_pylist() for p in report["removed"]]
     images: dict[str | None, Row] = {image.image_id: vars(image) for image in study.images}
-    html = preview_page(_summary(found, settings.dataset), found.reports, removed, images)
+    return preview_page(_summary(found, settings.dataset), found.reports, removed, images)
+
+
+def _write(page: Path, html: str, mode: Literal["w", "a"] = "w") -> None:
+    from tasks.pipeline.settings import SettingsError
+
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(html, encoding="utf-8")
+        with page.open(mode, encoding="utf-8") as stream:
+            stream.write(html)
     except OSError as error:
         raise SettingsError(f"--output {page} cannot be written: {error.strerror}") from error
 

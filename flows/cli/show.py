@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import JsonOption, StoreOption, out, store_root
+from flows.cli.options import JsonOption, StoreOption, out, rule, store_root
 
 if TYPE_CHECKING:
     from storage.records import MaskKey
@@ -49,6 +49,7 @@ def show(
 
 
 def _print_reports(tables: Tables, study: str, reports: list[dict[str, Any]]) -> None:
+    from flows.cli.fitting import print_table
     from flows.cli.tables import highlighted, tag_table
     from storage.records import MaskKey
 
@@ -58,10 +59,10 @@ def _print_reports(tables: Tables, study: str, reports: list[dict[str, Any]]) ->
             volumes[_image(row)][MaskKey.from_row(row)] = row["volume_mm3"]
     for images, report in _by_content(reports):
         provenance = report["provenance"]
-        out.rule(f"{report['dataset']} · {report['study_id']} · {', '.join(images)}")
+        rule(f"{report['dataset']} · {report['study_id']} · {', '.join(images)}")
         spans = [(t["start"], t["end"], GROUNDING_STYLES[t["grounding"]]) for t in report["tags"]]
         out.print(highlighted(report["text"], spans))
-        out.print(tag_table(report["tags"], volumes[_image(report)]))
+        print_table(tag_table(report["tags"], volumes[_image(report)]), out)
         engines = ("cleaner", "extractor", "filter", "localizer")
         made_by = ", ".join(f"{name} {provenance[name]}" for name in engines if provenance[name])
         out.print(f"source {provenance['source']}; {made_by}; {provenance['notice']}", style="dim")

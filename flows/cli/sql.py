@@ -19,6 +19,7 @@ def sql(
     as_json: JsonOption = False,
 ) -> None:
     """Query the catalogue; `vividmed sql "SHOW TABLES"` lists its views."""
+    from flows.cli.fitting import print_table
     from flows.cli.json_output import print_records
     from flows.cli.tables import rows_table
     from storage.catalogue import run_query
@@ -27,7 +28,7 @@ def sql(
         if as_json:
             print_records(dict(zip(result.columns, row, strict=True)) for row in result.rows)
             return
-        out.print(rows_table(result.columns, list(islice(result.rows, SHOWN_ROWS))))
+        print_table(rows_table(result.columns, islice(result.rows, SHOWN_ROWS)), out)
         if next(result.rows, None) is not None:
             out.print(
                 f"these are the first {SHOWN_ROWS:,} rows: LIMIT and OFFSET choose others, --json "

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.near_misses import complete_dataset, not_held
 from flows.cli.options import JsonOption, StoreOption, out, store_root
 
 
 def status(
-    dataset: Annotated[str, typer.Argument(help="One data set; all if none.")] = "",
+    dataset: Annotated[
+        str, typer.Argument(help="One data set; all if none.", autocompletion=complete_dataset)
+    ] = "",
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -19,13 +22,12 @@ def status(
     from flows.cli.tables import print_summaries
     from storage.plans import read_holdings
     from storage.store import Store
-    from storage.sweeping import nothing_held
     from tasks.pipeline.run_summary import summarize_holding
 
     place = Store(store_root(store))
     holdings = read_holdings(place, dataset)
     if not holdings:
-        raise nothing_held(place, dataset)
+        raise not_held(place, dataset)
     summaries = [summarize_holding(holding) for holding in holdings]
     if as_json:
         print_records(

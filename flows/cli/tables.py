@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.fitting import print_table
 from storage.records import MaskKey
 from tasks.engines.metering import gpu_s, is_latency, latency_s
 
@@ -127,9 +129,10 @@ def summary_lines(summary: DatasetSummary) -> list[str]:
 def print_summaries(summaries: Iterable[DatasetSummary], out: Console) -> None:
     """The table of every dataset, and below it what the numbers are made of."""
     for summary in summaries:
-        out.print(summary_table(summary))
+        print_table(summary_table(summary), out)
         if asking := {s.stage: s.usage for s in summary.stages if s.used_a_model}:
-            out.print(model_table("requests to the model for these shards, now or earlier", asking))
+            title = "requests to the model for these shards, now or earlier"
+            print_table(model_table(title, asking), out)
         for line in summary_lines(summary):
             out.print(line, style="dim", highlight=False)
 
@@ -179,7 +182,7 @@ def _grounding(tag: Mapping[str, Any], volumes_mm3: Mapping[MaskKey, float | Non
 
 def _corners(box: Mapping[str, Any]) -> str:
     """The lowest corner and the highest: x and y in pixels, or x, y and z in voxels."""
-    axes = "xy" if box["z_min"] is None else "xyz"
+    axes = "xy" if box.get("z_min") is None else "xyz"
     ends = (f"{box[f'{axis}_{end}']:.0f}" for end in ("min", "max") for axis in axes)
     return f"[{' '.join(ends)}]"
 
@@ -190,10 +193,10 @@ def audit_table(result: Audit, reference: str) -> Table:
 
     title = f"Kept phrases against {reference}: reports (n), precision, recall, F1"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("target", min_width=26)
+    table.add_column("target")
     for half in ("even", "odd"):
         for name in ("n", "P", "R", "F1"):
-            table.add_column(f"{half}\n{name}" if name == "n" else f"\n{name}", justify="right")
+            table.add_column(f"{half}\n{name}", justify="right")
     halves = (result.even, result.odd)
     for target in sorted(result.even.targets, key=lambda t: -result.even.targets[t].support):
         table.add_row(target, *(c for half in halves for c in _score_cells(half.targets[target])))
@@ -226,8 +229,22 @@ def disagreement_lines(differences: Iterable[Disagreement]) -> Iterator[str]:
 
 
 def rows_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Any rows, as they are."""
-    table = Table(*columns, box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+    """Any rows, as they are; a column of numbers stands to the right."""
+    held = list(rows)
+    table = Table(box=SIMPLE_HEAD)
+    for name, *values in zip(columns, *held, strict=True):
+        table.add_column(name, justify="right" if _are_figures(values) else "left")
+    for row in held:
+        table.add_row(*map(_shown, row))
     return table
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value):,} bytes"
+    return "" if value is None else str(value)
+
+
+def _are_figures(values: Sequence[Any]) -> bool:
+    given = [value for value in values if value is not None]
+    return bool(given) and all(isinstance(value, int | float | Decimal) for value in given)

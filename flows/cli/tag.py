@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +18,12 @@ def tag(
     as_json: JsonOption = False,
 ) -> None:
     """Show what the text steps find in any text: phrases, targets, assertions."""
+    from flows.cli.json_output import print_json
+
     piped = text == "-"
     result = _tag_text(sys.stdin.buffer.read().decode(errors="replace") if piped else text)
     if as_json:
-        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        print_json(result)
     else:
         _print_tagged(result)
 
@@ -52,6 +53,7 @@ def _phrase(phrase: AnnotatedPhrase) -> dict[str, Any]:
 
 
 def _print_tagged(result: dict[str, Any]) -> None:
+    from flows.cli.fitting import print_table
     from flows.cli.tables import ASSERTION_STYLES, highlighted, phrase_table
 
     if why := result.get("rejected"):
@@ -62,6 +64,6 @@ def _print_tagged(result: dict[str, Any]) -> None:
     spans = [(p["start"], p["end"], ASSERTION_STYLES[p["assertion"]]) for p in result["phrases"]]
     out.print(highlighted(result["text"], spans))
     if result["phrases"]:
-        out.print(phrase_table(result["phrases"]))
+        print_table(phrase_table(result["phrases"]), out)
     else:
         out.print("no target of the taxonomy is named")

@@ -1,8 +1,10 @@
 """What a user types, and what a mistake gets."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -61,8 +63,20 @@ def _mistake(result: subprocess.CompletedProcess[str]) -> str:
         (["show", "[/b]", "--store", "/no/such/store"], "holds nothing yet"),
         (["taxonomy", "[/b]"], "no target is called “[/b]”"),
         (["taxonomy", "no such target"], "no target is called “no such target”"),
+        (["taxonomy", "plural efussion"], "perhaps pleural effusion was meant"),
         (["audit", "openi", "--store", "/no/such/store"], "run `vividmed build"),
+        (["audit", "sentnces", "--store", "/no/such/store"], "perhaps sentences was meant"),
+        (["status", "Opneni", "--store", "/no/such/store"], "perhaps openi was meant"),
         (["fetch", "nonsense"], "there is no input nonsense: choose from"),
+        (["fetch", "chest-ct"], "there is no input chest-ct, perhaps chest_ct was meant"),
+        (["preview"], "give a study's id, or a report with --text FILE"),
+        (["preview", "--text", "README.md"], "give a study's id, or a report with --text FILE"),
+        (["preview", "a", "--text", "README.md", "--image", "b.png"], "give a study's id, or"),
+        (["preview", "a", "--image", "b.png"], "give a study's id, or a report with --text"),
+        (["preview", "--text", "README.md", "--image", "LICENSE"], "no DICOM, PNG or JPEG file"),
+        (["preview", "--text", "docs", "--image", "a.png"], "--text docs cannot be read: Is a dir"),
+        (["preview", "CXR1", "--output", "/proc/x/page.html"], "cannot be written"),
+        (["preview", "chest-ct-nodle"], "perhaps chest-ct-nodule was meant"),
         (
             ["plan", "openi", "--config", "configs/llama-3-70b-vllm.yaml", "--shard-size", "0"],
             "shard_size = 0: input should be greater than or equal to 1",
@@ -205,6 +219,111 @@ def test_tag_takes_bytes_of_another_encoding(environment: dict[str, str]) -> Non
 
 def test_a_query_shows_its_rows_as_they_are(vividmed: Command) -> None:
     assert "[/b] :smile:" in vividmed("sql", "SELECT '[/b] :smile:' AS text").stdout
+
+
+def test_a_preview_takes_a_radiograph_through_all_steps(
+    vividmed: Command, home: Path, tmp_path: Path
+) -> None:
+    film, page = home / "inputs" / "radiograph" / "RG1_UNCR.dcm", tmp_path / "page.html"
+    arguments = ["--text", "-", "--image", str(film), "--output", str(page)]
+    report = "The heart is enlarged. No pneumothorax."
+    result = vividmed("preview", *arguments, stdin=report)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"cardiomegaly +box \[\d+ \d+ \d+ \d+\]", result.stdout)
+    assert re.search(r"pneumothorax +absent", result.stdout)
+    assert "data:image/jpeg" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tag", "The heart is enlarged."],
+        ["taxonomy"],
+        ["doctor"],
+        ["fetch", "openi"],
+        ["plan", "openi", "--config", "configs/llama-3-70b-vllm.yaml", "--limit", "4"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_json_is_all_that_standard_output_holds(vividmed: Command, arguments: list[str]) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    result = vividmed(*arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "how"),
+    [
+        ("granulomas", "lung nodule", "“granulomas” in a report names"),
+        ("enlarged hearts", "cardiomegaly", "“enlarged heart” is a synonym of"),
+        ("efusion", "pleural effusion", "“efusion” is spelled like a word for"),
+        ("nodul", "lung nodule", ""),
+    ],
+)
+def test_a_target_is_found_by_what_reports_call_it(
+    vividmed: Command, words: str, target: str, how: str
+) -> None:
+    found = json.loads(vividmed("taxonomy", words, "--json").stdout)
+    assert {entry["name"]: entry["found_as"] for entry in found}[target] == how
+
+
+def test_every_command_has_a_short_help_and_a_version(vividmed: Command) -> None:
+    assert vividmed("--version").stdout == f"vividmed {version('vividmed')}\n"
+    for command in ("", "build", "model check"):
+        assert "Show this message" in vividmed(*command.split(), "-h").stdout
+    assert "'build'" in vividmed("buld").stderr
+
+
+def test_a_shell_completes_commands_and_data_sets(vividmed: Command) -> None:
+    def completed(words: str) -> list[str]:
+        count = str(len(words.split()) - 1)
+        asked = {"_VIVIDMED_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
+        return vividmed(**asked).stdout.split()
+
+    assert completed("vividmed stat") == ["status"]
+    assert completed("vividmed build sho") == ["showcase"]
+
+
+def test_a_closed_pipe_leaves_no_trace(environment: dict[str, str]) -> None:
+    command = f"{BIN / 'vividmed'} taxonomy | true"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    assert result.stderr == b""
+
+
+def test_an_interrupt_while_modules_are_imported_leaves_no_trace() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'flows.cli.build':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from vividmed.__main__ import main\n"
+        "main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (130, b"")
+
+
+def test_a_build_tells_of_images_that_are_a_separate_download(
+    vividmed: Command, tmp_path: Path
+) -> None:
+    no_server = "http://127.0.0.1:9/api"  # so that this build ends at once
+    result = vividmed("build", "openi", "--store", str(tmp_path), PREFECT_API_URL=no_server)
+    assert result.returncode == 1
+    assert "openi: its images are a separate download" in result.stderr
+    assert "NLMCXR_png" in result.stderr
 
 
 def test_doctor_finds_this_machine_ready(vividmed: Command) -> None:

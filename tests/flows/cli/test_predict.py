@@ -131,19 +131,6 @@ def test_an_output_that_cannot_be_written_is_said_before_anything_is_made(
         assert printed.out == ""
 
 
-def test_what_was_done_before_an_error_is_printed(
-    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
-) -> None:
-    film = pictures["film.png"]
-    cut = tmp_path / "cut.png"
-    cut.write_bytes(film.read_bytes()[:-60])
-    ask_json = ("predict", "--model", saved, "--json", "--batch-size", 1)
-    printed = run(*ask_json, film, cut, film)
-    assert "cut.png cannot be read" in sentence_of(printed)
-    assert [one["image"] for one in json.loads(printed.out)] == [str(film)]
-    assert run(*ask_json, cut, film).out == ""
-
-
 def test_predictions_in_a_store_are_grounded_reports(
     run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -225,13 +212,33 @@ def test_a_mistake_gets_one_sentence(
     absent = run("predict", film, "--model", tmp_path / "none")
     assert "there is no model folder" in sentence_of(absent)
     assert "no saved VividMed model" in sentence_of(run("predict", film, "--model", tmp_path))
-    missing = run("predict", film, tmp_path / "no.png", "--model", saved)
-    assert "no.png cannot be found" in sentence_of(missing)
-    (tmp_path / "note.txt").write_text("no image")
-    foreign = run("predict", tmp_path / "note.txt", "--model", saved)
-    assert "no DICOM, PNG or JPEG file" in sentence_of(foreign)
     without = run("predict", film, "--model", saved, "--task", "vqa")
     assert "needs a question" in sentence_of(without)
+
+
+def test_an_image_that_cannot_be_read_is_skipped(
+    run: Run, saved: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    film, cut, note = pictures["film.png"], tmp_path / "cut.png", tmp_path / "note.txt"
+    cut.write_bytes(film.read_bytes()[: film.stat().st_size * 3 // 4])  # its header is whole
+    note.write_text("no image")
+    images = (tmp_path / "no.png", film, cut, note, film)
+    printed = run("predict", *images, "--model", saved, "--output", tmp_path / "out", "--json")
+    assert printed.code == 1
+    first, second, *skipped = json.loads(printed.out)
+    assert first["image"] == second["image"] == str(film)
+    assert {entry["image"]: entry["error"] for entry in skipped} == {
+        str(images[0]): "image_not_found",
+        str(note): "image_unreadable",
+        str(cut): "image_unreadable",
+    }
+    assert printed.err.count("skipped: ") == 3
+    assert printed.err.endswith("error: 3 of 5 images could not be read, see above\n")
+    assert (tmp_path / "out" / "film~2" / "prediction.json").is_file()
+
+    alone = run("predict", note, "--model", saved)
+    assert alone.code == 1
+    assert "no DICOM, PNG or JPEG file" in alone.err
 
 
 def test_a_damaged_or_foreign_model_is_refused(

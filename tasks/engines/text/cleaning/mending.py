@@ -79,7 +79,8 @@ _THERE_IS_MANY = re.compile(
 # "effusion, which is slightly ¤": the verb goes with what was said by it.
 _LEFT_PREDICATE = re.compile(
     rf",?(?:\s+(?:which|that))?\s+{_VERB}(?:\s+(?:(?!\w*megaly)\w+ly|also|overall|to be))*\s*{MARK}"
-    rf"(?=\s*(?:{MARK}\s*)*(?:[,.;]|$|and\b|with\b|in\b|at\b))",
+    rf"(?=\s*(?:{MARK}\s*)*(?:[,.;]|$|(?:and|with|in|at|despite|after|following|along|over|throughout"
+    r"|accompanied|suggesting|reflecting|representing|indicating|causing|producing)\b))",
     re.IGNORECASE,
 )
 # "… and the effusion is ¤": what is left of the clause is a note beside the sentence.

@@ -26,6 +26,11 @@ _BOUNDARY = re.compile(
       | (?:(?!(?:{_NO_SUBJECT})\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
         (?!(?:can|could|may|might)\b)(?:{_VERB})\b
       | no\ (?:(?!(?:which|that)\b)[\w/-]++,?\ ){{1,{_LONGEST_SUBJECT}}}(?:is|are)\b )
+    | (?P<splice> ,\ )
+    (?= (?:the|its|their)\ (?:(?!(?:{_NO_SUBJECT}|and|or|with)\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
+        (?:now\ )?(?!(?:can|could|may|might)\b)(?:{_VERB})\b
+      | (?:(?!(?:{_NO_SUBJECT}|and|or|with)\b)[\w/-]++\ ){{1,5}}(?:has|have)\ (?:\w++\ ){{0,2}}?
+        (?:increased|decreased|improved|worsened|resolved|cleared|progressed|developed|enlarged)\b )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -35,6 +40,9 @@ _ONE_THOUGHT = re.compile(
     r"|consider)\b|\b(?:given|due to) [^,]*$",
     re.IGNORECASE,
 )
+
+# What comes before its main clause, or names a time.
+_DEPENDENT = re.compile(r"(?:al)?though|while|whereas|despite|as|in|on|at|compar|given", re.IGNORECASE)
 
 
 def split_clauses(sentence: str) -> list[tuple[str, str]]:
@@ -48,8 +56,10 @@ def split_clauses(sentence: str) -> list[tuple[str, str]]:
         clause = sentence[start : match.start()]
         if not _FINITE.search(clause) or _ONE_THOUGHT.search(clause):
             continue
+        if match["splice"] and _DEPENDENT.match(clause):
+            continue
         parts.append((link, clause))
-        start, link = match.end(), match["link"]
+        start, link = match.end(), match["link"] or match["splice"]
     return [*parts, (link, sentence[start:])]
 
 

@@ -37,7 +37,8 @@ _SHARED_ATTRIBUTE = re.compile(
 _SECOND_PREDICATE = re.compile(
     rf"(?:\b{_VERB}\s+(?:\w+ly\s+)*)?{MARK}\s*,?\s+(?:and|but)\s+(?=(?:{_VERB}"
     r"|may|might|could|likely|probably|suggests?|represents?|limits?|obscures?|extends?|involves?|causes?"
-    r"|contains?|measures?|reaches|raises?)\b)",
+    r"|contains?|measures?|reaches|raises?|reflects?|projects?|overl(?:y|ies)|indicates?|accounts?"
+    r"|abuts?|ends?|terminates?)\b)",
     re.IGNORECASE,
 )
 # "cardiomegaly is ¤ and there is an effusion"
@@ -69,6 +70,8 @@ _STRUCTURE_THERE = re.compile(
     r"|vasculature|size)\b)",
     re.IGNORECASE,
 )
+# "there has been ¤ edema"
+_THERE_HAS_BEEN = re.compile(rf"\bthere (?:has|have) been (?=(?:(?:an?|the) )?{MARK} )", re.IGNORECASE)
 # "there is ¤ nodules in both lungs"
 _THERE_IS_MANY = re.compile(
     rf"\b(there) is ({MARK} (?:[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations"
@@ -110,7 +113,7 @@ _FINITE = re.compile(
     r"\b(?:is|are|was|were|be|has|have|had|do|does|may|might|could|can|cannot|will|appears?|seems?"
     r"|shows?|demonstrates?|reveals?|suggests?|represents?|reflects?|obscures?|measures?|extends?"
     r"|overl(?:y|ies)|terminates?|projects?|ends?|lies?|involves?|contains?|raises?|indicates?"
-    r"|exclude[sd]?|persists?|consists?|seen|noted|identified|limits?|\w+ed)\b",
+    r"|exclude[sd]?|persists?|consists?|seen|noted|identified|limits?|(?<!-)\w+ed)\b",
     re.IGNORECASE,
 )
 # "The drain ¤ without pneumothorax"
@@ -119,7 +122,7 @@ _ARTICLE = re.compile(r"^(?:the|this|these|those|that|his|her)\s+", re.IGNORECAS
 # "The size of the effusion."
 _MEASURED = re.compile(
     r"^(?:overall )?(?:the )?(?:overall )?(?:size|degree|extent|amount|severity|volume|number"
-    r"|appearance)(?: (?:and|or) \w+)? of (?:the )?",
+    r"|appearance|position|location)(?: (?:and|or) \w+)? of (?:the )?",
     re.IGNORECASE,
 )
 # "On the right, the effusion."
@@ -130,6 +133,8 @@ _ONE_SUBJECT = re.compile(
     r"|diaphragm|spine|vasculature|contour))(?:,)? are\b",
     re.IGNORECASE,
 )
+# A device named by two words that tell nothing each alone.
+_DEVICE = re.compile(r"\bchest (?:tube|drain)s?\b", re.IGNORECASE)
 _DOUBLE_POINT = re.compile(r"[,;](?:\s*[,;])+")
 
 
@@ -149,7 +154,8 @@ def mended(marked: str, original: str, neutral: frozenset[str]) -> str:
             "", _SHARED_ATTRIBUTE.sub(r"\1 ", _COMMA_BEFORE_VERB.sub(f"{MARK} ", text))
         ),
     )
-    text = _THERE_IS_MANY.sub(r"\1 are \2", _STRUCTURE_THERE.sub(f"{MARK} ", text))
+    text = _THERE_HAS_BEEN.sub("", _STRUCTURE_THERE.sub(f"{MARK} ", text))
+    text = _THERE_IS_MANY.sub(r"\1 are \2", text)
     pieces = _CLAUSE.split(text)
     kept = ""
     last_is_lost = False
@@ -177,7 +183,7 @@ def ending_of(sentence: str) -> str:
 
 
 def _is_neutral(clause: str, neutral: frozenset[str]) -> bool:
-    return all(word.lower() in neutral for word in _WORD.findall(clause))
+    return not _DEVICE.search(clause) and all(word.lower() in neutral for word in _WORD.findall(clause))
 
 
 def _punctuated(text: str, original: str) -> str:

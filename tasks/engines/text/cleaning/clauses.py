@@ -27,9 +27,9 @@ _BOUNDARY = re.compile(
         (?!(?:can|could|may|might)\b)(?:{_VERB})\b
       | no\ (?:(?!(?:which|that)\b)[\w/-]++,?\ ){{1,{_LONGEST_SUBJECT}}}(?:is|are)\b )
     | (?P<splice> ,\ )
-    (?= (?:the|its|their)\ (?:(?!(?:{_NO_SUBJECT}|and|or|with)\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
+    (?= (?:the|its|their)\ (?:(?!(?:{_NO_SUBJECT}|and|or|but|yet|with)\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
         (?:now\ )?(?!(?:can|could|may|might)\b)(?:{_VERB})\b
-      | (?:(?!(?:{_NO_SUBJECT}|and|or|with)\b)[\w/-]++\ ){{1,5}}(?:has|have)\ (?:\w++\ ){{0,2}}?
+      | (?:(?!(?:{_NO_SUBJECT}|and|or|but|yet|with)\b)[\w/-]++\ ){{1,5}}(?:has|have)\ (?:\w++\ ){{0,2}}?
         (?:increased|decreased|improved|worsened|resolved|cleared|progressed|developed|enlarged)\b )
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -42,7 +42,7 @@ _ONE_THOUGHT = re.compile(
 )
 
 # What comes before its main clause, or names a time.
-_DEPENDENT = re.compile(r"(?:al)?though|while|whereas|despite|as|in|on|at|compar|given", re.IGNORECASE)
+_DEPENDENT = re.compile(r"(?:even |al)?though|while|whereas|despite|as|in|on|at|compar|given", re.IGNORECASE)
 
 
 def split_clauses(sentence: str) -> list[tuple[str, str]]:

@@ -74,7 +74,7 @@ _STRUCTURE_THERE = re.compile(
 _THERE_HAS_BEEN = re.compile(rf"\bthere (?:has|have) been (?=(?:(?:an?|the) )?{MARK} )", re.IGNORECASE)
 # "there is ¤ nodules in both lungs"
 _THERE_IS_MANY = re.compile(
-    rf"\b(there) is ({MARK} (?:[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations"
+    rf"\b(there) is ({MARK} (?:(?!(?:of|in)\b)[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations"
     r"|infiltrates|masses|lesions|densities|areas|nodes|fractures|markings|changes|metastases"
     r"|pneumothoraces|deformities|calcifications|granulomas)\b)",
     re.IGNORECASE,

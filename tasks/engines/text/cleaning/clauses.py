@@ -42,7 +42,9 @@ _ONE_THOUGHT = re.compile(
 )
 
 # What comes before its main clause, or names a time.
-_DEPENDENT = re.compile(r"(?:even |al)?though|while|whereas|despite|as|in|on|at|compar|given", re.IGNORECASE)
+_DEPENDENT = re.compile(
+    r"(?:even |al)?though|while|whereas|despite|as|in|on|at|compar|given", re.IGNORECASE
+)
 
 
 def split_clauses(sentence: str) -> list[tuple[str, str]]:

@@ -71,7 +71,9 @@ _STRUCTURE_THERE = re.compile(
     re.IGNORECASE,
 )
 # "there has been ¤ edema"
-_THERE_HAS_BEEN = re.compile(rf"\bthere (?:has|have) been (?=(?:(?:an?|the) )?{MARK} )", re.IGNORECASE)
+_THERE_HAS_BEEN = re.compile(
+    rf"\bthere (?:has|have) been (?=(?:(?:an?|the) )?{MARK} )", re.IGNORECASE
+)
 # "there is ¤ nodules in both lungs"
 _THERE_IS_MANY = re.compile(
     rf"\b(there) is ({MARK} (?:(?!(?:of|in)\b)[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations"
@@ -183,7 +185,9 @@ def ending_of(sentence: str) -> str:
 
 
 def _is_neutral(clause: str, neutral: frozenset[str]) -> bool:
-    return not _DEVICE.search(clause) and all(word.lower() in neutral for word in _WORD.findall(clause))
+    return not _DEVICE.search(clause) and all(
+        word.lower() in neutral for word in _WORD.findall(clause)
+    )
 
 
 def _punctuated(text: str, original: str) -> str:

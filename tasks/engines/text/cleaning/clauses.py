@@ -19,6 +19,7 @@ _VERB = (
 _FINITE = re.compile(rf"\b(?:{_VERB})\b", re.IGNORECASE)
 # A subject holds none of these, and before "may" there may be a subject that was left out.
 _NO_SUBJECT = rf"which|that|who|as|because|for|if|not|no|now|also|still|currently|then|{_VERB}"
+_LINKS = rf"{_NO_SUBJECT}|and|or|but|yet|with"
 _BOUNDARY = re.compile(
     rf"""
     (?P<link> ,?\ (?:and|but|while|whereas)\ | ;\ (?:however,?\ )?|,\ however,\ )
@@ -27,9 +28,9 @@ _BOUNDARY = re.compile(
         (?!(?:can|could|may|might)\b)(?:{_VERB})\b
       | no\ (?:(?!(?:which|that)\b)[\w/-]++,?\ ){{1,{_LONGEST_SUBJECT}}}(?:is|are)\b )
     | (?P<splice> ,\ )
-    (?= (?:the|its|their)\ (?:(?!(?:{_NO_SUBJECT}|and|or|but|yet|with)\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
+    (?= (?:the|its|their)\ (?:(?!(?:{_LINKS})\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
         (?:now\ )?(?!(?:can|could|may|might)\b)(?:{_VERB})\b
-      | (?:(?!(?:{_NO_SUBJECT}|and|or|but|yet|with)\b)[\w/-]++\ ){{1,5}}(?:has|have)\ (?:\w++\ ){{0,2}}?
+      | (?:(?!(?:{_LINKS})\b)[\w/-]++\ ){{1,5}}(?:has|have)\ (?:\w++\ ){{0,2}}?
         (?:increased|decreased|improved|worsened|resolved|cleared|progressed|developed|enlarged)\b )
     """,
     re.VERBOSE | re.IGNORECASE,

@@ -76,8 +76,8 @@ _THERE_HAS_BEEN = re.compile(
 )
 # "there is ¤ nodules in both lungs"
 _THERE_IS_MANY = re.compile(
-    rf"\b(there) is ({MARK} (?:(?!(?:of|in)\b)[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations"
-    r"|infiltrates|masses|lesions|densities|areas|nodes|fractures|markings|changes|metastases"
+    rf"\b(there) is ({MARK} (?:(?!(?:of|in)\b)[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions"
+    r"|consolidations|infiltrates|masses|lesions|densities|areas|nodes|fractures|markings|changes|metastases"
     r"|pneumothoraces|deformities|calcifications|granulomas)\b)",
     re.IGNORECASE,
 )

@@ -106,7 +106,7 @@ class BuildSettings(BaseModel):
     source: str | None = Field(
         default=None, description="folder with the dataset's files; fetched when not given"
     )
-    store: Annotated[str, Field(min_length=1)] = Field(
+    store: str = Field(
         default_factory=lambda: str(home() / "store"),
         description="where shards go: a folder, or s3://bucket/prefix",
     )

@@ -92,7 +92,10 @@ def test_a_grade_that_is_none_is_told() -> None:
     [
         ({"limit": True}, "limit = True: input should be a valid integer"),
         ({"shard_size": "5"}, "shard_size = '5': input should be a valid integer"),
-        ({"store": ""}, "store: string should have at least 1 character"),
+        (
+            {"store": ""},
+            "store: the store has no name: give a folder, s3://bucket/prefix or gs://bucket/prefix",
+        ),
         ({"source": ""}, "source = '': there is no folder "),
     ],
 )

@@ -217,10 +217,6 @@ def test_tag_takes_bytes_of_another_encoding(environment: dict[str, str]) -> Non
     ]
 
 
-def test_a_query_shows_its_rows_as_they_are(vividmed: Command) -> None:
-    assert "[/b] :smile:" in vividmed("sql", "SELECT '[/b] :smile:' AS text").stdout
-
-
 def test_a_preview_takes_a_radiograph_through_all_steps(
     vividmed: Command, home: Path, tmp_path: Path
 ) -> None:

@@ -33,6 +33,13 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+def test_a_query_shows_its_rows_as_they_are(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql("SELECT '[/b] :smile:' AS text", store.root)
+    assert "[/b] :smile:" in capsys.readouterr().out
+
+
 def test_status_names_what_is_missing(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     status(store=store.root)
     line = capsys.readouterr().out.strip().splitlines()[-1]

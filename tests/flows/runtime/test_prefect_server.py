@@ -101,7 +101,8 @@ def test_a_named_server_that_does_not_answer_is_a_mistake(vividmed: Command, hom
     store = str(home / "stale")
     result = vividmed("build", "showcase", "--store", store, PREFECT_API_URL=f"{DEAD}/api")
     assert result.returncode == 1
-    assert result.stderr.startswith(f"error: no Prefect server answers at PREFECT_API_URL = {DEAD}")
+    said = result.stderr.splitlines()[-1]
+    assert said.startswith(f"error: no Prefect server answers at PREFECT_API_URL = {DEAD}")
     assert "or unset PREFECT_API_URL" in result.stderr
     assert "Traceback" not in result.stderr
 

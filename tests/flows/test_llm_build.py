@@ -137,10 +137,11 @@ def test_a_build_that_waits_for_a_model_ends_at_a_signal_and_goes_on_later(
         tell = os.killpg if whole_group else os.kill
         code, said = _stop(process, lambda: tell(process.pid, number))  # noqa: B023
         assert code == 128 + number
-        assert said.startswith(f"stopped by {number.name}: finished shards and answers are kept")
-        assert "\n" not in said
+        last = said.splitlines()[-1]
+        assert last.startswith(f"stopped by {number.name}: finished shards and answers are kept")
+        assert "Traceback" not in said
     assert {path.split("/")[1] for path in store.list("manifests")} == {"ingest"}
-    assert store.list("rejects/stage=clean") == []
+    assert not [p for p in store.list("rejects") if ".clean." in p]
 
     server.hold.clear()
     run_stages(config)

@@ -197,5 +197,6 @@ def test_a_second_run_computes_nothing_and_a_lost_shard_costs_only_its_own_chain
     made_again = {p.relative_to(demo_home / "store") for p in before if after[p] != before[p]}
     assert {path.name.split(".")[0] for path in made_again} == {"part-00002"}
     tables = {path.parts[0] for path in made_again} - {"rejects"}
-    assert tables == {"phrases", "positives", "boxes", "masks", "grounded_reports"}
+    # No image of openi is there, so it has no boxes and masks, and tables without rows no files.
+    assert tables == {"phrases", "positives", "grounded_reports"}
     shutil.rmtree(demo_home / "store")

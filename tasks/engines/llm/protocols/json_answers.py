@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from tasks.engines.llm.chat.wire import unfenced
 from tasks.engines.llm.protocols.batched_requests import AnswerError
 
 T = TypeVar("T")
 
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 _SPARE_TOKENS = 64
 """Tokens of an answer without its text: the JSON object and its keys."""
 
@@ -24,8 +23,7 @@ def read_json(shape: TypeAdapter[T], text: str) -> T:
     Raises:
         AnswerError: if it is not JSON, has another shape, or gives a key twice.
     """
-    fenced = _FENCED.fullmatch(text)
-    body = fenced[1] if fenced else text
+    body = unfenced(text)
     try:
         value = shape.validate_json(body, strict=True)
         json.loads(body, object_pairs_hook=_require_distinct)  # pydantic takes the last of equals

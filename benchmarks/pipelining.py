@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -31,8 +31,9 @@ from storage.records import Box, Site
 from storage.store import Store
 from tasks.engines.protocols import CleanedText, Fingerprint, Segmentation, Ungrounded
 from tasks.pipeline.engine_choice import choose_engines
+from tasks.pipeline.parts import PartRecords
 from tasks.pipeline.settings import BuildSettings
-from tasks.pipeline.stages import STAGES, Pipeline, RunContext, parts_of, plan_of
+from tasks.pipeline.stages import STAGES, Pipeline, RunContext
 from taxonomy.targets import load_taxonomy
 
 SHARDS = 20
@@ -118,15 +119,15 @@ class Studies:
             StudyImage("chest", str(folder / "chest.nii.gz"), "CT"),
         )
 
-    def records(self) -> list[SourceRecord]:
+    def records(self) -> Iterator[SourceRecord]:
         """One a shard."""
-        return [SourceRecord("train", str(n)) for n in range(SHARDS)]
+        return (SourceRecord("train", str(n)) for n in range(SHARDS))
 
     def fingerprint(self) -> str:
         """Always the same."""
         return "1"
 
-    def read(self, records: Sequence[SourceRecord]) -> Iterator[Study]:
+    def read(self, records: Iterable[SourceRecord]) -> Iterator[Study]:
         """A study of each."""
         for record in records:
             yield Study(record.key, FINDINGS, "Effusion.", "authored", images=self._images)
@@ -168,10 +169,10 @@ def _plan(
     chosen = choose_engines(settings, taxonomy)
     engines = replace(chosen, cleaner=text, detector=detector, segmenter=segmenter)
     reader = Studies(folder)
-    parts = parts_of(settings.dataset, reader.records(), 1)
+    parts = PartRecords(settings.dataset, reader.records(), 1)
     run = RunContext(settings, reader, parts, engines, taxonomy)
     stages = {entry.name: entry.bind(run) for entry in STAGES}
-    plan = plan_of(settings.dataset, parts)
+    plan = parts.plan(settings.dataset, stages)
     return Pipeline(Store(settings.store), plan, tuple(parts), stages)
 
 

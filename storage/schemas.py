@@ -128,23 +128,25 @@ BOXES = pa.schema(
     ]
 )
 
+_VOXELS = [
+    _field("shape", pa.list_(pa.int32()), "x, y, z in RAS+; or rows, columns", "voxel or pixel"),
+    _field(
+        "affine",
+        pa.list_(pa.float64()),
+        "4×4 row-major, voxel to RAS; null for a radiograph",
+        "mm",
+    ),
+    _field("mask", pa.binary(), "encoded by storage.masks"),
+    _field("voxel_count", pa.int64(), "voxels set", "voxel"),
+    _field("volume_mm3", pa.float64(), "their volume; null for a radiograph", "mm³"),
+    _field("score", pa.float32(), "the segmenter's own confidence, 0 to 1"),
+]
+
 MASKS = pa.schema(
     [
         *_GROUNDING_KEY,
         _INSTANCE,
-        _field(
-            "shape", pa.list_(pa.int32()), "x, y, z in RAS+; or rows, columns", "voxel or pixel"
-        ),
-        _field(
-            "affine",
-            pa.list_(pa.float64()),
-            "4×4 row-major, voxel to RAS; null for a radiograph",
-            "mm",
-        ),
-        _field("mask", pa.binary(), "encoded by storage.masks"),
-        _field("voxel_count", pa.int64(), "voxels set", "voxel"),
-        _field("volume_mm3", pa.float64(), "their volume; null for a radiograph", "mm³"),
-        _field("score", pa.float32(), "the segmenter's own confidence, 0 to 1"),
+        *_VOXELS,
         _field("segmenter", pa.string(), "name and version of the engine"),
     ]
 )
@@ -221,6 +223,54 @@ REJECTS = pa.schema(
     ]
 )
 
+_GOLD_KEY = [
+    *_KEY,
+    _field("image_id", pa.string(), "the image; null of words about the whole study"),
+    _field("phrase_id", pa.string(), "unique in the study; null of what belongs to no phrase"),
+    _field("label", pa.string(), "what the dataset calls it; null if it has no classes"),
+    _field("target", pa.string(), "the label's target of the taxonomy; null if it has none"),
+]
+
+_ANNOTATORS = [
+    _field("annotator", pa.string(), "who marked it, or how marks were fused; null if not said"),
+    _field("readers", pa.int32(), "how many people marked it"),
+]
+
+_GOLD_SITE = [
+    *_GOLD_KEY,
+    _field("laterality", pa.string(), "the side that the label names and the target does not"),
+    _INSTANCE,
+]
+
+GOLD_PHRASES = pa.schema(
+    [
+        *_GOLD_KEY,
+        _field("phrase", pa.string(), "words that a person wrote or marked"),
+        _field("assertion", pa.string(), "present, probable, possible or absent"),
+        _ANNOTATORS[0],
+    ]
+)
+
+GOLD_BOXES = pa.schema(
+    [*_GOLD_SITE, *(field for field in _BOX if field.name != "score"), *_ANNOTATORS]
+)
+
+GOLD_MASKS = pa.schema(
+    [*_GOLD_SITE, *(field for field in _VOXELS if field.name != "score"), *_ANNOTATORS]
+)
+
+QUESTIONS = pa.schema(
+    [
+        *_KEY,
+        _field("image_id", pa.string(), "the image asked about"),
+        _field("position", pa.int32(), "0, 1, … in the conversation about the image"),
+        _field("question", pa.string(), "the question"),
+        _field("answers", pa.list_(pa.string()), "the answers, each of them right"),
+        _field("question_type", pa.string(), "as the dataset names it; null if it does not"),
+        _field("answer_type", pa.string(), "as the dataset names it; null if it does not"),
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "studies": STUDIES,
     "clean_reports": CLEAN_REPORTS,
@@ -229,6 +279,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "boxes": BOXES,
     "masks": MASKS,
     "grounded_reports": GROUNDED_REPORTS,
+    "gold_phrases": GOLD_PHRASES,
+    "gold_boxes": GOLD_BOXES,
+    "gold_masks": GOLD_MASKS,
+    "questions": QUESTIONS,
     "rejects": REJECTS,
 }
 """Every table of the store, by name."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ class StepOutput:
     discarded: rejected proposals of an engine, or images that a study is read without. They are
     written to the rejects table too, but are not records that were read, so they are no part of
     that sum.
+    beside: further tables that the step makes, by name.
     """
 
     rows: pa.Table
@@ -27,3 +28,4 @@ class StepOutput:
     rows_in: int
     rows_out: int
     discarded: Sequence[Reject] = ()
+    beside: Mapping[str, pa.Table] = field(default_factory=dict)

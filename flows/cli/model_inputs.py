@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,12 @@ def studies_of(settings: BuildSettings) -> list[pa.Table]:
     """The `studies` of every part that a build would make."""
     from storage.inputs import fetch
     from tasks.ingest import ingest_studies
+    from tasks.pipeline.parts import PartRecords
     from tasks.pipeline.settings import required_inputs
-    from tasks.pipeline.stages import parts_of
 
     fetch(required_inputs(settings), notes.print)
     declaration = settings.dataset_declaration()
     reader = declaration.open(Path(settings.source) if settings.source else None)
-    records = reader.records()[: settings.limit]
-    parts = parts_of(settings.dataset, records, settings.shard_size or declaration.shard_size)
+    records = islice(reader.records(), settings.limit)
+    parts = PartRecords(settings.dataset, records, settings.shard_size or declaration.shard_size)
     return [ingest_studies(part, reader, own).rows for part, own in parts.items()]

@@ -92,26 +92,27 @@ def _read(file: Path) -> str:
 
 def _find(study_id: str, dataset: str | None, source: Path | None) -> tuple[str, Study]:
     """The data set that has a study, and the study."""
-    from storage.datasets.reader import DatasetError
+    from storage.datasets.reader import DatasetError, Study
     from storage.datasets.registry import dataset_names, find_declaration
-    from storage.rejects import Reject
 
     names = [dataset] if dataset else dataset_names()
     seen: list[str] = []
+    refused = ""
     for name in names:
         try:
             reader = find_declaration(name).open(source)
-            records = reader.records()
+            for found in reader.read(reader.records()):
+                if found.study_id == study_id:
+                    if isinstance(found, Study):
+                        return name, found
+                    refused = found.detail
+                    break
+                seen.append(found.study_id)
         except DatasetError:
             if dataset:
-                raise
-            continue  # a data set that is not on this machine
-        for found in reader.read(records):
-            if found.study_id == study_id:
-                if isinstance(found, Reject):
-                    raise DatasetError(f"{study_id} cannot be used: {found.detail}")
-                return name, found
-            seen.append(found.study_id)
+                raise  # else it is a data set that is not on this machine
+    if refused:
+        raise DatasetError(f"{study_id} cannot be used: {refused}")
     raise DatasetError(
         f"there is no study {study_id} in {', '.join(names)}{perhaps(study_id, seen)}"
     )

@@ -38,6 +38,21 @@ Text = Annotated[str, Field(min_length=1)]
 M = TypeVar("M", bound=BaseModel)
 
 
+class ExpectedFile(BaseModel):
+    """A file or folder of a download.
+
+    path: below the data set's folder; `*` stands for any name.
+    what: what is read from it, in a few words.
+    optional: whether studies can be read without it; `what` then says what is lost.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Text
+    what: Text
+    optional: bool = False
+
+
 class Declaration(BaseModel):
     """What a data set is, where its files are, and who reads them.
 
@@ -55,6 +70,14 @@ class Declaration(BaseModel):
         of the data set's own name, and the common ones where there are none.
     reader: a family, or `module:Class` of a class that takes this declaration and the folder.
     layout: what the reader must know of the files; its own model checks it.
+    homepage: where to get the data set and read its conditions.
+    modalities: of its images, as DICOM names them: CR, DX, CT, MR, US.
+    reports: whether its studies have reports to annotate; without them they are only ingested.
+    targets: what the data set calls a thing, to the target of the taxonomy; null where the
+        taxonomy has none. A name that is not listed is an error of the reader.
+    files: what a download holds.
+    counts: what the whole data set holds, as its owners say: `studies`, `studies.test`,
+        `patients`, and what else its reader counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,6 +97,12 @@ class Declaration(BaseModel):
     prompts: str | None = None
     reader: Text
     layout: Mapping[str, Any] = {}
+    homepage: str | None = None
+    modalities: tuple[Text, ...] = ()
+    reports: bool = True
+    targets: Mapping[str, str | None] = {}
+    files: tuple[ExpectedFile, ...] = ()
+    counts: Mapping[str, Annotated[int, Field(ge=0, strict=True)]] = {}
 
     @field_validator("name")
     @classmethod

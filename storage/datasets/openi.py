@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class OpenIReader:
         self._source = source
         self._files = ReportFiles(source / ARCHIVE, source / FOLDER, ".xml")
 
-    def records(self) -> list[SourceRecord]:
+    def records(self) -> Iterator[SourceRecord]:
         """Every report file, in order of its number."""
         _ = self._views  # a damaged table is told of before any report is read
         keys = self._files.keys()
@@ -52,7 +52,7 @@ class OpenIReader:
                 f"{self._source} holds no OpenI reports: expected {ARCHIVE} or a folder {FOLDER} "
                 "with XML files in it"
             )
-        return [SourceRecord(self._declaration.splits[0], key) for key in keys]
+        return (SourceRecord(self._declaration.splits[0], key) for key in keys)
 
     def fingerprint(self) -> str:
         """SHA-256 of reports and metadata table, and of the images' names, sizes and times."""
@@ -62,7 +62,7 @@ class OpenIReader:
         digest.update(listing_digest(sorted((self._source / IMAGES).glob("*"))).encode())
         return digest.hexdigest()
 
-    def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
+    def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """Parse each report; a file that is not an OpenI report is rejected."""
         for key in (record.key for record in records):
             try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # pyarrow, which naming a data set does not need
+    from storage.gold import Gold
     from storage.rejects import Reject
 
 
@@ -20,10 +21,17 @@ class DatasetError(Exception):
 
 
 class SourceRecord(NamedTuple):
-    """One report of the source: its split and the key that the reader finds it by."""
+    """One study of the source: its split and the key that the reader finds it by.
+
+    patient_id: None where the source does not say whose study it is before it is read.
+    split_of_patient: the split of the patient's first study, where that is another one; readers
+        leave it out. Such a record is rejected: no patient may be in two splits.
+    """
 
     split: str
     key: str
+    patient_id: str | None = None
+    split_of_patient: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,9 @@ class StudyImage:
 class Study:
     """A report and its images, as a row of the `studies` table holds them.
 
-    left_out: images that the source names and that cannot be used, and objects beside the slices
-        of a series; the study is read without them.
+    gold: what people marked in it.
+    left_out: images and marks that the source names and that cannot be used, and objects beside
+        the slices of a series; the study is read without them.
     """
 
     study_id: str
@@ -53,6 +62,7 @@ class Study:
     patient_id: str | None = None
     images: tuple[StudyImage, ...] = ()
     labels: dict[str, int] = field(default_factory=dict)
+    gold: Gold | None = None
     left_out: tuple[Reject, ...] = ()
 
     def row(self, dataset: str, split: str) -> dict[str, Any]:
@@ -74,8 +84,8 @@ class Study:
 class DatasetReader(Protocol):
     """Reads one dataset from its own files."""
 
-    def records(self) -> list[SourceRecord]:
-        """Every record of the source, in a fixed order; no image is opened.
+    def records(self) -> Iterator[SourceRecord]:
+        """Every record of the source, in a fixed order, one at a time; no image is opened.
 
         Raises:
             DatasetError: if the source is missing, damaged or not this dataset: no work is done.
@@ -86,6 +96,19 @@ class DatasetReader(Protocol):
         """Changes when the source's content does; cheap enough for every run."""
         ...
 
-    def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
+    def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The study of each record, or why it cannot be used, in order."""
+        ...
+
+
+@runtime_checkable
+class CountsFiles(Protocol):
+    """A reader that knows more of its files than how many studies and patients there are."""
+
+    def census(self) -> Mapping[str, int]:
+        """Counts by the names that `counts` of a declaration has; no image is opened.
+
+        Raises:
+            DatasetError: as `records`.
+        """
         ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -64,10 +64,10 @@ class ShowcaseReader:
             raise DatasetError(f"{declaration.name} is read from the fetched inputs: no --source")
         self._declaration = declaration
 
-    def records(self) -> list[SourceRecord]:
+    def records(self) -> Iterator[SourceRecord]:
         """Every study, in the order of the file."""
         split = self._declaration.splits[0]
-        return [SourceRecord(split, study_id) for study_id in self._studies]
+        return (SourceRecord(split, study_id) for study_id in self._studies)
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration and of the artefacts that the images come from."""
@@ -76,7 +76,7 @@ class ShowcaseReader:
             digest.update(f"{name} {artefact.sha256}\n".encode())
         return digest.hexdigest()
 
-    def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
+    def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The studies; one whose image cannot be read at all is rejected."""
         for record in records:
             entry = self._studies[record.key]

@@ -7,9 +7,8 @@ everything but the image. `layout` in the declaration says which column holds wh
 from __future__ import annotations
 
 import hashlib
-import marshal
 import string
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.datasets.declaration import Declaration, checked
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
-from storage.datasets.rows import Row, read_rows
-from storage.datasets.spool import Spool
+from storage.datasets.row_index import RowIndex
+from storage.datasets.rows import Row
 from storage.images.loading import describe_image
 from storage.images.types import ImageDescription, ImageError
 from storage.images.vocabulary import NOT_STATED, modalities, view_position, view_positions
@@ -124,32 +123,33 @@ class TableReader:
         self._layout = checked(Layout, declaration.layout, declaration.file, "layout")
         self._table = source / self._layout.table
         self._source = source
-        self._spool = Spool()
         if self._layout.columns.split is None and len(declaration.splits) > 1:
             raise DatasetError(
                 f"{declaration.file}: layout.columns.split: is missing, and there are "
                 f"{len(declaration.splits)} splits: name the column that tells them apart"
             )
 
-    def records(self) -> list[SourceRecord]:
+    def records(self) -> Iterator[SourceRecord]:
         """A record per study id in the order of first mention, and one per row without an id."""
-        return [SourceRecord(split, key) for key, (split, _) in self._index.items()]
+        patient = self._layout.columns.patient_id or ""
+        for key in self._index.keys():  # noqa: SIM118 it is no mapping
+            first = self._index.rows(key)[0]
+            yield SourceRecord(self._split(first), key, first.cells.get(patient) or None)
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration and the table, and of the images' paths, sizes and times."""
         digest = hashlib.sha256(self._declaration.file.read_bytes())
         with self._table.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-        rows = (row for _, places in self._index.values() for row in self._rows(places))
-        images = (self._image_path(row) for row in rows)
-        paths = dict.fromkeys(path for path in images if isinstance(path, Path))
-        digest.update(listing_digest(paths).encode())
+        keys = self._index.keys()
+        paths = (self._image_path(row) for key in keys for row in self._index.rows(key))
+        digest.update(listing_digest(path for path in paths if isinstance(path, Path)).encode())
         return digest.hexdigest()
 
-    def read(self, records: Sequence[SourceRecord]) -> Iterator[Study | Reject]:
+    def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The study of each record; rows that are faulty or contradict each other are rejected."""
         for record in records:
-            rows = list(self._rows(self._index[record.key][1]))
+            rows = self._index.rows(record.key)
             try:
                 yield self._study(record, rows)
             except _RowError as error:
@@ -157,25 +157,10 @@ class TableReader:
                 where = f"{self._layout.table} row {numbers}"
                 yield Reject(record.key, where, error.reason, f"{where}: {error}")
 
-    def _rows(self, places: Sequence[int]) -> Iterator[Row]:
-        return (Row(*marshal.loads(self._spool.read(place))) for place in places)  # noqa: S302
-
     @cached_property
-    def _index(self) -> dict[str, tuple[str, list[int]]]:
-        """The split of each record's first row, and where all its rows are put aside."""
-        found: dict[str, tuple[str, list[int]]] = {}
-        columns: dict[str, None] = {}
-        named = {*self._layout.columns.names(), *_fields(self._layout.image)}
-        for row in read_rows(self._table):
-            columns |= dict.fromkeys(row.cells)
-            cells = {name: cell for name, cell in row.cells.items() if name in named}
-            place = self._spool.add(marshal.dumps(tuple(row._replace(cells=cells))))
-            found.setdefault(self._key(row), (self._split(row), []))[1].append(place)
-        if not found:
-            raise DatasetError(f"{self._table} holds no rows")
-        self._require(list(columns))
-        self._spool.finish()
-        return found
+    def _index(self) -> RowIndex:
+        named = (*self._layout.columns.names(), *_fields(self._layout.image))
+        return RowIndex(self._table, self._key, named)
 
     def _key(self, row: Row) -> str:
         """The study id; for a row that has none, or cannot be used, its number."""
@@ -194,16 +179,6 @@ class TableReader:
             return self._declaration.splits[0]
         said = row.cells.get(column, "")
         return self._layout.splits.get(said, said)
-
-    def _require(self, columns: list[str]) -> None:
-        """Raise if the table lacks a column that the layout names."""
-        for name in (*self._layout.columns.names(), *_fields(self._layout.image)):
-            if name not in columns:
-                near = get_close_matches(name, columns, 1)
-                meant = "".join(f", perhaps `{other}` was meant" for other in near)
-                raise DatasetError(
-                    f"{self._table} has no column `{name}`{meant}; it has {', '.join(columns)}"
-                )
 
     def _study(self, record: SourceRecord, rows: list[Row]) -> Study:
         first, columns = rows[0], self._layout.columns

@@ -36,6 +36,7 @@ class Stage:
     inputs: the shards it reads, as (stage, table).
     external: what it reads from outside the store, as names and digests; called like the step,
         in the thread that runs it. None: nothing, and a finished part is skipped unread.
+    beside: further tables that it writes.
     concurrency: shards that its engine takes at once, beside this machine's CPU; None: it runs on
         the CPU, which all such stages share.
     """
@@ -48,6 +49,12 @@ class Stage:
     inputs: Sequence[tuple[str, str]] = ()
     external: Callable[..., Mapping[str, str]] | None = None
     concurrency: int | None = None
+    beside: Sequence[str] = ()
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that it writes, less its rejects; the first is what its manifest counts."""
+        return self.table, *self.beside
 
     @property
     def reads(self) -> frozenset[str]:
@@ -97,7 +104,7 @@ def run_stage(
     if stage.external:
         tables = _read(store, files.values())
         hashes |= stage.external(part, *tables)
-    schemas = {table: schema_digest(table) for table in (stage.table, "rejects")}
+    schemas = {table: schema_digest(table) for table in (*stage.tables, "rejects")}
     recipe = {**stage.recipe, "schemas": schemas}
     digest = recipe_digest(stage.name, recipe, hashes)
 
@@ -105,7 +112,7 @@ def run_stage(
     current = known is not None and known.digest == digest
     complete = (
         known is not None
-        and {stage.table, "rejects"} <= set(known.outputs)
+        and {*stage.tables, "rejects"} <= set(known.outputs)
         and is_complete(store, known)
     )
     retry = known is not None and any(map(may_succeed_later, known.rejects))
@@ -151,6 +158,7 @@ def _write(store: Store, stage: Stage, part: Part, output: StepOutput) -> dict[s
         )
     tables = {
         stage.table: output.rows,
+        **output.beside,
         "rejects": rejects_table(part, stage.name, [*output.rejects, *output.discarded]),
     }
     return {

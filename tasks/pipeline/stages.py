@@ -8,18 +8,19 @@ here, a step module beside the others, and the schema of its table.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import count
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from storage.datasets.reader import DatasetReader, SourceRecord
+from storage.datasets.declaration import Declaration
+from storage.datasets.reader import DatasetReader
 from storage.digests import combined_digest
+from storage.gold import GOLD_TABLES
 from storage.images.limits import image_limits
 from storage.manifests import manifest_paths
 from storage.plans import RECORDS, Plan, current_manifests
@@ -33,14 +34,13 @@ from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from tasks.ingest import ingest_studies
 from tasks.pipeline.engine_choice import Engines, choose_engines
+from tasks.pipeline.parts import PartRecords
 from tasks.pipeline.runner import Stage
 from tasks.pipeline.settings import BuildSettings
 from tasks.segment import segment_masks
 from tasks.sites import image_files
 from tasks.step import StepOutput
 from taxonomy.targets import Taxonomy, load_taxonomy
-
-Records = tuple[SourceRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RunContext:
 
     settings: BuildSettings
     reader: DatasetReader
-    parts: Mapping[Part, Records]
+    parts: PartRecords
     engines: Engines
     taxonomy: Taxonomy
 
@@ -63,6 +63,7 @@ class StageEntry:
     """A stage of the table, before a run gives it data and engines.
 
     table: what it writes, beside its rejects; one of `storage.schemas`.
+    beside: further tables that it writes.
     unit: what its manifest counts.
     step: called with the run, the part and the input tables, in the order of `inputs`.
     inputs: the shards it reads, as (stage, table).
@@ -83,6 +84,7 @@ class StageEntry:
     engine: Callable[[Engines], Engine] | None = None
     options: Callable[[RunContext], Mapping[str, Any]] = lambda _: {}
     external: Callable[..., Mapping[str, str]] | None = None
+    beside: Sequence[str] = ()
     version: int = 1
 
     def bind(self, run: RunContext) -> Stage:
@@ -92,6 +94,7 @@ class StageEntry:
         return Stage(
             name=self.name,
             table=self.table,
+            beside=self.beside,
             unit=self.unit,
             recipe={"version": self.version, **made_by, **self.options(run)},
             step=partial(self.step, run),
@@ -115,9 +118,10 @@ STAGES: tuple[StageEntry, ...] = (
     StageEntry(
         name="ingest",
         table="studies",
+        beside=GOLD_TABLES,
         unit="file",
         options=lambda run: {"source": run.reader.fingerprint(), **_limits()},
-        external=lambda run, part: {RECORDS: _digest(run.parts[part])},
+        external=lambda run, part: {RECORDS: run.parts.digests[part.name]},
         step=lambda run, part: ingest_studies(part, run.reader, run.parts[part]),
     ),
     StageEntry(
@@ -225,34 +229,17 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     store.require_writable()
     declaration = settings.dataset_declaration()
     reader = declaration.open(Path(settings.source) if settings.source else None)
-    records = reader.records()[: settings.limit]
-    parts = parts_of(settings.dataset, records, settings.shard_size or declaration.shard_size)
+    records = islice(reader.records(), settings.limit)
+    parts = PartRecords(settings.dataset, records, settings.shard_size or declaration.shard_size)
     _refuse_stale_parts(store, settings.dataset, parts)
     run = RunContext(settings, reader, parts, choose_engines(settings, taxonomy), taxonomy)
-    stages = {entry.name: entry.bind(run) for entry in STAGES}
-    return Pipeline(store, plan_of(settings.dataset, parts), tuple(parts), stages)
+    stages = {entry.name: entry.bind(run) for entry in stages_of(declaration)}
+    return Pipeline(store, parts.plan(settings.dataset, stages), tuple(parts), stages)
 
 
-def parts_of(dataset: str, records: list[SourceRecord], size: int) -> dict[Part, Records]:
-    """The parts of a dataset, each with its records; `size` records a part, splits apart.
-
-    Parts are numbered over all splits, as a path in the store names no split.
-    """
-    by_split: dict[str, list[SourceRecord]] = {}
-    for record in records:
-        by_split.setdefault(record.split, []).append(record)
-    number = count()
-    return {
-        Part(dataset, split, next(number)): tuple(split_records[start : start + size])
-        for split, split_records in by_split.items()
-        for start in range(0, len(split_records), size)
-    }
-
-
-def plan_of(dataset: str, parts: Mapping[Part, Records]) -> Plan:
-    """What a run is going to make of a dataset."""
-    digests = {part.name: _digest(records) for part, records in parts.items()}
-    return Plan(dataset, tuple(entry.name for entry in STAGES), digests)
+def stages_of(declaration: Declaration) -> tuple[StageEntry, ...]:
+    """The stages of a data set; one without reports is only ingested."""
+    return STAGES if declaration.reports else STAGES[:1]
 
 
 def _limits() -> dict[str, Any]:
@@ -260,11 +247,7 @@ def _limits() -> dict[str, Any]:
     return {"limits": image_limits().model_dump()}
 
 
-def _digest(records: Records) -> str:
-    return hashlib.sha256("\n".join(record.key for record in records).encode()).hexdigest()
-
-
-def _refuse_stale_parts(store: Store, dataset: str, parts: Mapping[Part, Records]) -> None:
+def _refuse_stale_parts(store: Store, dataset: str, parts: Collection[Part]) -> None:
     """A store with more parts than the run plans would show studies twice, or old ones."""
     if manifest_paths(store, dataset, "predict"):
         raise StoreError(

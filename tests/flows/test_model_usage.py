@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -19,11 +20,12 @@ from tasks.engines.llm.chat.tokens import approximate_tokens
 from tasks.engines.llm.chat_choice import chat_engine, chat_fingerprint
 from tasks.engines.llm.protocols.dry_run import DryRunEngine
 from tasks.ingest import ingest_studies
+from tasks.pipeline.parts import PartRecords
 from tasks.pipeline.request_plan import plan_run
 from tasks.pipeline.run_summary import stored_summaries
 from tasks.pipeline.runner import ShardResult, run_stage
 from tasks.pipeline.settings import BuildSettings, make_settings
-from tasks.pipeline.stages import parts_of, pipeline
+from tasks.pipeline.stages import pipeline
 from taxonomy.targets import load_taxonomy
 
 TAXONOMY = load_taxonomy()
@@ -108,7 +110,7 @@ def _settings(url: str, store: str, protocol: str = "spans", **more: object) -> 
 
 
 def _shards(settings: BuildSettings, reader):
-    parts = parts_of("openi", reader.records()[:REPORTS], settings.shard_size or REPORTS)
+    parts = PartRecords("openi", islice(reader.records(), REPORTS), settings.shard_size or REPORTS)
     return [ingest_studies(part, reader, own).rows for part, own in parts.items()]
 
 

@@ -7,7 +7,7 @@ from storage.rejects import Reject
 
 def read_studies(reader: DatasetReader) -> tuple[list[Study], list[Reject]]:
     """The studies and the rejects of all records, of which none is lost."""
-    records = reader.records()
+    records = [*reader.records()]
     found = list(reader.read(records))
     assert len(found) == len(records), f"{len(records)} records gave {len(found)} results"
     assert reader.fingerprint() == reader.fingerprint()

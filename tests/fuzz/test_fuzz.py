@@ -25,7 +25,7 @@ def test_damaged_inputs_are_read_right_or_refused(tmp_path: Path, kind: Kind) ->
 
 
 REAL: dict[str, Callable[[Path], object]] = {
-    f"openi/{ARCHIVE}": lambda path: find_declaration("openi").open(path.parent).records(),
+    f"openi/{ARCHIVE}": lambda path: [*find_declaration("openi").open(path.parent).records()],
     "totalsegmentator/abdomen_crop_ct.nii.gz": load_volume,
 }
 

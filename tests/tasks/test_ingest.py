@@ -12,7 +12,7 @@ def test_an_image_that_is_left_out_is_counted_and_its_study_read(tmp_path: Path)
     (tmp_path / "ecgen-radiology" / "1.xml").write_text(report)
     (tmp_path / "ecgen-radiology" / "2.xml").write_text("cut")
     reader = find_declaration("openi").open(tmp_path)
-    output = ingest_studies(Part("openi", "train", 0), reader, reader.records())
+    output = ingest_studies(Part("openi", "train", 0), reader, list(reader.records()))
     assert (output.rows_in, output.rows_out, len(output.rejects)) == (2, 1, 1)
     [study] = output.rows.to_pylist()
     assert [image["image_id"] for image in study["images"]] == ["a"]

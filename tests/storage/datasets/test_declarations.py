@@ -118,7 +118,7 @@ def test_a_name_must_fit_in_a_path(tmp_path: Path) -> None:
 def test_files_stand_beside_the_declaration_or_in_the_folder_that_it_names(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "reports.csv").write_text("id\n1\n")
-    assert len(read_declaration(write(tmp_path, folder="files")).open().records()) == 1
+    [_] = read_declaration(write(tmp_path, folder="files")).open().records()
     with pytest.raises(DatasetError, match="folder: there is no folder"):
         read_declaration(write(tmp_path, folder="elsewhere")).open()
     with pytest.raises(DatasetError, match=r"archive cannot be fetched \(on request\)"):

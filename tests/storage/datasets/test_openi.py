@@ -52,7 +52,7 @@ def _folder(tmp_path: Path, **files: str) -> Path:
 
 def test_every_real_report_is_read(real_input: Any) -> None:
     reader = _reader(real_input("openi/NLMCXR_reports.tgz").parent)
-    records = reader.records()
+    records = [*reader.records()]
     studies = list(reader.read(records))
     assert len(studies) == len(records) == 3955
     assert [r.key for r in records[:3]] == ["1.xml", "2.xml", "3.xml"]
@@ -159,7 +159,7 @@ def test_members_that_are_no_reports_are_counted(tmp_path: Path) -> None:
     [study] = [result for result in found if isinstance(result, Study)]
     assert (study.study_id, study.findings) == ("CXR1", "Heart size is normal.")
     rejects = {(r.study_id, r.reason) for r in found if isinstance(r, Reject)}
-    assert len(found) == len(_reader(source).records()) == 5
+    assert len(found) == len([*_reader(source).records()]) == 5
     assert rejects == {
         ("CXR1", "duplicate_report"),
         ("CXR2", "member_not_a_report"),
@@ -282,7 +282,7 @@ def test_a_damaged_metadata_table_is_told_before_any_report_is_read(
     source = _folder(tmp_path, **{"7": REPORT})
     (source / "nlmcxr_dicom_metadata.csv.gz").write_bytes(content)
     with pytest.raises(DatasetError) as caught:
-        _reader(source).records()
+        list(_reader(source).records())
     assert "nlmcxr_dicom_metadata.csv.gz" in str(caught.value)
     assert words in str(caught.value)
     assert str(caught.value).endswith("delete the file and fetch it again")
@@ -290,7 +290,7 @@ def test_a_damaged_metadata_table_is_told_before_any_report_is_read(
 
 def test_a_folder_without_reports_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no OpenI reports"):
-        _reader(tmp_path).records()
+        list(_reader(tmp_path).records())
 
 
 def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:

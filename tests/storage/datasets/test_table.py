@@ -66,7 +66,8 @@ def test_studies_with_sections_images_views_splits_and_labels(tmp_path: Path) ->
     (tmp_path / "files" / "pp1").mkdir(parents=True)
     Image.new("L", (30, 20)).save(tmp_path / "files" / "pp1" / "a.png")
     source = reader(tmp_path)
-    assert source.records() == [SourceRecord("train", "001"), SourceRecord("test", "002")]
+    of_patients = [SourceRecord("train", "001", "p10"), SourceRecord("test", "002", "p11")]
+    assert [*source.records()] == of_patients
     first, second = read(source)
     assert isinstance(first, Study)
     assert isinstance(second, Study)
@@ -110,7 +111,7 @@ def test_a_bad_row_is_rejected_and_counted(tmp_path: Path, row: list[str], reaso
     table(tmp_path, [*ROWS, row])
     source = reader(tmp_path)
     results = read(source)
-    assert len(results) == len(source.records())
+    assert len(results) == len([*source.records()])
     [reject] = [r for r in results if isinstance(r, Reject)]
     assert reject.reason == reason
     assert "t.csv row" in reject.detail
@@ -152,9 +153,9 @@ def test_a_missing_column_is_named_with_the_near_one(tmp_path: Path) -> None:
     table(tmp_path, ROWS)
     source = reader(tmp_path, columns=COLUMNS | {"findings": "finding"})
     with pytest.raises(DatasetError, match="no column `finding`, perhaps `findings` was meant; it"):
-        source.records()
+        list(source.records())
     with pytest.raises(DatasetError, match="no column `path`; it has study"):
-        reader(tmp_path, image="{path}").records()
+        list(reader(tmp_path, image="{path}").records())
 
 
 @pytest.mark.parametrize(
@@ -179,10 +180,10 @@ def test_a_missing_column_is_named_with_the_near_one(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DatasetError) as caught:
-        reader(tmp_path, name).records()
+        list(reader(tmp_path, name).records())
     assert words in str(caught.value)
     with pytest.raises(DatasetError, match=r"none\.csv cannot be read: No such file"):
-        reader(tmp_path, "none.csv").records()
+        list(reader(tmp_path, "none.csv").records())
 
 
 @pytest.mark.parametrize("position", range(40, 400, 13))
@@ -193,7 +194,7 @@ def test_a_damaged_gzipped_table_is_refused_before_any_work(tmp_path: Path, posi
     data[position] ^= 8
     file.write_bytes(data)
     with pytest.raises(DatasetError, match=r"t\.csv\.gz"):
-        reader(tmp_path, "t.csv.gz").records()
+        list(reader(tmp_path, "t.csv.gz").records())
 
 
 def test_a_damaged_row_group_of_parquet_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_a_damaged_row_group_of_parquet_is_refused_before_any_work(tmp_path: Pat
     data[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 1
     file.write_bytes(data)
     with pytest.raises(DatasetError, match="is not a Parquet file that can be read"):
-        reader(tmp_path, "t.parquet").records()
+        list(reader(tmp_path, "t.parquet").records())
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_shards_do_not_read_the_table_again(tmp_path: Path) -> None:
     rows = [[str(n), "p", "test", f"Nodule {n}.", "", "", "", "", ""] for n in range(20)]
     file = table(tmp_path, rows)
     source = reader(tmp_path)
-    records = source.records()
+    records = [*source.records()]
     file.unlink()
     studies = [study for record in records for study in source.read([record])]
     assert [study.findings for study in studies if isinstance(study, Study)] == [

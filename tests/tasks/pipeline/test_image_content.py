@@ -22,10 +22,11 @@ from storage.shards import Part, read_shard
 from storage.store import Store
 from tasks.engines.protocols import Segmentation, Ungrounded
 from tasks.pipeline.engine_choice import choose_engines
+from tasks.pipeline.parts import PartRecords
 from tasks.pipeline.runner import ShardResult, run_stage
 from tasks.pipeline.schedule import run_shards
 from tasks.pipeline.settings import make_settings
-from tasks.pipeline.stages import STAGES, RunContext, parts_of
+from tasks.pipeline.stages import STAGES, RunContext
 from taxonomy.targets import load_taxonomy
 from tests.storage.images.dicom_files import write_ct_slice
 
@@ -106,7 +107,7 @@ class Archive:
         taxonomy = load_taxonomy()
         engines = choose_engines(settings, taxonomy)
         engines = replace(engines, detector=_Brightest(), segmenter=_Brightest())
-        parts = parts_of("archive", reader.records(), 1)
+        parts = PartRecords("archive", reader.records(), 1)
         run = RunContext(settings, reader, parts, engines, taxonomy)
         stages = {entry.name: entry.bind(run) for entry in STAGES}
 

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
+from storage.sections import read_sections, stating_sections
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
 from tasks.engines.text.cleaning.clauses import joined, split_clauses
 from tasks.engines.text.cleaning.debris import LOST, without_debris
@@ -28,7 +29,6 @@ from tasks.engines.text.cleaning.notes import notes
 from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rules, load_rules
 from tasks.engines.text.language import foreign_language
 from tasks.engines.text.normalization import Rewritten, normalize
-from tasks.engines.text.sections import read_sections, stating_sections
 from tasks.engines.text.sentences import split_sentences
 
 VERSION = "6"

@@ -6,6 +6,7 @@ A pattern that tries ever more ways does not fail here, it never returns.
 import pytest
 
 from storage.records import Phrase
+from storage.sections import read_sections
 from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.assertion.cues import load_cues
@@ -17,7 +18,6 @@ from tasks.engines.text.cleaning.notes import notes
 from tasks.engines.text.cleaning.rules import load_rules
 from tasks.engines.text.lexicon import LexiconExtractor
 from tasks.engines.text.normalization import normalize
-from tasks.engines.text.sections import read_sections
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import load_taxonomy
 

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.sections import read_sections, stating_sections
 from tasks.engines.text.normalization import normalize
-from tasks.engines.text.sections import read_sections, stating_sections
 
 TITLES = yaml.safe_load(Path(__file__).with_name("section_cases.yaml").read_text())
 

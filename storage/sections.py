@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from taxonomy.words import load_yaml
+import yaml
 
 UNTITLED = "untitled"
 PRELIMINARY = "wet read"
@@ -216,7 +216,7 @@ def _title_inside(words: str, start: int, titles: _Titles) -> tuple[str, bool, i
 
 @cache
 def _titles() -> _Titles:
-    raw = load_yaml(Path(__file__).with_name("sections.yaml"))
+    raw = yaml.safe_load(Path(__file__).with_name("sections.yaml").read_text(encoding="utf-8"))
     kinds = {
         title: (kind, group == "states")
         for group in ("states", "context")

@@ -17,7 +17,7 @@ from storage.datasets.reader import DatasetError
 
 ENTRY_POINTS = "vividmed.datasets"
 
-_PACKAGED = Path(__file__).parent
+_PACKAGED = Path(__file__).parent / "declarations"
 
 
 def packaged_names() -> list[str]:

@@ -167,6 +167,9 @@ def _predict_images(request: _Request, *, as_json: bool) -> None:
             _show(found, folder, printed=live)
     if store is not None:
         _show_store(store, request.dataset, silent=as_json)
+    for path, folder in zip(usable.images, folders, strict=True):
+        if path in skipped.errors and folder is not None and not any(folder.iterdir()):
+            folder.rmdir()  # made before the image turned out to be damaged
     if skipped.errors:
         raise InferenceError(
             f"{len(skipped.errors)} of {len(request.images)} images could not be read, see above"

@@ -24,7 +24,13 @@ from model.inference.predict import Prediction
 from storage.digests import content_digests
 from storage.images.file_grid import FileGrid
 from storage.images.loading import describe_image
-from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
+from storage.manifests import (
+    Manifest,
+    manifest_path,
+    read_manifest,
+    recipe_digest,
+    write_manifest,
+)
 from storage.records import (
     PREDICTION,
     AnyBox,
@@ -36,15 +42,12 @@ from storage.records import (
     VolumeBox,
 )
 from storage.rejects import rejects_table
-from storage.shards import Part, shard_path, table_from_rows, write_shard
+from storage.shards import MOST_PARTS, Part, shard_path, table_from_rows, write_shard
 from storage.store import Store
 
 STAGE = "predict"
 SPLIT = "test"
 """Split of all predictions, which must not be trained on."""
-
-_PARTS = 2**31
-"""Number of possible parts: a 32-bit column of the catalogue holds the part number."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def store_prediction(
     tables = _tables(report, prediction, predictor.model)
     recipe = asdict(predictor) | identity
     inputs = {"image": content_digests([prediction.path])[prediction.path]}
+    # Without its manifest a part does not count: none vouches for half of a new prediction.
+    store.delete(manifest_path(STAGE, part))
     outputs = {
         table: write_shard(
             store, shard_path(table, part, STAGE), table, table_from_rows(table, rows)
@@ -118,13 +123,13 @@ def store_prediction(
 
 def _part(store: Store, dataset: str, identity: dict[str, str], place: str) -> Part:
     """The part of a prediction: numbered by a digest, so that two runs at once do not collide."""
-    number = int(place, 16) % _PARTS
+    number = int(place, 16) % MOST_PARTS
     while True:
         part = Part(dataset, SPLIT, number)
         held = read_manifest(store, STAGE, part)
         if held is None or identity.items() <= held.recipe.items():
             return part
-        number = (number + 1) % _PARTS
+        number = (number + 1) % MOST_PARTS
 
 
 def _report(

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from storage import inputs
+from tests.flows.forked_command import ForkedCommand
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -42,22 +43,14 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def vividmed(environment: dict[str, str]) -> Command:
+def vividmed(environment: dict[str, str]) -> Iterator[Command]:
     """Runs the command as a user does and gives back what it printed."""
+    with ForkedCommand(REPOSITORY) as command:
 
-    def run(*arguments: str, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BIN / "vividmed", *arguments],
-            cwd=REPOSITORY,
-            env=environment | extra,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
+        def run(*arguments: str, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
+            return command.run(arguments, environment | extra, stdin)
 
-    return run
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -234,7 +234,11 @@ def test_an_image_that_cannot_be_read_is_skipped(
     }
     assert printed.err.count("skipped: ") == 3
     assert printed.err.endswith("error: 3 of 5 images could not be read, see above\n")
-    assert (tmp_path / "out" / "film~2" / "prediction.json").is_file()
+    written = {
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.json")
+    }
+    assert written == {"film/prediction.json", "film~2/prediction.json"}
+    assert not (tmp_path / "out" / "cut").exists()
 
     alone = run("predict", note, "--model", saved)
     assert alone.code == 1

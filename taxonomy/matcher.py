@@ -82,7 +82,7 @@ class Matcher:
         self._tree = PhraseTree(
             (phrase, target.name)
             for target in taxonomy.targets.values()
-            for phrase in (target.name, *target.synonyms)
+            for phrase in target.phrases
         )
 
     def find(self, text: str) -> list[Match]:

@@ -34,8 +34,9 @@ class Entry(BaseModel):
     totalsegmentator: str | None = None
     numbers: tuple[int, ...] = ()
     origin: Origin = "paper"
+    replaces: tuple[str, ...] = ()
 
-    @field_validator("parents", "synonyms", mode="before")
+    @field_validator("parents", "synonyms", "replaces", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
@@ -156,5 +157,6 @@ def _fill(named: Named, values: dict[str, str]) -> Named:
         sat=fill(entry.sat),
         totalsegmentator=fill(entry.totalsegmentator),
         origin=entry.origin,
+        replaces=tuple(r.format_map(values) for r in entry.replaces),
     )
     return Named(named.name.format_map(values), named.line, named.category, named.group, filled)

@@ -47,7 +47,11 @@ class TaxonomyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A structure or abnormality; `vindr`, `sat`, `totalsegmentator` are classes that ground it."""
+    """A structure or abnormality.
+
+    vindr, sat, totalsegmentator: classes that ground it.
+    replaces: targets of earlier taxonomies whose place it takes.
+    """
 
     name: str
     category: Category
@@ -58,6 +62,12 @@ class Target:
     sat: str | None = None
     totalsegmentator: str | None = None
     origin: Origin = "paper"
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """All that stands for it in a report: its name and its synonyms."""
+        return self.name, *self.synonyms
 
 
 class Taxonomy:
@@ -154,27 +164,54 @@ def _load(path: Path) -> Taxonomy:
         raise TaxonomyError(f"{path}: the taxonomy cannot be read: {error}") from None
     entries, problems = read_entries(text)
     problems += _duplicates(entries) + _unknown_parents(entries) + _shared_phrases(entries)
-    problems += _cycle(entries)
+    problems += _cycle(entries) + _still_there(entries)
     if not (entries or problems):
         problems = ["the file names no target"]
     if problems:
         raise TaxonomyError("\n".join(f"{path.name}, {problem}" for problem in problems))
-    return Taxonomy({named.name: _target(named) for named in entries})
+    inherited = _inherited(entries)
+    return Taxonomy({named.name: _target(named, inherited) for named in entries})
 
 
-def _target(named: Named) -> Target:
+def _target(named: Named, inherited: Mapping[str, tuple[str, ...]]) -> Target:
     entry = named.entry
     return Target(
         named.name,
         named.category,
         named.group,
         entry.parents,
-        entry.synonyms,
+        (*entry.synonyms, *inherited.get(named.name, ())),
         entry.vindr,
         entry.sat,
         entry.totalsegmentator,
         entry.origin,
+        entry.replaces,
     )
+
+
+def _inherited(entries: list[Named]) -> dict[str, tuple[str, ...]]:
+    """Names of earlier targets that stay words for the one target that replaces each of them."""
+    own = {phrase_key(p) for named in entries for p in (named.name, *named.entry.synonyms)}
+    heirs: dict[str, list[str]] = {}
+    for named in entries:
+        for name in named.entry.replaces:
+            heirs.setdefault(name, []).append(named.name)
+    inherited: dict[str, tuple[str, ...]] = {}
+    for name, into in heirs.items():
+        if len(into) == 1 and phrase_key(name) not in own:
+            inherited[into[0]] = (*inherited.get(into[0], ()), name)
+    return inherited
+
+
+def _still_there(entries: list[Named]) -> list[str]:
+    lines = {named.name: named.line for named in entries}
+    return [
+        f"line {named.line}: target {named.name!r} replaces {name!r}, which is still there "
+        f"(line {lines[name]}); remove that target, or the word under `replaces`"
+        for named in entries
+        for name in named.entry.replaces
+        if name in lines
+    ]
 
 
 def _duplicates(entries: list[Named]) -> list[str]:

@@ -28,7 +28,7 @@ from flows.cli.show import show
 from flows.cli.sql import sql
 from flows.cli.status import status
 from flows.cli.tag import tag
-from flows.cli.taxonomy import taxonomy
+from flows.cli.taxonomy import app as taxonomy
 from storage.inputs import InputError
 
 app = typer.Typer(
@@ -48,7 +48,6 @@ for command in (
     sql,
     catalogue,
     audit,
-    taxonomy,
     predict,
     preview,
     doctor,
@@ -57,6 +56,7 @@ for command in (
 models = typer.Typer(help="Inspect checkpoints.", no_args_is_help=True)
 models.command()(check)
 app.add_typer(models, name="model")
+app.add_typer(taxonomy, name="taxonomy")
 
 
 def _print_version(asked: bool) -> None:

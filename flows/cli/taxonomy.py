@@ -1,4 +1,4 @@
-"""`vividmed taxonomy`: look up targets."""
+"""`vividmed taxonomy`: look up targets, and compare two taxonomies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from flows.cli.options import JsonOption, out
 
@@ -15,7 +17,24 @@ if TYPE_CHECKING:
     from taxonomy.targets import Target, Taxonomy
 
 
-def taxonomy(
+class _LookUp(TyperGroup):
+    """Looks a target up where the first word is no command of the group."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [word for word in args if not word.startswith("-")]
+        asks_for_help = not words and set(args) & set(ctx.help_option_names)
+        if not asks_for_help and (not words or words[0] not in self.commands):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_LookUp, help="Look up targets, as `taxonomy WORDS`, or compare two taxonomies."
+)
+
+
+@app.command()
+def show(
     name: Annotated[str, typer.Argument(help="A target, or words to search for.")] = "",
     file: Annotated[
         Path | None, typer.Option(help="Check this file instead of the packaged one.")
@@ -58,6 +77,29 @@ def taxonomy(
     columns = ("target", "category", "named by", "parents", "synonyms", "grounded by")
     print_table(rows_table(columns, rows), out)
     out.print(f"{len(rows)} of {len(loaded.targets)} targets; digest {loaded.digest('all')[:12]}")
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="The taxonomy as it was.")],
+    new: Annotated[
+        Path | None, typer.Argument(help="As it is; the packaged one, unless given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what changed from one taxonomy to another, target by target."""
+    from flows.cli.json_output import print_records
+    from taxonomy.diff import diff as changes_of
+    from taxonomy.targets import load_taxonomy
+
+    changes = changes_of(load_taxonomy(old), load_taxonomy(new))
+    if as_json:
+        print_records(asdict(change) for change in changes)
+        return
+    for change in changes:
+        out.print(str(change), highlight=False, soft_wrap=True)
+    if not changes:
+        out.print("no change")
 
 
 def _search(loaded: Taxonomy, words: str) -> dict[str, str]:

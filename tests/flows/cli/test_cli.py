@@ -158,6 +158,13 @@ def test_a_taxonomy_with_an_error_is_named(vividmed: Command, tmp_path: Path) ->
     assert "targets.yaml" in _mistake(vividmed("taxonomy", "--file", str(broken)))
 
 
+def test_two_taxonomies_are_compared(vividmed: Command, tmp_path: Path) -> None:
+    old = tmp_path / "old.yaml"
+    text = (REPOSITORY / "taxonomy" / "targets.yaml").read_text()
+    old.write_text(text.replace("synonyms: [windpipe, ", "synonyms: ["))
+    assert vividmed("taxonomy", "diff", str(old)).stdout == ("trachea: synonym added: windpipe\n")
+
+
 def test_a_folder_without_reports_is_refused_before_any_work(
     vividmed: Command, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ from tasks.pipeline.runner import ShardResult, run_stage
 from tasks.pipeline.schedule import run_shards
 from tasks.pipeline.settings import BuildSettings
 from tasks.pipeline.stages import pipeline
+from tasks.pipeline.taxonomies import remember
 
 NAME = "build-grounded-reports"
 
@@ -68,6 +69,7 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
     with tags(settings.dataset), RunProgress(settings.dataset, pipeline(settings)) as progress:
         run = _Run(settings, progress)
         write_plan(pipeline(settings).store, pipeline(settings).plan)
+        remember(pipeline(settings).store, pipeline(settings).taxonomy)
         if settings.llm and settings.llm.batch:
             run.stages("ingest")
             run.require_batch_answers(settings.llm, settings.llm.batch)

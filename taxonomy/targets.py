@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from taxonomy.reading import Category, Named, Origin, read_entries
 from taxonomy.words import phrase_key
@@ -68,6 +70,9 @@ class Target:
     def phrases(self) -> tuple[str, ...]:
         """All that stands for it in a report: its name and its synonyms."""
         return self.name, *self.synonyms
+
+
+_TARGETS = TypeAdapter(tuple[Target, ...])
 
 
 class Taxonomy:
@@ -131,6 +136,23 @@ class Taxonomy:
         for parent in self.targets[name].parents:
             nearest += [parent] if parent in kept else self._nearest(parent, kept)
         return nearest
+
+    def to_json(self) -> str:
+        """The whole taxonomy; `from_json` makes an equal one of it."""
+        return json.dumps([asdict(target) for target in self.targets.values()], indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Taxonomy:
+        """The taxonomy of a `to_json`.
+
+        Raises:
+            TaxonomyError: if the text is of something else.
+        """
+        try:
+            targets = _TARGETS.validate_json(text)
+        except ValidationError as error:
+            raise TaxonomyError("this is no taxonomy that a store has kept") from error
+        return cls({target.name: target for target in targets})
 
     def digest(self, part: Part) -> str:
         """SHA-256 of what a part of the product reads; order and layout of the file don't count.

@@ -23,11 +23,14 @@ def status(
     from storage.plans import read_holdings
     from storage.store import Store
     from tasks.pipeline.run_summary import summarize_holding
+    from tasks.pipeline.taxonomies import outdated
+    from taxonomy.targets import load_taxonomy
 
     place = Store(store_root(store))
     holdings = read_holdings(place, dataset)
     if not holdings:
         raise not_held(place, dataset)
+    old = outdated(place, load_taxonomy())
     summaries = [summarize_holding(holding) for holding in holdings]
     if as_json:
         print_records(
@@ -37,6 +40,7 @@ def status(
                 "missing_shards": holding.missing,
                 "older_shards": len(holding.older),
                 "stages_of_mixed_settings": holding.mixed,
+                "taxonomy_is_current": holding.dataset not in old,
             }
             for summary, holding in zip(summaries, holdings, strict=True)
         )
@@ -45,3 +49,11 @@ def status(
     for holding in holdings:
         style = "green" if holding.is_complete else "yellow"
         out.print(holding.condition(), style=style, highlight=False, soft_wrap=True)
+        if holding.dataset in old:
+            out.print(
+                f"{holding.dataset}: built with an earlier taxonomy: `vividmed taxonomy diff` "
+                "says what changed, `vividmed build` brings the tags up to date",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )

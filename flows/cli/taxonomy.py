@@ -11,7 +11,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from flows.cli.options import JsonOption, out
+from flows.cli.options import JsonOption, StoreOption, out, rule, store_root
 
 if TYPE_CHECKING:
     from taxonomy.targets import Target, Taxonomy
@@ -81,25 +81,55 @@ def show(
 
 @app.command()
 def diff(
-    old: Annotated[Path, typer.Argument(help="The taxonomy as it was.")],
+    old: Annotated[
+        Path | None,
+        typer.Argument(help="The taxonomy as it was; unless given, the one of each data set held."),
+    ] = None,
     new: Annotated[
         Path | None, typer.Argument(help="As it is; the packaged one, unless given.")
     ] = None,
+    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what changed from one taxonomy to another, target by target."""
     from flows.cli.json_output import print_records
+    from tasks.pipeline.taxonomies import as_chosen_in
     from taxonomy.diff import diff as changes_of
     from taxonomy.targets import load_taxonomy
 
-    changes = changes_of(load_taxonomy(old), load_taxonomy(new))
+    today = load_taxonomy(new)
+    if old:
+        changes = {"": changes_of(load_taxonomy(old), today)}
+    else:
+        changes = {
+            name: changes_of(kept, as_chosen_in(kept, today))
+            for name, kept in _of_store(store_root(store))
+        }
     if as_json:
-        print_records(asdict(change) for change in changes)
+        print_records(
+            {"dataset": name or None} | asdict(change)
+            for name, found in changes.items()
+            for change in found
+        )
         return
-    for change in changes:
-        out.print(str(change), highlight=False, soft_wrap=True)
-    if not changes:
-        out.print("no change")
+    for name, found in changes.items():
+        if name:
+            rule(name)
+        for line in map(str, found or ["no change"]):
+            out.print(line, highlight=False, soft_wrap=True)
+
+
+def _of_store(root: str) -> list[tuple[str, Taxonomy]]:
+    """The taxonomies that a store was built with, by data set."""
+    from storage.store import Store, StoreError
+    from tasks.pipeline.taxonomies import built_with
+
+    found = [(name, kept) for name, of in built_with(Store(root)).items() for kept in of]
+    if not found:
+        raise StoreError(
+            f"{root} keeps no taxonomy of a data set: give the earlier file, or build first"
+        )
+    return found
 
 
 def _search(loaded: Taxonomy, words: str) -> dict[str, str]:

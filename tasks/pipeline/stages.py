@@ -215,6 +215,7 @@ class Pipeline:
     plan: Plan
     parts: tuple[Part, ...]
     stages: Mapping[str, Stage]
+    taxonomy: Taxonomy
 
 
 @cache
@@ -234,7 +235,7 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     _refuse_stale_parts(store, settings.dataset, parts)
     run = RunContext(settings, reader, parts, choose_engines(settings, taxonomy), taxonomy)
     stages = {entry.name: entry.bind(run) for entry in stages_of(declaration)}
-    return Pipeline(store, parts.plan(settings.dataset, stages), tuple(parts), stages)
+    return Pipeline(store, parts.plan(settings.dataset, stages), tuple(parts), stages, taxonomy)
 
 
 def stages_of(declaration: Declaration) -> tuple[StageEntry, ...]:

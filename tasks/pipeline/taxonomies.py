@@ -1,0 +1,73 @@
+"""The taxonomies that a store was built with, kept in it by their digests.
+
+A data set's tags mean what the taxonomy of its build says. The store keeps each one, so that a
+later taxonomy can be compared with it wherever the store is.
+"""
+
+from __future__ import annotations
+
+from storage.plans import current_manifests
+from storage.store import Store
+from taxonomy.targets import Taxonomy
+
+FOLDER = "taxonomies"
+
+
+def remember(store: Store, taxonomy: Taxonomy) -> None:
+    """Keep a taxonomy in the store, unless it is there already.
+
+    Raises:
+        StoreError: if the store cannot be read or written.
+    """
+    path = _path(taxonomy.digest("all"))
+    if store.read(path) is None:
+        store.write(path, taxonomy.to_json().encode())
+
+
+def built_with(store: Store, dataset: str = "") -> dict[str, list[Taxonomy]]:
+    """The taxonomies of what a store holds, by data set; several where a build was interrupted.
+
+    None of a data set that was built before stores kept taxonomies.
+
+    Raises:
+        StoreError: if the store cannot be read.
+        TaxonomyError: if a taxonomy in it is damaged.
+    """
+    digests: dict[str, dict[str, None]] = {}
+    for manifest in current_manifests(store, dataset):
+        made_by = manifest.recipe.get("engines")
+        if isinstance(made_by, dict) and "taxonomy" in made_by:
+            digests.setdefault(manifest.part.dataset, {})[str(made_by["taxonomy"])] = None
+    kept = {name: [store.read(_path(digest)) for digest in of] for name, of in digests.items()}
+    return {
+        name: [Taxonomy.from_json(data.decode()) for data in of if data is not None]
+        for name, of in kept.items()
+    }
+
+
+def as_chosen_in(kept: Taxonomy, taxonomy: Taxonomy) -> Taxonomy:
+    """The part of a taxonomy that a build would use that chose as an earlier one did.
+
+    Args:
+        kept: of the earlier build: the paper's targets alone, or with ours beside them.
+        taxonomy: the one of today.
+    """
+    of_paper = all(target.origin == "paper" for target in kept.targets.values())
+    return taxonomy.chosen("paper" if of_paper else "all")
+
+
+def outdated(store: Store, taxonomy: Taxonomy) -> list[str]:
+    """The data sets whose tags were made with other targets than those of a taxonomy.
+
+    Raises:
+        StoreError, TaxonomyError: as `built_with`.
+    """
+    return [
+        name
+        for name, of in built_with(store).items()
+        if any(as_chosen_in(kept, taxonomy).digest("all") != kept.digest("all") for kept in of)
+    ]
+
+
+def _path(digest: str) -> str:
+    return f"{FOLDER}/{digest}.json"

@@ -57,6 +57,11 @@ class Prompt:
         """Decided by every word of the prompt."""
         return digest(self.rules, self.examples, self.only_if)
 
+    def concerns(self, text: str) -> bool:
+        """Whether a request about a text is needed: one of `only_if` is in it, or there is none."""
+        lowered = text.lower()
+        return not self.only_if or any(word in lowered for word in self.only_if)
+
     def messages(self, data: str, complaint: str = "") -> tuple[Message, ...]:
         """The conversation that asks about some data.
 

@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from storage.records import Assertion, Phrase
-from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import Prompt, load_prompt, protocol_fingerprint
 from tasks.engines.llm.protocols.batched_requests import MALFORMED
-from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
+from tasks.engines.llm.protocols.embedded import embedded_steps
 from tasks.engines.llm.protocols.meaning import MeaningCheck
 from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
-from tasks.engines.llm.protocols.step_engine import StepEngine
+from tasks.engines.llm.protocols.step_engine import ProtocolSetup, StepEngine
 from tasks.engines.llm.protocols.units import normalize_spaces, sentence_places
-from tasks.engines.llm.settings import OnFailure
 from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
 
@@ -85,9 +83,12 @@ class InlineCleanStep(_WholeText):
 class InlineExtractStep(_WholeText):
     """Asks for the tagged text; answers tags."""
 
-    def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames, taxonomy: str) -> None:
-        super().__init__(load_prompt("inline", "extract", dataset, {"targets": names.listing()}))
-        self.fingerprint = protocol_fingerprint(NAME, VERSION, self.prompt, chat, taxonomy=taxonomy)
+    def __init__(self, chat: ChatEngine, dataset: str, taxonomy: Taxonomy) -> None:
+        listing = TargetNames(taxonomy).listing()
+        super().__init__(load_prompt("inline", "extract", dataset, {"targets": listing}))
+        self.fingerprint = protocol_fingerprint(
+            NAME, VERSION, self.prompt, chat, taxonomy=taxonomy.digest("lexicon")
+        )
 
     def read(self, text: str, units: Sequence[str]) -> list[list[Tag] | Failure]:
         """The tags, if the text is its source without them."""
@@ -120,28 +121,16 @@ class InlineFilterStep(_WholeText):
 class InlineCleaner(StepEngine[str]):
     """Takes the cleaned text as the model writes it."""
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        step = InlineCleanStep(chat, dataset, taxonomy)
-        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
-        self._triggers = step.prompt.only_if
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(InlineCleanStep(setup.chat, setup.dataset, setup.taxonomy), setup)
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts, order kept; removed are the sentences that are not there again."""
-        words = self._triggers
-        asked = [t for t in texts if not words or any(word in t.lower() for word in words)]
-        answers = self.answers(asked)
+        answers = self.answers(list(filter(self.step.prompt.concerns, texts)))
         return [self._cleaned(text, answers.get(text, text)) for text in texts]
 
     def _cleaned(self, text: str, answer: str | Failure) -> CleanedText | Failure:
-        if is_left_to_rules(answer, self._on_failure):
+        if self.is_left_to_rules(answer):
             return self._embedded.cleaner.clean([text])[0]
         return _cleaned(text, answer)
 
@@ -149,19 +138,9 @@ class InlineCleaner(StepEngine[str]):
 class InlineExtractor(StepEngine[str]):
     """Takes phrases from the tags that the model writes into the text."""
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        digest = taxonomy.digest("lexicon")
-        step = InlineExtractStep(chat, dataset, TargetNames(taxonomy), digest)
-        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
-        self._builder = PhraseBuilder(taxonomy)
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(InlineExtractStep(setup.chat, setup.dataset, setup.taxonomy), setup)
+        self._builder = PhraseBuilder(setup.taxonomy)
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
         """Phrases of each text; one that did not come back as it was fails whole."""
@@ -169,7 +148,7 @@ class InlineExtractor(StepEngine[str]):
         return [self._phrases(text, answers[text]) for text in texts]
 
     def _phrases(self, text: str, answer: Any | Failure) -> list[Phrase | Failure] | Failure:
-        if is_left_to_rules(answer, self._on_failure):
+        if self.is_left_to_rules(answer):
             return [*self._embedded.phrases(text)]
         if isinstance(answer, Failure):
             return answer
@@ -194,17 +173,8 @@ class InlineFilter(StepEngine[str]):
     The prompt keeps what is probable; what is no more than possible is absent.
     """
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        step = InlineFilterStep(chat, dataset)
-        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(InlineFilterStep(setup.chat, setup.dataset), setup)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
@@ -215,7 +185,7 @@ class InlineFilter(StepEngine[str]):
         results: list[list[Assertion | Failure]] = []
         for text, unit, own in zip(texts, given, phrases, strict=True):
             answer = answers.get(unit, [])
-            if is_left_to_rules(answer, self._on_failure):
+            if self.is_left_to_rules(answer):
                 results.append([*self._embedded.assertions(text, own)])
                 continue
             results.append(

@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from storage.records import Assertion, Match, Phrase
-from tasks.engines.llm.cache.response_cache import ResponseCache, ResponseCaches
+from tasks.engines.llm.cache.response_cache import ResponseCache
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.digest import digest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.alignment import Proposal
 from tasks.engines.llm.protocols.batched_requests import MALFORMED
-from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
+from tasks.engines.llm.protocols.embedded import embedded_steps
 from tasks.engines.llm.protocols.json_answers import (
     answer_bound,
     bounded_tuples,
@@ -43,14 +43,19 @@ from tasks.engines.llm.protocols.spans import (
     phrase_items,
 )
 from tasks.engines.llm.protocols.spans_filter import ASSERTIONS, SpansFilter
-from tasks.engines.llm.protocols.step_engine import StepEngine, engine_fingerprint
+from tasks.engines.llm.protocols.step_engine import (
+    ProtocolSetup,
+    StepEngine,
+    engine_fingerprint,
+)
 from tasks.engines.llm.protocols.units import SentencePlace, Unit, rejoin, sentence_places
-from tasks.engines.llm.settings import OnFailure
 from tasks.engines.protocols import CleanedText, Failure, Fingerprint
 from taxonomy.targets import Taxonomy
 
 VERSION = "2"
 NAME = "llm-joint"
+
+E = TypeVar("E", bound=StepEngine[Any])
 
 
 class _Entry(BaseModel):
@@ -141,19 +146,10 @@ class JointStep(SentenceStep):
 class JointCleaner(StepEngine[Unit]):
     """Cleans as the model says, and caches the phrases of its answers."""
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        step = JointStep(chat, dataset, taxonomy)
-        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
-        self._builder = PhraseBuilder(taxonomy)
-        self._phrase_cache = _shared_phrase_cache(caches, self.fingerprint)
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(_step(setup), setup)
+        self._builder = PhraseBuilder(setup.taxonomy)
+        self._phrase_cache = _shared_phrase_cache(setup, self.fingerprint)
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts; a text fails as a whole if one of its sentences does.
@@ -180,7 +176,7 @@ class JointCleaner(StepEngine[Unit]):
         """A cached or new answer, or what the embedded steps say in its place."""
         if not isinstance(answer, Failure):
             return SentenceAnnotation(*answer)
-        if not is_left_to_rules(answer, self._on_failure):
+        if not self.is_left_to_rules(answer):
             return answer
         text = self._embedded.cleaned(unit.sentence)
         return text if isinstance(text, Failure) else SentenceAnnotation(text, None)
@@ -218,32 +214,34 @@ class JointCleaner(StepEngine[Unit]):
         ]
 
 
-class JointExtractor:
-    """Gives the phrases that the joint cleaner cached; requests those that are lost."""
+class _AfterCleaner(Generic[E]):
+    """A step after the joint cleaner: gives what that one cached, and requests what is lost.
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Shares its cache with the `JointCleaner` of the same chat engine and dataset."""
-        self._fingerprint = _fingerprint(chat, dataset, taxonomy, on_failure)
-        self._fallback = SpansExtractor(chat, caches, taxonomy, dataset, on_failure)
-        self._builder = PhraseBuilder(taxonomy)
-        self._phrase_cache = _shared_phrase_cache(caches, self._fingerprint)
+    Shares its cache with the `JointCleaner` of the same setup; `fallback` sends the requests.
+    """
+
+    def __init__(self, setup: ProtocolSetup, fallback: E) -> None:
+        self._fallback = fallback
+        self._cleaner_fingerprint = engine_fingerprint(_step(setup).fingerprint, setup)
+        self._phrase_cache = _shared_phrase_cache(setup, self._cleaner_fingerprint)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """That of the joint cleaner, and the prompt of the fallback."""
-        return {**self._fingerprint, "otherwise": self._fallback.fingerprint["prompt"]}
+        return {**self._cleaner_fingerprint, "otherwise": self._fallback.fingerprint["prompt"]}
 
     @property
     def concurrency(self) -> int | None:
         """That of the fallback, which sends the requests."""
         return self._fallback.concurrency
+
+
+class JointExtractor(_AfterCleaner[SpansExtractor]):
+    """Gives the phrases that the joint cleaner cached."""
+
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(setup, SpansExtractor(setup))
+        self._builder = PhraseBuilder(setup.taxonomy)
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
         """Phrases of each cleaned text, and the rejected proposals."""
@@ -268,31 +266,11 @@ class JointExtractor:
         return phrases + [Failure(*failure) for failure in rejected]
 
 
-class JointFilter:
-    """Gives the assertions that the joint cleaner cached; requests those that are lost."""
+class JointFilter(_AfterCleaner[SpansFilter]):
+    """Gives the assertions that the joint cleaner cached."""
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Shares its cache with the `JointCleaner` of the same chat engine and dataset."""
-        self._fingerprint = _fingerprint(chat, dataset, taxonomy, on_failure)
-        self._fallback = SpansFilter(chat, caches, taxonomy, dataset, on_failure)
-        self._phrase_cache = _shared_phrase_cache(caches, self._fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """That of the joint cleaner, and the prompt of the fallback."""
-        return {**self._fingerprint, "otherwise": self._fallback.fingerprint["prompt"]}
-
-    @property
-    def concurrency(self) -> int | None:
-        """That of the fallback, which sends the requests."""
-        return self._fallback.concurrency
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(setup, SpansFilter(setup))
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
@@ -317,21 +295,17 @@ class JointFilter:
         return {(start, end, target): assertion for start, end, target, assertion, _ in found}
 
 
-def _fingerprint(
-    chat: ChatEngine, dataset: str, taxonomy: Taxonomy, on_failure: OnFailure
-) -> Fingerprint:
-    """That of the `JointCleaner`."""
-    step = JointStep(chat, dataset, taxonomy)
-    return engine_fingerprint(step.fingerprint, embedded_steps(taxonomy), on_failure)
+def _step(setup: ProtocolSetup) -> JointStep:
+    return JointStep(setup.chat, setup.dataset, setup.taxonomy)
 
 
 def _asserted(phrase: Phrase, assertion: Assertion) -> _AssertedPhrase:
     return _AssertedPhrase(phrase.start, phrase.end, phrase.target, assertion, phrase.match)
 
 
-def _shared_phrase_cache(caches: ResponseCaches, owner: Fingerprint) -> ResponseCache:
+def _shared_phrase_cache(setup: ProtocolSetup, owner: Fingerprint) -> ResponseCache:
     # `holds` is part of the owner's digest: another value would lose the answers of old stores.
-    return caches.for_owner({**owner, "holds": "phrases of cleaned texts"})
+    return setup.caches.for_owner({**owner, "holds": "phrases of cleaned texts"})
 
 
 def _key(phrase: Phrase) -> tuple[int, int, str]:

@@ -14,12 +14,11 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from storage.records import Phrase
-from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.alignment import Proposal
 from tasks.engines.llm.protocols.batched_requests import MALFORMED, UNITS_PER_REQUEST
-from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
+from tasks.engines.llm.protocols.embedded import embedded_steps
 from tasks.engines.llm.protocols.json_answers import (
     answer_bound,
     bounded_tuples,
@@ -32,7 +31,7 @@ from tasks.engines.llm.protocols.meaning import MeaningCheck
 from tasks.engines.llm.protocols.names import SAME, TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
 from tasks.engines.llm.protocols.rewriting import has_leftovers
-from tasks.engines.llm.protocols.step_engine import StepEngine
+from tasks.engines.llm.protocols.step_engine import ProtocolSetup, StepEngine
 from tasks.engines.llm.protocols.units import (
     SentencePlace,
     Unit,
@@ -40,7 +39,6 @@ from tasks.engines.llm.protocols.units import (
     rejoin,
     sentence_places,
 )
-from tasks.engines.llm.settings import OnFailure
 from tasks.engines.metering import consume
 from tasks.engines.protocols import CleanedText, Failure
 from taxonomy.targets import Taxonomy
@@ -104,11 +102,6 @@ class CleanStep(SentenceStep):
             for i, unit in enumerate(units, start=1)
         ]
 
-    def needs_asking(self, unit: Unit) -> bool:
-        """Whether the prompt's trigger words, if it has any, occur in the sentence."""
-        words = self.prompt.only_if
-        return not words or any(word in unit.sentence.lower() for word in words)
-
 
 def _new_text(change: Literal["keep", "drop"] | Rewrite) -> str | None:
     if isinstance(change, Rewrite):
@@ -130,18 +123,8 @@ def checked_change(unit: Unit, new: str | None, check: MeaningCheck) -> str | Fa
 class SpansCleaner(StepEngine[Unit]):
     """Drops or rewrites sentences as the model says; the others are unchanged."""
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        step = CleanStep(chat, dataset, taxonomy)
-        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
-        self._needs_asking = step.needs_asking
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(CleanStep(setup.chat, setup.dataset, setup.taxonomy), setup)
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts; a text fails as a whole if one of its sentences does.
@@ -151,7 +134,8 @@ class SpansCleaner(StepEngine[Unit]):
         """
         text_places = [sentence_places(text) for text in texts]
         units = [place.unit for places in text_places for place in places]
-        answers = self.answers([unit for unit in units if self._needs_asking(unit)])
+        is_asked = self.step.prompt.concerns
+        answers = self.answers([unit for unit in units if is_asked(unit.sentence)])
         changes = {unit: self._change(unit, answer) for unit, answer in answers.items()}
         return [
             cleaned_text(text, places, [changes.get(place.unit) for place in places])
@@ -159,7 +143,7 @@ class SpansCleaner(StepEngine[Unit]):
         ]
 
     def _change(self, unit: Unit, answer: str | Failure | None) -> str | Failure | None:
-        if is_left_to_rules(answer, self._on_failure):
+        if self.is_left_to_rules(answer):
             return self._embedded.cleaned(unit.sentence)
         return answer
 
@@ -185,11 +169,11 @@ def cleaned_text(
 class ExtractStep(SentenceStep):
     """Requests the words that name a target, as pairs of words and target."""
 
-    def __init__(self, chat: ChatEngine, dataset: str, names: TargetNames, taxonomy: str) -> None:
-        self.prompt = load_prompt("spans", "extract", dataset, {"targets": names.listing()})
-        self._names = names
+    def __init__(self, chat: ChatEngine, dataset: str, taxonomy: Taxonomy) -> None:
+        self._names = TargetNames(taxonomy)
+        self.prompt = load_prompt("spans", "extract", dataset, {"targets": self._names.listing()})
         self.fingerprint = protocol_fingerprint(
-            "llm-spans", VERSION, self.prompt, chat, taxonomy=taxonomy
+            "llm-spans", VERSION, self.prompt, chat, taxonomy=taxonomy.digest("lexicon")
         )
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:
@@ -209,19 +193,9 @@ class ExtractStep(SentenceStep):
 class SpansExtractor(StepEngine[Unit]):
     """Finds phrases as the model names them, each aligned with its sentence."""
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        names = TargetNames(taxonomy)
-        step = ExtractStep(chat, dataset, names, taxonomy.digest("lexicon"))
-        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
-        self._builder = PhraseBuilder(taxonomy)
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(ExtractStep(setup.chat, setup.dataset, setup.taxonomy), setup)
+        self._builder = PhraseBuilder(setup.taxonomy)
 
     def extract(self, texts: Sequence[str]) -> list[list[Phrase | Failure] | Failure]:
         """Phrases of each text; a text fails as a whole if one of its sentences does.
@@ -240,7 +214,7 @@ class SpansExtractor(StepEngine[Unit]):
     ) -> list[Phrase | Failure] | Failure:
         found: list[Phrase | Failure] = []
         for place, answer in zip(places, answers, strict=True):
-            if is_left_to_rules(answer, self._on_failure):
+            if self.is_left_to_rules(answer):
                 found += self._embedded.phrases(text[place.start : place.end], place.start)
                 continue
             if isinstance(answer, Failure):

@@ -11,11 +11,9 @@ from typing import get_args
 from pydantic import TypeAdapter
 
 from storage.records import Assertion, Phrase
-from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import load_prompt, numbered, protocol_fingerprint
 from tasks.engines.llm.protocols.batched_requests import MALFORMED, UNITS_PER_REQUEST
-from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
 from tasks.engines.llm.protocols.json_answers import (
     answer_bound,
     numbered_object,
@@ -23,11 +21,9 @@ from tasks.engines.llm.protocols.json_answers import (
     require_numbers,
 )
 from tasks.engines.llm.protocols.spans import VERSION
-from tasks.engines.llm.protocols.step_engine import StepEngine
+from tasks.engines.llm.protocols.step_engine import ProtocolSetup, StepEngine
 from tasks.engines.llm.protocols.units import SentencePlace, normalize_spaces, sentence_places
-from tasks.engines.llm.settings import OnFailure
 from tasks.engines.protocols import Failure
-from taxonomy.targets import Taxonomy
 
 ASSERTIONS: tuple[Assertion, ...] = get_args(Assertion)
 
@@ -99,17 +95,8 @@ class FilterStep:
 class SpansFilter(StepEngine[MarkedUnit]):
     """Tells present, probable, possible and absent apart as the model says."""
 
-    def __init__(
-        self,
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        taxonomy: Taxonomy,
-        dataset: str,
-        on_failure: OnFailure = "rules",
-    ) -> None:
-        """Requests through `chat` what `caches` lack, with the prompts of a dataset."""
-        step = FilterStep(chat, dataset)
-        super().__init__(step, chat, caches, embedded_steps(taxonomy), on_failure)
+    def __init__(self, setup: ProtocolSetup) -> None:
+        super().__init__(FilterStep(setup.chat, setup.dataset), setup)
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
@@ -131,7 +118,7 @@ class SpansFilter(StepEngine[MarkedUnit]):
             by_phrase: dict[int, Assertion | Failure] = {}
             for unit, members in marked:
                 answer = answers[unit]
-                if is_left_to_rules(answer, self._on_failure):
+                if self.is_left_to_rules(answer):
                     by_rules = self._embedded.assertions(text, in_text)
                     answer = [by_rules[i] for i in members]
                 said = [answer] * len(members) if isinstance(answer, Failure) else answer

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine
+from tasks.engines.llm.prompts.prompting import Prompt
 from tasks.engines.llm.protocols.batched_requests import RequestStep, request_answers
-from tasks.engines.llm.protocols.embedded import EmbeddedSteps, is_left_to_rules
+from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
 from tasks.engines.llm.settings import OnFailure
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
+from taxonomy.targets import Taxonomy
 
 U = TypeVar("U", bound=Hashable)
 U_contra = TypeVar("U_contra", bound=Hashable, contravariant=True)
@@ -21,33 +24,44 @@ U_contra = TypeVar("U_contra", bound=Hashable, contravariant=True)
 class EngineStep(RequestStep[U_contra], Protocol[U_contra]):
     """A step that says what decides its answers."""
 
+    prompt: Prompt
+
     @property
     def fingerprint(self) -> Fingerprint:
         """Protocol, version, prompt digest, and the chat engine's own."""
         ...
 
 
+@dataclass(frozen=True)
+class ProtocolSetup:
+    """What the engines of a protocol are made from.
+
+    chat: the model. caches: the response caches of the store. taxonomy: the targets that may be
+    named. dataset: whose prompts to use; the common ones where it has none of its own.
+    on_failure: what becomes of a sentence that the model failed at.
+    """
+
+    chat: ChatEngine
+    caches: ResponseCaches
+    taxonomy: Taxonomy
+    dataset: str
+    on_failure: OnFailure = "rules"
+
+
 class StepEngine(Generic[U]):
     """Requests the answers about the units of one step that are not cached."""
 
-    def __init__(
-        self,
-        step: EngineStep[U],
-        chat: ChatEngine,
-        caches: ResponseCaches,
-        embedded: EmbeddedSteps,
-        on_failure: OnFailure,
-    ) -> None:
+    def __init__(self, step: EngineStep[U], setup: ProtocolSetup) -> None:
         self.step = step
-        self._chat = chat
-        self._cache = caches.for_owner(step.fingerprint)
-        self._embedded = embedded
-        self._on_failure = on_failure
+        self._chat = setup.chat
+        self._cache = setup.caches.for_owner(step.fingerprint)
+        self._embedded = embedded_steps(setup.taxonomy)
+        self._setup = setup
 
     @property
     def fingerprint(self) -> Fingerprint:
         """That of the step, and what decides about sentences that the model fails at."""
-        return engine_fingerprint(self.step.fingerprint, self._embedded, self._on_failure)
+        return engine_fingerprint(self.step.fingerprint, self._setup)
 
     @property
     def concurrency(self) -> int | None:
@@ -65,7 +79,7 @@ class StepEngine(Generic[U]):
             zip(units, request_answers(self._chat, self._cache, self.step, units), strict=True)
         )
         failed = Counter(a.reason for a in found.values() if isinstance(a, Failure))
-        if by_rules := sum(map(self._is_left_to_rules, found.values())):
+        if by_rules := sum(map(self.is_left_to_rules, found.values())):
             consume(units_by_rules=by_rules)
         consume(
             units_answered=len(found) - failed.total(),
@@ -73,12 +87,12 @@ class StepEngine(Generic[U]):
         )
         return found
 
-    def _is_left_to_rules(self, answer: Any | Failure) -> bool:
-        return is_left_to_rules(answer, self._on_failure)
+    def is_left_to_rules(self, answer: Any | Failure) -> bool:
+        """Whether the embedded step answers in the model's place: it failed, and finally so."""
+        return is_left_to_rules(answer, self._setup.on_failure)
 
 
-def engine_fingerprint(
-    step: Fingerprint, embedded: EmbeddedSteps, on_failure: OnFailure
-) -> Fingerprint:
-    """What decides the output of an engine beyond the answers of its step."""
-    return {**step, "embedded": embedded.digest, "on_failure": on_failure}
+def engine_fingerprint(step: Fingerprint, setup: ProtocolSetup) -> Fingerprint:
+    """What decides the output of an engine: its step's answers, and what stands in for them."""
+    embedded = embedded_steps(setup.taxonomy)
+    return {**step, "embedded": embedded.digest, "on_failure": setup.on_failure}

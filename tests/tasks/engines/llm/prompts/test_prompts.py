@@ -33,11 +33,11 @@ def steps(dataset: str) -> dict[str, Any]:
     chat = ScriptedEngine()
     return {
         "spans/clean": CleanStep(chat, dataset, TAXONOMY),
-        "spans/extract": ExtractStep(chat, dataset, NAMES, "digest"),
+        "spans/extract": ExtractStep(chat, dataset, TAXONOMY),
         "spans/filter": FilterStep(chat, dataset),
         "joint/annotate": JointStep(chat, dataset, TAXONOMY),
         "inline/clean": InlineCleanStep(chat, dataset, TAXONOMY),
-        "inline/extract": InlineExtractStep(chat, dataset, NAMES, "digest"),
+        "inline/extract": InlineExtractStep(chat, dataset, TAXONOMY),
         "inline/filter": InlineFilterStep(chat, dataset),
     }
 

@@ -11,13 +11,14 @@ import pytest
 from storage.records import Modifiers, Phrase
 from storage.store import Store
 from tasks.engines.llm.cache.response_cache import ResponseCaches
-from tasks.engines.llm.chat.engine import Completion
+from tasks.engines.llm.chat.engine import ChatEngine, Completion
 from tasks.engines.llm.prompts.prompting import COMPLAINT
 from tasks.engines.llm.protocols.batched_requests import ATTEMPTS
 from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.rewriting import rewrite_fault
 from tasks.engines.llm.protocols.spans import SpansCleaner, SpansExtractor
 from tasks.engines.llm.protocols.spans_filter import SpansFilter
+from tasks.engines.llm.protocols.step_engine import ProtocolSetup
 from tasks.engines.llm.settings import OnFailure
 from tasks.engines.metering import metered
 from tasks.engines.protocols import CleanedText, Failure
@@ -36,14 +37,20 @@ def caches(tmp_path: Path) -> ResponseCaches:
     return ResponseCaches(Store(str(tmp_path)))
 
 
+def setup(
+    chat: ChatEngine, caches: ResponseCaches, on_failure: OnFailure = "rules"
+) -> ProtocolSetup:
+    return ProtocolSetup(chat, caches, TAXONOMY, "openi", on_failure)
+
+
 def cleaner(
     caches: ResponseCaches, *script: str | Completion | Failure, on_failure: OnFailure = "reject"
 ) -> SpansCleaner:
-    return SpansCleaner(ScriptedEngine(*script), caches, TAXONOMY, "openi", on_failure)
+    return SpansCleaner(setup(ScriptedEngine(*script), caches, on_failure))
 
 
 def extractor(caches: ResponseCaches, *script: str | Completion | Failure) -> SpansExtractor:
-    return SpansExtractor(ScriptedEngine(*script), caches, TAXONOMY, "openi")
+    return SpansExtractor(setup(ScriptedEngine(*script), caches))
 
 
 def chat_of(engine: SpansCleaner | SpansExtractor | SpansFilter) -> ScriptedEngine:
@@ -186,7 +193,7 @@ def test_a_rewritten_sentence_may_say_less_never_more(
 def test_where_the_prompt_names_trigger_words_only_they_are_asked_about(
     caches: ResponseCaches,
 ) -> None:
-    one = SpansCleaner(ScriptedEngine('{"1":"drop"}'), caches, TAXONOMY, "ct-rate")
+    one = SpansCleaner(ProtocolSetup(ScriptedEngine('{"1":"drop"}'), caches, TAXONOMY, "ct-rate"))
     (cleaned,) = one.clean(["Both lungs are aerated. Stable since the previous study."])
     assert isinstance(cleaned, CleanedText)
     assert cleaned.text == "Both lungs are aerated."
@@ -247,20 +254,20 @@ def test_every_phrase_must_be_judged_exactly_once(caches: ResponseCaches) -> Non
     text = "No effusion. Nodule in the left lung."
     phrases = [Phrase(3, 11, "pleural effusion"), Phrase(13, 19, "lung nodule")]
     script = ('{"1":"absent"}', '{"1":"present"}')
-    one = SpansFilter(ScriptedEngine(*script), caches, TAXONOMY, "openi")
+    one = SpansFilter(setup(ScriptedEngine(*script), caches))
     assert one.classify([text], [phrases]) == [["absent", "present"]]
     assert "[1: Nodule | lung nodule]" in chat_of(one).data[1]
 
     for wrong in ('{"1":"absent","1":"present"}', "{}", '{"1":"gone"}', '{"1":["absent"]}'):
         chat = ScriptedEngine(*[wrong] * ATTEMPTS)
-        faulty = SpansFilter(chat, caches, TAXONOMY, "openi", "reject")
+        faulty = SpansFilter(setup(chat, caches, "reject"))
         (answers,) = faulty.classify(["No new effusion."], [[Phrase(7, 15, "pleural effusion")]])
         assert isinstance(answers[0], Failure)
         assert answers[0].reason == "answer_malformed"
 
 
 def test_phrases_without_text_cost_nothing(caches: ResponseCaches) -> None:
-    one = SpansFilter(ScriptedEngine(), caches, TAXONOMY, "openi")
+    one = SpansFilter(setup(ScriptedEngine(), caches))
     assert one.classify(["Clear.", ""], [[], []]) == [[], []]
 
 
@@ -269,19 +276,19 @@ def test_a_replay_of_the_embedded_engines_gives_what_they_give(
 ) -> None:
     texts = even_texts[::6]
     chat = dry_run_engine()
-    cleaned = SpansCleaner(chat, caches, TAXONOMY, "openi").clean(texts)
+    cleaned = SpansCleaner(setup(chat, caches)).clean(texts)
     embedded = RulesCleaner().clean(texts)
     kept = [c.text for c in cleaned if isinstance(c, CleanedText)]
     assert len(kept) >= len(texts) - 1
     assert all(c == e for c, e in zip(cleaned, embedded, strict=True) if isinstance(c, CleanedText))
 
-    found = SpansExtractor(chat, caches, TAXONOMY, "openi").extract(kept)
+    found = SpansExtractor(setup(chat, caches)).extract(kept)
     wanted = [one_target_a_phrase(own) for own in LexiconExtractor(TAXONOMY).extract(kept)]
     differing = sum(f != w for f, w in zip(found, wanted, strict=True))
     assert differing <= 2  # the lexicon lets a phrase overlap another very rarely
 
     phrases = [taken_apart(own)[0] for own in found]
-    said = SpansFilter(chat, caches, TAXONOMY, "openi").classify(kept, phrases)
+    said = SpansFilter(setup(chat, caches)).classify(kept, phrases)
     assert said == ContextClassifier(TAXONOMY).classify(kept, phrases)
     assert all(kept[i][p.start : p.end].strip() for i, own in enumerate(phrases) for p in own)
     assert all(a.tokens_out < r.max_tokens for r, a in zip(chat.asked, chat.answers, strict=True))

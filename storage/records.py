@@ -63,13 +63,17 @@ class Modifiers:
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Words of a report section that name a target, `text[start:end]`."""
+    """Words of a report section that name a target, `text[start:end]`.
+
+    by_rules: the rules found it in place of a language model that failed at its sentence.
+    """
 
     start: int
     end: int
     target: str
     modifiers: Modifiers = Modifiers()
     match: Match = "exact"
+    by_rules: bool = False
 
     def to_row(self) -> dict[str, Any]:
         """The columns of `phrases` that the phrase itself decides."""
@@ -79,13 +83,20 @@ class Phrase:
             "target": self.target,
             "modifiers": self.modifiers.to_row(),
             "match": self.match,
+            "by_rules": self.by_rules,
         }
 
     @classmethod
     def from_row(cls, row: Row) -> Phrase:
         """The phrase of a row of `phrases` or `positives`."""
-        modifiers = Modifiers.from_row(row["modifiers"])
-        return cls(row["start"], row["end"], row["target"], modifiers, row["match"] or "exact")
+        return cls(
+            row["start"],
+            row["end"],
+            row["target"],
+            Modifiers.from_row(row["modifiers"]),
+            row["match"] or "exact",
+            bool(row.get("by_rules")),  # older stores have no such column
+        )
 
 
 class SiteKey(NamedTuple):
@@ -367,6 +378,7 @@ class Provenance:
 
     source: the dataset's name for the report's origin; `prediction` if a model wrote it.
     model, query: what predicted the report and what it was asked; None if it was not predicted.
+    by_rules: the rules made some of the text or the tags, in place of a language model that failed.
     """
 
     source: str
@@ -378,6 +390,7 @@ class Provenance:
     notice: str = NOTICE
     model: str | None = None
     query: str | None = None
+    by_rules: bool = False
 
     @property
     def is_prediction(self) -> bool:
@@ -391,7 +404,7 @@ class Provenance:
     @classmethod
     def from_row(cls, row: Row) -> Provenance:
         """The provenance of a `provenance` cell."""
-        return cls(**{name: row[name] for name in cls.__slots__})
+        return cls(**{name: row[name] for name in cls.__slots__ if name in row})
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ CLEAN_REPORTS = pa.schema(
         _field("impression", pa.string(), "cleaned impression; null when absent"),
         _field("removed", pa.list_(pa.string()), "passages dropped or rewritten, as they were"),
         _field("status", pa.string(), "unchanged or edited"),
+        _field(
+            "by_rules",
+            pa.list_(pa.string()),
+            "sentences, as they were, that the rules cleaned because the language model failed",
+        ),
     ]
 )
 
@@ -90,6 +95,11 @@ _PHRASE = [
         "match",
         pa.string(),
         "exact, normalized (but for case and spaces) or fuzzy (similar)",
+    ),
+    _field(
+        "by_rules",
+        pa.bool_(),
+        "the rules found or asserted it because the language model failed at its sentence",
     ),
 ]
 
@@ -194,6 +204,11 @@ PROVENANCE = pa.struct(
         _field("notice", pa.string(), "research use, not for clinical decisions"),
         _field("model", pa.string(), "what predicted the report; null unless predicted"),
         _field("query", pa.string(), "what the model was asked; null unless predicted"),
+        _field(
+            "by_rules",
+            pa.bool_(),
+            "the rules made some of the text or the tags because the language model failed",
+        ),
     ]
 )
 

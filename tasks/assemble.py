@@ -94,7 +94,13 @@ def assemble_reports(
             image,
             phrases[report["study_id"]],
             groundings,
-            _provenance(by_study[report["study_id"]]["source"], image, engines),
+            _provenance(
+                by_study[report["study_id"]]["source"],
+                image,
+                engines,
+                is_by_rules=bool(report["by_rules"])
+                or any(phrase["by_rules"] for phrase in phrases[report["study_id"]]),
+            ),
         ).to_row()
         for report, image in pairs
     ]
@@ -105,7 +111,9 @@ def _images(study: Row) -> list[dict[str, Any] | None]:
     return [*groundable_images(study["images"])] or [None]
 
 
-def _provenance(source: str, image: Row | None, engines: Mapping[str, str]) -> Provenance:
+def _provenance(
+    source: str, image: Row | None, engines: Mapping[str, str], *, is_by_rules: bool
+) -> Provenance:
     localizer = None
     if image:
         localizer = engines["segmenter" if is_volume(image["modality"]) else "detector"]
@@ -116,6 +124,7 @@ def _provenance(source: str, image: Row | None, engines: Mapping[str, str]) -> P
         engines["filter"],
         localizer,
         engines["taxonomy"],
+        by_rules=is_by_rules,
     )
 
 

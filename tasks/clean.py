@@ -69,6 +69,8 @@ def _fault(
 def _row(report: dict[str, Any], sections: dict[str, CleanedText]) -> dict[str, Any]:
     texts = {s: sections[s].text or None if s in sections else None for s in SECTIONS}
     removed = [passage for text in sections.values() for passage in text.removed]
+    by_rules = [sentence for text in sections.values() for sentence in text.by_rules]
     edited = any(texts[s] != report[s] for s in sections)
     key = {name: report[name] for name in ("dataset", "split", "study_id")}
-    return key | texts | {"removed": removed, "status": "edited" if edited else "unchanged"}
+    status = "edited" if edited else "unchanged"
+    return key | texts | {"removed": removed, "status": status, "by_rules": by_rules}

@@ -13,7 +13,7 @@ from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.answers import checked_assertion, require_as_many
 from tasks.clean import SECTIONS
-from tasks.engines.protocols import AssertionClassifier, Failure
+from tasks.engines.protocols import AssertionClassifier, Failure, RulesAssertion
 from tasks.step import StepOutput
 
 
@@ -48,13 +48,17 @@ def filter_positives(
     for rows, in_section in zip(sections.values(), assertions, strict=True):
         require_as_many(classifier, in_section, rows, "phrases of a text")
         for row, answer in zip(rows, in_section, strict=True):
-            assertion = answer if isinstance(answer, Failure) else checked_assertion(answer)
+            by_rules = isinstance(answer, RulesAssertion)
+            said = answer.assertion if isinstance(answer, RulesAssertion) else answer
+            assertion = said if isinstance(said, Failure) else checked_assertion(said)
             if isinstance(assertion, Failure):
                 rejects.append(_reject(row, assertion))
             elif assertion in positive:
-                kept.append(row | {"assertion": assertion})
+                mark = {"by_rules": row["by_rules"] or by_rules}
+                kept.append(row | mark | {"assertion": assertion})
             else:
-                detail = f"{row['target']} is stated as {assertion}: “{row['phrase']}”"
+                judge = " by the rules, as the language model failed" if by_rules else ""
+                detail = f"{row['target']} is stated as {assertion}{judge}: “{row['phrase']}”"
                 rejects.append(_reject(row, Failure(assertion, detail)))
     return StepOutput(table_from_rows("positives", kept), rejects, phrases.num_rows, len(kept))
 

@@ -23,10 +23,16 @@ Fingerprint = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class CleanedText:
-    """One section after cleaning; `removed` holds the passages dropped or rewritten."""
+    """One section after cleaning.
+
+    removed: the passages dropped or rewritten, as they were.
+    by_rules: the sentences, as they were, that the rules cleaned in place of a language model that
+        failed at them.
+    """
 
     text: str
     removed: tuple[str, ...] = ()
+    by_rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,17 @@ class Failure:
 
     reason: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RulesAssertion:
+    """An assertion by the rules, in place of a language model that failed at the sentence."""
+
+    assertion: Assertion
+
+
+PhraseAnswer = Assertion | RulesAssertion | Failure
+"""What a filter answers about a phrase."""
 
 
 class EngineAnswerError(ValueError):
@@ -102,7 +119,7 @@ class AssertionClassifier(Engine, Protocol):
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
-    ) -> Sequence[Sequence[Assertion | Failure]]:
+    ) -> Sequence[Sequence[PhraseAnswer]]:
         """One assertion per phrase of each text, order kept."""
         ...
 

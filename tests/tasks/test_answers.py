@@ -15,7 +15,14 @@ from storage.records import Box, Phrase, Site
 from storage.shards import table_from_rows
 from tasks.clean import clean_reports
 from tasks.detect import detect_boxes
-from tasks.engines.protocols import EngineAnswerError, Failure, Segmentation, Ungrounded
+from tasks.engines.protocols import (
+    CleanedText,
+    EngineAnswerError,
+    Failure,
+    RulesAssertion,
+    Segmentation,
+    Ungrounded,
+)
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from tasks.segment import segment_masks
@@ -185,6 +192,24 @@ def test_a_phrase_outside_its_text_is_discarded() -> None:
 def test_an_assertion_that_there_is_not_is_rejected() -> None:
     made = filter_positives(REPORTS, PHRASES, _Engine([["yes"]]), ["present"])
     assert _reasons(made) == (["assertion_unknown"], [])
+
+
+def test_what_the_rules_did_in_a_models_place_is_marked_in_its_row() -> None:
+    studies = table_from_rows("studies", [KEY | {"findings": "Old. " + TEXT}])
+    cleaned = CleanedText(TEXT, ("Old.",), ("Old.",))
+    reports = clean_reports(studies, _Engine([cleaned]), "any").rows
+    assert reports["by_rules"].to_pylist() == [["Old."]]
+
+    found = [Phrase(0, 5, "heart", by_rules=True), Phrase(6, 11, "cardiomegaly")]
+    phrases = extract_phrases(reports, _Engine([found]), load_taxonomy()).rows
+    assert phrases["by_rules"].to_pylist() == [True, False]
+
+    stated = filter_positives(reports, phrases, _Engine([["present"] * 2]), ["present"])
+    assert stated.rows["by_rules"].to_pylist() == [True, False]
+    ruled = [[RulesAssertion("absent"), RulesAssertion("present")]]
+    stated = filter_positives(reports, phrases, _Engine(ruled), ["present"])
+    assert stated.rows["by_rules"].to_pylist() == [True]
+    assert "by the rules" in stated.rejects[0].detail
 
 
 def test_an_answer_too_few_or_too_many_is_said(

@@ -132,6 +132,14 @@ def test_a_study_without_an_image_still_has_its_report() -> None:
     assert report["provenance"]["localizer"] is None
 
 
+def test_a_report_says_whether_the_rules_made_some_of_it_in_a_models_place() -> None:
+    phrase = _phrase(FINDINGS, "Cardiomegaly", "cardiomegaly")
+    boxes = [_box("cardiomegaly", 1.0)]
+    for mark in (False, True):
+        [report] = _assemble([phrase | {"by_rules": mark}], boxes)
+        assert report["provenance"]["by_rules"] is mark
+
+
 def test_one_report_per_image_that_can_be_grounded_in() -> None:
     reports = _assemble([], images=[IMAGE, IMAGE | {"image_id": "i2", "view": None}])
     assert [report["image_id"] for report in reports] == ["i1", "i2"]

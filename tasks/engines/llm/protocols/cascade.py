@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.records import Assertion, Phrase
+from storage.records import Phrase
 from tasks.engines.llm.protocols.spans_filter import by_sentence
 from tasks.engines.metering import consume
-from tasks.engines.protocols import AssertionClassifier, Failure, Fingerprint
+from tasks.engines.protocols import AssertionClassifier, Fingerprint, PhraseAnswer
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.assertion.cues import load_cues
 from taxonomy.targets import Taxonomy
@@ -44,16 +44,16 @@ class CascadeFilter:
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
-    ) -> list[list[Assertion | Failure]]:
+    ) -> list[list[PhraseAnswer]]:
         """One assertion per phrase, order kept."""
         ruled = self._rules.classify(texts, phrases)
         open_ = [self._unclear(text, own) for text, own in zip(texts, phrases, strict=True)]
         asked = self._model.classify(
             texts, [[own[i] for i in numbers] for own, numbers in zip(phrases, open_, strict=True)]
         )
-        results: list[list[Assertion | Failure]] = []
+        results: list[list[PhraseAnswer]] = []
         for by_rule, numbers, answers in zip(ruled, open_, asked, strict=True):
-            decided: list[Assertion | Failure] = list(by_rule)
+            decided: list[PhraseAnswer] = list(by_rule)
             for i, answer in zip(numbers, answers, strict=True):
                 decided[i] = answer
             results.append(decided)

@@ -39,9 +39,12 @@ class EmbeddedSteps:
         return normalize_spaces(answer.text) if isinstance(answer, CleanedText) else answer
 
     def phrases(self, text: str, offset: int = 0) -> list[Phrase]:
-        """The phrases of a sentence or text, their offsets counted from `offset` before it."""
+        """The phrases of a sentence or text, marked as found by the rules.
+
+        Their offsets are counted from `offset` code points before it.
+        """
         return [
-            replace(phrase, start=offset + phrase.start, end=offset + phrase.end)
+            replace(phrase, start=offset + phrase.start, end=offset + phrase.end, by_rules=True)
             for phrase in self.extractor.extract([text])[0]
         ]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from storage.records import Assertion, Phrase
+from storage.records import Phrase
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest
 from tasks.engines.llm.prompts.prompting import Prompt, load_prompt, protocol_fingerprint
 from tasks.engines.llm.protocols.batched_requests import MALFORMED
@@ -21,7 +22,7 @@ from tasks.engines.llm.protocols.names import TargetNames
 from tasks.engines.llm.protocols.phrases import PhraseBuilder
 from tasks.engines.llm.protocols.step_engine import ProtocolSetup, StepEngine
 from tasks.engines.llm.protocols.units import normalize_spaces, sentence_places
-from tasks.engines.protocols import CleanedText, Failure
+from tasks.engines.protocols import CleanedText, Failure, PhraseAnswer, RulesAssertion
 from taxonomy.targets import Taxonomy
 
 VERSION = "2"
@@ -131,7 +132,9 @@ class InlineCleaner(StepEngine[str]):
 
     def _cleaned(self, text: str, answer: str | Failure) -> CleanedText | Failure:
         if self.is_left_to_rules(answer):
-            return self._embedded.cleaner.clean([text])[0]
+            by_rules = tuple(text[p.start : p.end] for p in sentence_places(text))
+            cleaned = self._embedded.cleaner.clean([text])[0]
+            return cleaned if isinstance(cleaned, Failure) else replace(cleaned, by_rules=by_rules)
         return _cleaned(text, answer)
 
 
@@ -178,15 +181,16 @@ class InlineFilter(StepEngine[str]):
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
-    ) -> list[list[Assertion | Failure]]:
+    ) -> list[list[PhraseAnswer]]:
         """One assertion per phrase, order kept."""
         given = [with_tags(text, own) for text, own in zip(texts, phrases, strict=True)]
         answers = self.answers([u for u, own in zip(given, phrases, strict=True) if own])
-        results: list[list[Assertion | Failure]] = []
+        results: list[list[PhraseAnswer]] = []
         for text, unit, own in zip(texts, given, phrases, strict=True):
             answer = answers.get(unit, [])
             if self.is_left_to_rules(answer):
-                results.append([*self._embedded.assertions(text, own)])
+                by_rules = self._embedded.assertions(text, own)
+                results.append([RulesAssertion(said) for said in by_rules])
                 continue
             results.append(
                 [answer] * len(own)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import starmap
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -49,7 +50,13 @@ from tasks.engines.llm.protocols.step_engine import (
     engine_fingerprint,
 )
 from tasks.engines.llm.protocols.units import SentencePlace, Unit, rejoin, sentence_places
-from tasks.engines.protocols import CleanedText, Failure, Fingerprint
+from tasks.engines.protocols import (
+    CleanedText,
+    Failure,
+    Fingerprint,
+    PhraseAnswer,
+    RulesAssertion,
+)
 from taxonomy.targets import Taxonomy
 
 VERSION = "2"
@@ -89,6 +96,7 @@ class _AssertedPhrase(NamedTuple):
     target: str
     assertion: Assertion
     match: Match
+    by_rules: bool = False  # not in the caches of older stores
 
 
 class JointStep(SentenceStep):
@@ -158,13 +166,13 @@ class JointCleaner(StepEngine[Unit]):
         """
         text_places = [sentence_places(text) for text in texts]
         answers = self.answers([place.unit for places in text_places for place in places])
+        by_rules = {unit for unit, answer in answers.items() if self.is_left_to_rules(answer)}
         results: list[CleanedText | Failure] = []
         new_phrases: dict[str, str] = {}
         for text, places in zip(texts, text_places, strict=True):
             said = [self._annotation(place.unit, answers[place.unit]) for place in places]
-            cleaned = cleaned_text(
-                text, places, [a if isinstance(a, Failure) else a.text for a in said]
-            )
+            new = [a if isinstance(a, Failure) else a.text for a in said]
+            cleaned = cleaned_text(text, places, new, by_rules)
             results.append(cleaned)
             if isinstance(cleaned, CleanedText):
                 annotations = [a for a in said if isinstance(a, SentenceAnnotation)]
@@ -258,11 +266,11 @@ class JointExtractor(_AfterCleaner[SpansExtractor]):
         found, rejected = json.loads(answer)
         places = sentence_places(text)
         phrases: list[Phrase | Failure] = []
-        for start, end, target, _, match in found:
+        for start, end, target, _, match, by_rules in starmap(_AssertedPhrase, found):
             place = next(p for p in reversed(places) if p.start <= start)
             sentence = text[place.start : place.end]
             said = self._builder.modifiers(sentence, start - place.start, end - place.start, target)
-            phrases.append(Phrase(start, end, target, said, match))
+            phrases.append(Phrase(start, end, target, said, match, by_rules))
         return phrases + [Failure(*failure) for failure in rejected]
 
 
@@ -274,7 +282,7 @@ class JointFilter(_AfterCleaner[SpansFilter]):
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
-    ) -> list[list[Assertion | Failure]]:
+    ) -> list[list[PhraseAnswer]]:
         """One assertion per phrase, order kept."""
         self._phrase_cache.refresh()
         said = [self._cached(text) for text in texts]
@@ -290,9 +298,12 @@ class JointFilter(_AfterCleaner[SpansFilter]):
             for own, known in zip(phrases, said, strict=True)
         ]
 
-    def _cached(self, text: str) -> dict[tuple[int, int, str], Assertion | Failure]:
+    def _cached(self, text: str) -> dict[tuple[int, int, str], PhraseAnswer]:
         found, _ = json.loads(self._phrase_cache.get(digest(text)) or "[[], []]")
-        return {(start, end, target): assertion for start, end, target, assertion, _ in found}
+        return {
+            (p.start, p.end, p.target): RulesAssertion(p.assertion) if p.by_rules else p.assertion
+            for p in starmap(_AssertedPhrase, found)
+        }
 
 
 def _step(setup: ProtocolSetup) -> JointStep:
@@ -300,7 +311,8 @@ def _step(setup: ProtocolSetup) -> JointStep:
 
 
 def _asserted(phrase: Phrase, assertion: Assertion) -> _AssertedPhrase:
-    return _AssertedPhrase(phrase.start, phrase.end, phrase.target, assertion, phrase.match)
+    place = phrase.start, phrase.end, phrase.target
+    return _AssertedPhrase(*place, assertion, phrase.match, phrase.by_rules)
 
 
 def _shared_phrase_cache(setup: ProtocolSetup, owner: Fingerprint) -> ResponseCache:

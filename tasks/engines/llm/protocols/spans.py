@@ -8,7 +8,7 @@ targets. A sentence that can be understood by itself is requested once over all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -136,20 +136,19 @@ class SpansCleaner(StepEngine[Unit]):
         units = [place.unit for places in text_places for place in places]
         is_asked = self.step.prompt.concerns
         answers = self.answers([unit for unit in units if is_asked(unit.sentence)])
-        changes = {unit: self._change(unit, answer) for unit, answer in answers.items()}
+        by_rules = {unit for unit, answer in answers.items() if self.is_left_to_rules(answer)}
+        changes = answers | {unit: self._embedded.cleaned(unit.sentence) for unit in by_rules}
         return [
-            cleaned_text(text, places, [changes.get(place.unit) for place in places])
+            cleaned_text(text, places, [changes.get(place.unit) for place in places], by_rules)
             for text, places in zip(texts, text_places, strict=True)
         ]
 
-    def _change(self, unit: Unit, answer: str | Failure | None) -> str | Failure | None:
-        if self.is_left_to_rules(answer):
-            return self._embedded.cleaned(unit.sentence)
-        return answer
-
 
 def cleaned_text(
-    text: str, places: Sequence[SentencePlace], answers: Sequence[str | Failure | None]
+    text: str,
+    places: Sequence[SentencePlace],
+    answers: Sequence[str | Failure | None],
+    by_rules: Set[Unit],
 ) -> CleanedText | Failure:
     """A text after cleaning, from the new text of its sentences; None means unchanged."""
     failures = [answer for answer in answers if isinstance(answer, Failure)]
@@ -163,7 +162,8 @@ def cleaned_text(
     ]
     rewritten = (str(answer) for answer in answers if answer)
     consume(leftovers=sum(map(has_leftovers, rewritten)))
-    return CleanedText(rejoin(text, places, new)[0], tuple(removed))
+    stood_in = [text[place.start : place.end] for place in places if place.unit in by_rules]
+    return CleanedText(rejoin(text, places, new)[0], tuple(removed), tuple(stood_in))
 
 
 class ExtractStep(SentenceStep):

@@ -23,7 +23,7 @@ from tasks.engines.llm.protocols.json_answers import (
 from tasks.engines.llm.protocols.spans import VERSION
 from tasks.engines.llm.protocols.step_engine import ProtocolSetup, StepEngine
 from tasks.engines.llm.protocols.units import SentencePlace, normalize_spaces, sentence_places
-from tasks.engines.protocols import Failure
+from tasks.engines.protocols import Failure, PhraseAnswer, RulesAssertion
 
 ASSERTIONS: tuple[Assertion, ...] = get_args(Assertion)
 
@@ -100,7 +100,7 @@ class SpansFilter(StepEngine[MarkedUnit]):
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
-    ) -> list[list[Assertion | Failure]]:
+    ) -> list[list[PhraseAnswer]]:
         """One assertion per phrase, order kept; if a sentence fails, its phrases do.
 
         The phrases of a sentence that the model failed at may be left to the embedded filter.
@@ -113,14 +113,14 @@ class SpansFilter(StepEngine[MarkedUnit]):
             for text, in_text in zip(texts, phrases, strict=True)
         ]
         answers = self.answers([unit for marked in text_units for unit, _ in marked])
-        results: list[list[Assertion | Failure]] = []
+        results: list[list[PhraseAnswer]] = []
         for text, in_text, marked in zip(texts, phrases, text_units, strict=True):
-            by_phrase: dict[int, Assertion | Failure] = {}
+            by_phrase: dict[int, PhraseAnswer] = {}
             for unit, members in marked:
                 answer = answers[unit]
                 if self.is_left_to_rules(answer):
                     by_rules = self._embedded.assertions(text, in_text)
-                    answer = [by_rules[i] for i in members]
+                    answer = [RulesAssertion(by_rules[i]) for i in members]
                 said = [answer] * len(members) if isinstance(answer, Failure) else answer
                 by_phrase.update(zip(members, said, strict=True))
             results.append([by_phrase[i] for i in range(len(in_text))])

@@ -13,7 +13,7 @@ from tasks.engines.llm.protocols.inline import fenced
 from tasks.engines.llm.protocols.meaning import MeaningCheck
 from tasks.engines.llm.settings import OnFailure, ProtocolName
 from tasks.engines.metering import metered
-from tasks.engines.protocols import CleanedText, Failure
+from tasks.engines.protocols import CleanedText, Failure, RulesAssertion
 from taxonomy.targets import load_taxonomy
 from tests.tasks.engines.llm.scripted import ScriptedEngine
 
@@ -141,7 +141,7 @@ def test_a_model_that_drops_a_whole_request_is_asked_once_more_and_not_believed(
     cleaner = text_engines(protocol, chat, caches, TAXONOMY, "openi").cleaner
     with metered() as usage:
         cleaned = cleaner.clean([" ".join(SIXTEEN)])
-    assert cleaned == [CleanedText(" ".join(SIXTEEN))]
+    assert cleaned == [CleanedText(" ".join(SIXTEEN), by_rules=tuple(SIXTEEN[:15]))]
     assert len(chat.asked) == 1 + 16
     assert "lung nodule (present)" in chat.data[1]
     assert usage["drops_doubted"] == 16 + 15
@@ -180,11 +180,33 @@ def test_a_sentence_that_the_model_fails_at_is_left_to_the_rules_in_every_step(
         (cleaned,) = one.cleaner.clean([TEXT])
     assert isinstance(cleaned, CleanedText)
     assert cleaned.text == CLEANED
+    assert " ".join(cleaned.by_rules) == TEXT
     assert usage["units_by_rules"] == usage["units_failed_answer_malformed"] > 0
     (found,) = one.extractor.extract([CLEANED])
     named = [(CLEANED[p.start : p.end], p.target, p.modifiers.laterality) for p in found]
     assert named == FOUND
-    assert one.filter.classify([CLEANED], [found]) == [["present", "absent"]]
+    assert all(phrase.by_rules for phrase in found)
+    asked = "absent" if protocol == "cascade" else RulesAssertion("absent")  # no hedge: not asked
+    assert one.filter.classify([CLEANED], [found])[0][1] == asked
+
+
+@pytest.mark.parametrize("protocol", ["spans", "joint"])
+def test_only_what_the_rules_did_is_marked_as_theirs(
+    caches: ResponseCaches, protocol: ProtocolName
+) -> None:
+    wrong = json.dumps({"1": {"rewrite": "Nodule."}})
+    effusion: dict[str, object] = {"rewrite": "Left effusion."}
+    if protocol == "joint":
+        effusion["phrases"] = [["effusion", "=", "present"]]
+    answer = json.dumps({"1": "drop", "2": effusion, "3": {"rewrite": "Nodule."}})
+    one = engines(protocol, caches, "rules", answer, wrong, wrong)
+    (cleaned,) = one.cleaner.clean([TEXT])
+    assert isinstance(cleaned, CleanedText)
+    assert (cleaned.text, cleaned.by_rules) == (CLEANED, ("No nodule.",))
+    if protocol == "joint":  # the other steps of the sentence are the rules' too
+        (found,) = one.extractor.extract([CLEANED])
+        assert [phrase.by_rules for phrase in found] == [False, True]
+        assert one.filter.classify([CLEANED], [found]) == [["present", RulesAssertion("absent")]]
 
 
 @pytest.mark.parametrize("protocol", ["spans", "joint", "inline"])

@@ -116,10 +116,10 @@ def serve_arguments(settings: VllmSettings, port: int) -> list[str]:
     if settings.revision is not None:
         options["tokenizer_revision"] = settings.revision
     options |= {"enable_prefix_caching": True, **settings.engine_options}
-    return list(_as_arguments(options))
+    return list(as_arguments(options))
 
 
-def _as_arguments(options: dict[str, object]) -> Iterator[str]:
+def as_arguments(options: dict[str, object]) -> Iterator[str]:
     """Options as vLLM's command line has them: `--no-` for false, JSON for structures."""
     for name, value in options.items():
         flag = name.replace("_", "-")

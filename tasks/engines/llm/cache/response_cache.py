@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from storage.store import Store
 from tasks.engines.llm.cache.segments import Segments
-from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
+from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion, EngineWrapper
 from tasks.engines.llm.digest import digest
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
@@ -212,25 +212,15 @@ class ResponseCaches:
             return self._by_owner[name]
 
 
-class CachedEngine:
+class CachedEngine(EngineWrapper[ChatEngine]):
     """A chat engine that sends another engine only the requests that are not cached.
 
     Failures are not cached. Requests answered from the cache are counted as `cache_hits`.
     """
 
     def __init__(self, engine: ChatEngine, caches: ResponseCaches) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._cache = caches.for_owner(engine.fingerprint)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the wrapped engine: caching changes no answer."""
-        return self._engine.fingerprint
-
-    @property
-    def concurrency(self) -> int | None:
-        """That of the wrapped engine."""
-        return self._engine.concurrency
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[Completion | Failure]:
         """One answer per request, order kept; equal requests are sent once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from tasks.engines.metering import consume, latencies
 from tasks.engines.protocols import Failure, Fingerprint
@@ -73,6 +73,26 @@ class ChatEngine(Protocol):
         Requests and tokens are counted with `tasks.engines.metering.consume`.
         """
         ...
+
+
+E = TypeVar("E", bound=ChatEngine)
+
+
+class EngineWrapper(Generic[E]):
+    """The common part of engines that pass requests on to another one and change no answer."""
+
+    def __init__(self, engine: E) -> None:
+        self._engine = engine
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the wrapped engine."""
+        return self._engine.fingerprint
+
+    @property
+    def concurrency(self) -> int | None:
+        """That of the wrapped engine."""
+        return self._engine.concurrency
 
 
 def count_usage(answers: Sequence[Completion | Failure], retries: int = 0) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
+from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion, EngineWrapper
 from tasks.engines.metering import BusyClock
-from tasks.engines.protocols import Failure, Fingerprint
+from tasks.engines.protocols import Failure
 
 
 class StartingEngine(ChatEngine, Protocol):
@@ -18,7 +18,7 @@ class StartingEngine(ChatEngine, Protocol):
         ...
 
 
-class MeteredEngine:
+class MeteredEngine(EngineWrapper[StartingEngine]):
     """A chat engine whose calls are counted as `busy_us`, shared between callers.
 
     The time runs from a call, or from when a server is up, to its last answer. So retries, queues
@@ -28,19 +28,9 @@ class MeteredEngine:
 
     def __init__(self, engine: StartingEngine, models: int = 1) -> None:
         """Count the time once for each of `models` copies of the model that share the requests."""
-        self._engine = engine
+        super().__init__(engine)
         self._models = models
         self._clock = BusyClock()
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the wrapped engine: timing changes no answer."""
-        return self._engine.fingerprint
-
-    @property
-    def concurrency(self) -> int | None:
-        """That of the wrapped engine."""
-        return self._engine.concurrency
 
     def complete(self, requests: Sequence[ChatRequest]) -> Sequence[Completion | Failure]:
         """One answer per request, order kept."""

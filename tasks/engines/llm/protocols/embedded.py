@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from storage.reasons import may_succeed_later
 from storage.records import Assertion, Phrase
 from tasks.engines.llm.digest import digest
 from tasks.engines.llm.protocols.units import normalize_spaces
-from tasks.engines.llm.settings import OnFailure
 from tasks.engines.protocols import CleanedText, Failure
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.cleaning import RulesCleaner
@@ -57,9 +55,3 @@ class EmbeddedSteps:
 def embedded_steps(taxonomy: Taxonomy) -> EmbeddedSteps:
     """The embedded steps of a taxonomy, shared, so that a sentence is read once."""
     return EmbeddedSteps(taxonomy)
-
-
-def is_left_to_rules(answer: object, on_failure: OnFailure) -> bool:
-    """Whether the embedded steps answer in a model's place: not if the model may answer later."""
-    is_final = isinstance(answer, Failure) and not may_succeed_later(answer.reason)
-    return is_final and on_failure == "rules"

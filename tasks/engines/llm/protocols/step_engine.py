@@ -7,11 +7,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from storage.reasons import may_succeed_later
 from tasks.engines.llm.cache.response_cache import ResponseCaches
 from tasks.engines.llm.chat.engine import ChatEngine
 from tasks.engines.llm.prompts.prompting import Prompt
 from tasks.engines.llm.protocols.batched_requests import RequestStep, request_answers
-from tasks.engines.llm.protocols.embedded import embedded_steps, is_left_to_rules
+from tasks.engines.llm.protocols.embedded import embedded_steps
 from tasks.engines.llm.settings import OnFailure
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
@@ -88,8 +89,12 @@ class StepEngine(Generic[U]):
         return found
 
     def is_left_to_rules(self, answer: Any | Failure) -> bool:
-        """Whether the embedded step answers in the model's place: it failed, and finally so."""
-        return is_left_to_rules(answer, self._setup.on_failure)
+        """Whether the embedded step answers in the model's place.
+
+        Not where a later run may have the model's answer, as with batch files.
+        """
+        is_final = isinstance(answer, Failure) and not may_succeed_later(answer.reason)
+        return is_final and self._setup.on_failure == "rules"
 
 
 def engine_fingerprint(step: Fingerprint, setup: ProtocolSetup) -> Fingerprint:

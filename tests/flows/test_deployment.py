@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.flows.conftest import BIN, REPOSITORY
 
@@ -74,8 +75,9 @@ def prefect(
             assert server.poll() is None, (logs / "server.log").read_text()
             assert time.monotonic() < deadline, "the server did not come up"
             time.sleep(0.5)
-        pool = client.run("work-pool", "create", "cpu", "--type", "process", "--overwrite")
-        assert pool.returncode == 0, pool.stderr
+        for name in ("cpu", "gpu"):
+            pool = client.run("work-pool", "create", name, "--type", "process", "--overwrite")
+            assert pool.returncode == 0, pool.stderr
         deployed = client.run("--no-prompt", "deploy", "--all")
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
         worker = client.start(logs / "worker.log", "worker", "start", "--pool", "cpu")
@@ -109,6 +111,18 @@ def test_a_deployment_runs_to_its_end_on_a_worker(prefect: Prefect, home: Path) 
     assert len(tasks) == 28
     assert any(task["name"] == "clean openi/train/part-00002" for task in tasks)
     assert all("openi" in task["tags"] for task in tasks)  # type: ignore[operator]
+
+
+def test_a_language_model_is_for_the_workers_with_a_gpu(prefect: Prefect) -> None:
+    deployments = {str(row["name"]): row for row in prefect.post("deployments/filter", {})}
+    assert {name: row["work_pool_name"] for name, row in deployments.items()} == {
+        "openi": "cpu",
+        "openi-llama": "gpu",
+        "showcase": "cpu",
+    }
+    deployed = deployments["openi-llama"]["parameters"]
+    config = REPOSITORY / "configs" / "llama-3-70b-vllm.yaml"
+    assert deployed == {"settings": {"dataset": "openi"} | yaml.safe_load(config.read_text())}
 
 
 def test_a_wrong_parameter_fails_before_any_work(prefect: Prefect) -> None:

@@ -7,9 +7,15 @@ usual alternative, one httpx client and `asyncio.gather` under a semaphore, runs
 requests, and so does OpenAI's own client where it is installed (`pip install openai`). Each runs in
 a new process.
 
-OpenAI's client is slower, which is why there is one of ours: in one run on two busy cores it made
-130 to 142 requests a CPU second (version 3.57.0; one client or many, 32 to 256 at once), the
-gathered httpx 108, and this engine 383.
+OpenAI's client is slower, which is why there is one of ours: in runs on two busy cores it made 98
+to 142 requests a CPU second (version 3.57.0; one client or many, 32 to 256 at once), and in one of
+them the gathered httpx made 108 and this engine 383.
+
+Latencies are counted by `tasks.engines.metering`, not by hdrhistogram (0.10.8), which is no faster:
+1.7 µs a value with two digits, ours 1.8, of the 2.6 ms that a request takes. Its quantiles are
+within 1 % instead of 12 %. But the amounts of a manifest are whole numbers that SQL adds up over
+shards, and its histogram is a coded text that only it can add (6.2 ms for 100 shards, ours 0.9). It
+also needs pbr and setuptools at run time.
 """
 
 from __future__ import annotations

@@ -25,15 +25,12 @@ _LIBRARIES = (
 _LARGEST_MESSAGE = 2**18
 """Bytes of arguments and environment."""
 
-_LONGEST_S = 600
-
 
 class ForkedCommand:
     """Runs commands one after the other; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(_LONGEST_S)
         with theirs:
             self._parent = subprocess.Popen(
                 [sys.executable, "-m", "tests.flows.forked_command", str(theirs.fileno())],

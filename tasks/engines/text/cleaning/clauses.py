@@ -22,7 +22,7 @@ _NO_SUBJECT = rf"which|that|who|as|because|for|if|not|no|now|also|still|currentl
 _LINKS = rf"{_NO_SUBJECT}|and|or|but|yet|with"
 _BOUNDARY = re.compile(
     rf"""
-    (?P<link> ,?\ (?:and|but|while|whereas)\ | ;\ (?:however,?\ )?|,\ however,\ )
+    (?P<link> ,?\ (?:and|but|while|whereas)\ | ,\ (?:al)?though\ | ;\ (?:however,?\ )?|,\ however,\ )
     (?= there\ (?:is|are|has|have|'s)\b
       | (?:(?!(?:{_NO_SUBJECT})\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
         (?!(?:can|could|may|might)\b)(?:{_VERB})\b
@@ -36,8 +36,9 @@ _BOUNDARY = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 # A condition, a reason or a request holds for all that follows it; what was, may go on.
+# "Since the prior film" is neither.
 _ONE_THOUGHT = re.compile(
-    r"\b(?:if|unless|when|because|since|until|whether|was|were|had|recommend|suggest|advise"
+    r"\b(?:if|unless|when|because|since(?! (?:the (?:prior|previous|last)|prior|XXXX|yesterday)\b)|until|whether|was|were|had|recommend|suggest|advise"
     r"|consider)\b|\b(?:given|due to) [^,]*$",
     re.IGNORECASE,
 )
@@ -57,7 +58,8 @@ def split_clauses(sentence: str) -> list[tuple[str, str]]:
     start, link = 0, ""
     for match in _BOUNDARY.finditer(sentence):
         clause = sentence[start : match.start()]
-        if not _FINITE.search(clause) or _ONE_THOUGHT.search(clause):
+        is_statement = match["link"] == "; " or _FINITE.search(clause)
+        if not is_statement or _ONE_THOUGHT.search(clause):
             continue
         if match["splice"] and _DEPENDENT.match(clause):
             continue

@@ -81,6 +81,15 @@ _THERE_IS_MANY = re.compile(
     r"|pneumothoraces|deformities|calcifications|granulomas)\b)",
     re.IGNORECASE,
 )
+# "¤ opacities most likely reflects edema": the verb agreed with "worsening of the opacities".
+_PLURAL_SUBJECT = re.compile(
+    rf"^(\W*{MARK} (?:[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations|infiltrates|masses"
+    r"|densities|nodes|fractures|changes|markings|volumes|pneumothoraces)(?: (?:in|at|of) (?:the )?"
+    r"(?:[\w-]+ ){1,3}?)?,? ?(?:(?:most|very|likely|probably|also) )*)(is|has|was|reflects|represents|suggests"
+    r"|indicates)\b",
+    re.IGNORECASE,
+)
+_PLURAL_VERBS = {"is": "are", "has": "have", "was": "were"}
 # "effusion, which is slightly ¤": the verb goes with what was said by it.
 _LEFT_PREDICATE = re.compile(
     rf",?(?:\s+(?:which|that))?\s+{_VERB}(?:\s+(?:(?!\w*megaly)\w+ly|also|overall|to be))*\s*{MARK}"
@@ -158,6 +167,7 @@ def mended(marked: str, original: str, neutral: frozenset[str]) -> str:
     )
     text = _THERE_HAS_BEEN.sub("", _STRUCTURE_THERE.sub(f"{MARK} ", text))
     text = _THERE_IS_MANY.sub(r"\1 are \2", text)
+    text = _PLURAL_SUBJECT.sub(lambda m: m[1] + _PLURAL_VERBS.get(m[2].lower(), m[2][:-1]), text)
     pieces = _CLAUSE.split(text)
     kept = ""
     last_is_lost = False

@@ -22,7 +22,7 @@ _NO_SUBJECT = rf"which|that|who|as|because|for|if|not|no|now|also|still|currentl
 _LINKS = rf"{_NO_SUBJECT}|and|or|but|yet|with"
 _BOUNDARY = re.compile(
     rf"""
-    (?P<link> ,?\ (?:and|but|while|whereas)\ | ,\ (?:al)?though\ | ;\ (?:however,?\ )?|,\ however,\ )
+    (?P<link> ,?\ (?:and|but|while|whereas)\ | ,\ (?:al)?though\ |,\ however,\ )
     (?= there\ (?:is|are|has|have|'s)\b
       | (?:(?!(?:{_NO_SUBJECT})\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
         (?!(?:can|could|may|might)\b)(?:{_VERB})\b
@@ -31,7 +31,11 @@ _BOUNDARY = re.compile(
     (?= (?:the|its|their)\ (?:(?!(?:{_LINKS})\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
         (?:now\ )?(?!(?:can|could|may|might)\b)(?:{_VERB})\b
       | (?:(?!(?:{_LINKS})\b)[\w/-]++\ ){{1,5}}(?:has|have)\ (?:\w++\ ){{0,2}}?
-        (?:increased|decreased|improved|worsened|resolved|cleared|progressed|developed|enlarged)\b )
+        (?:increased|decreased|improved|worsened|resolved|cleared|progressed|developed|enlarged)\b
+      | (?:(?!(?:{_LINKS})\b)[\w/-]++\ ){{1,5}}(?:is|are)\ (?:\w++\ )?
+        (?:unchanged|stable|unaltered|similar|improved|worse|increased|decreased|larger|smaller)\b )
+    | (?P<stop> ;\ ) (?= (?:(?!(?:{_LINKS})\b)[\w/-]++\ ){{1,{_LONGEST_SUBJECT}}}
+        (?:no\ longer|{_VERB})\b )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -58,13 +62,13 @@ def split_clauses(sentence: str) -> list[tuple[str, str]]:
     start, link = 0, ""
     for match in _BOUNDARY.finditer(sentence):
         clause = sentence[start : match.start()]
-        is_statement = match["link"] == "; " or _FINITE.search(clause)
+        is_statement = match["stop"] or _FINITE.search(clause)
         if not is_statement or _ONE_THOUGHT.search(clause):
             continue
         if match["splice"] and _DEPENDENT.match(clause):
             continue
         parts.append((link, clause))
-        start, link = match.end(), match["link"] or match["splice"]
+        start, link = match.end(), match[0]
     return [*parts, (link, sentence[start:])]
 
 

@@ -107,7 +107,7 @@ class RulesCleaner:
                 as_it_stood = _SPACES.sub(" ", _quoted(source, normal, whole, (start, end)))
             if cleaned != as_it_stood:
                 removed.append((start, end))
-            if cleaned:
+            if any(map(str.isalnum, cleaned)):
                 gap = "\n" if "\n" in text[end_of_last:start] else " "
                 kept.append((gap if kept else "", cleaned))
                 end_of_last, kept_from = end, start
@@ -141,12 +141,14 @@ class RulesCleaner:
         cleaned = self._by_rules(body)
         rules = self._rules
         compares = rules.compares.search(cleaned)
-        breaks = cleaned != body and rules.broken.search(cleaned)
-        if not compares and (not breaks or rules.broken.search(body)):
+        breaks = cleaned != body and any(
+            broken.search(cleaned) and not broken.search(body) for broken in rules.broken
+        )
+        if not compares and not breaks:
             return cleaned
         if rules.unnoted.search(body):
             return "" if compares else cleaned
-        return notes(body, self._guard.stated(body), ending_of(body))
+        return notes(body, self._guard.answered(body), ending_of(body))
 
     def _by_rules(self, body: str) -> str:
         for clauses in (False, True):

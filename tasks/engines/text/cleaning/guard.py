@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from storage.records import Assertion
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.lexicon import LexiconExtractor
 from taxonomy.targets import load_taxonomy
@@ -41,14 +42,14 @@ class Guard:
                 said.setdefault(broader, set()).update(answers)
         return all(answers <= said.get(t, set()) for t, answers in self._assertions(after).items())
 
-    def stated(self, sentence: str) -> list[tuple[int, int]]:
-        """Spans of the findings that a sentence states, with neither doubt nor denial."""
+    def answered(self, sentence: str) -> list[tuple[int, int, Assertion]]:
+        """Spans of the findings of a sentence, half-open, and how it asserts each."""
         [phrases] = self._extractor.extract([sentence])
         [answers] = self._classifier.classify([sentence], [phrases])
         return [
-            (phrase.start, phrase.end)
+            (phrase.start, phrase.end, answer)
             for phrase, answer in zip(phrases, answers, strict=True)
-            if answer == "present" and self._taxonomy[phrase.target].category == "abnormality"
+            if self._taxonomy[phrase.target].category == "abnormality"
         ]
 
     def _assertions(self, sentence: str) -> dict[str, set[str]]:

@@ -61,7 +61,7 @@ class Rules:
     """Everything of `rules.yaml`.
 
     compares: what is left of a comparison, a message or advice in a cleaned sentence.
-    broken: words in a row that are no sentence.
+    broken: words in a row that are no sentence, by kind.
     unnoted: words that deny or end something; a sentence with one is not cut down to notes.
     takes_back: a sentence that says of the one before it that it is no longer so.
     seen: any word of any group's `seen`, in lower case.
@@ -76,7 +76,7 @@ class Rules:
     polarity: re.Pattern[str]
     takes_back: re.Pattern[str]
     compares: re.Pattern[str]
-    broken: re.Pattern[str]
+    broken: tuple[re.Pattern[str], ...]
     unnoted: re.Pattern[str]
     digest: str
 
@@ -102,10 +102,11 @@ def load_rules() -> Rules:
     polarity = re.compile(rf"\b(?:{'|'.join(raw['polarity'])})\b", re.IGNORECASE)
     patterns = [p for g in groups for r in g.rules for p in (r.pattern, r.unless) if p]
     takes_back = _compiled(raw["takes back"], fragments)
-    compares, broken, unnoted = (
-        _compiled("|".join(raw[name]), fragments) for name in ("compares", "broken", "unnoted")
+    compares, unnoted = (
+        _compiled("|".join(raw[name]), fragments) for name in ("compares", "unnoted")
     )
-    patterns += [takes_back, compares, broken, unnoted]
+    broken = tuple(_compiled(pattern, fragments) for pattern in raw["broken"])
+    patterns += [takes_back, compares, *broken, unnoted]
     said = "\n".join((*(p.pattern for p in patterns), *raw["neutral"], *raw["polarity"], degrees))
     digest = hashlib.sha256(said.encode()).hexdigest()
     seen = re.compile(any_of(word for group in groups for word in group.seen))

@@ -38,7 +38,7 @@ PATTERNS = [
         for p in (rule.pattern, rule.unless)
         if p
     ),
-    *(RULES.takes_back, RULES.compares, RULES.broken, RULES.unnoted, RULES.swept),
+    *(RULES.takes_back, RULES.compares, *RULES.broken, RULES.unnoted, RULES.swept),
 ]
 
 

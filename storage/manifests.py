@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from storage.funnel import FunnelStep
 from storage.shards import Count, Part, ShardFile, dataset_folder, is_intact, shard_path
 from storage.store import Store
 
@@ -31,7 +32,8 @@ class Manifest:
 
     `rows_in == rows_out + sum(rejects.values())`, counted in `unit`; a stage that turns one
     report into many phrases still counts reports. `outputs` has the rows of every file,
-    `discarded` the rejected proposals of engines, `usage` the requests, tokens and time they took.
+    `discarded` the rejected proposals of engines, `usage` the requests, tokens and time they took,
+    `funnel` what the rules of a data set's selection took out.
     """
 
     stage: str
@@ -46,6 +48,7 @@ class Manifest:
     rejects: Mapping[str, Count] = field(default_factory=dict)
     discarded: Mapping[str, Count] = field(default_factory=dict)
     usage: Mapping[str, Count] = field(default_factory=dict)
+    funnel: tuple[FunnelStep, ...] = ()
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     finished_at: str = ""
 

@@ -6,10 +6,11 @@ left, as the paper's post-filter does.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
+from storage.datasets.selection import RequiredSections
 from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.answers import require_as_many
@@ -17,9 +18,6 @@ from tasks.engines.protocols import CleanedText, Cleaner, Failure
 from tasks.step import StepOutput
 
 SECTIONS = ("findings", "impression")
-
-RequiredSections = Literal["both", "any"]
-"""`both`: findings and impression, as the paper asks; `any`: one of them is enough."""
 
 
 def clean_reports(studies: pa.Table, cleaner: Cleaner, require: RequiredSections) -> StepOutput:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from storage.datasets.reader import DatasetReader, SourceRecord, Study
+from storage.datasets.selection import Selection
 from storage.gold import GOLD_TABLES
 from storage.rejects import Reject
 from storage.shards import Part, table_from_rows
@@ -13,10 +14,18 @@ from tasks.step import StepOutput
 
 
 def ingest_studies(
-    part: Part, reader: DatasetReader, records: Sequence[SourceRecord]
+    part: Part,
+    reader: DatasetReader,
+    records: Sequence[SourceRecord],
+    selection: Selection | None = None,
 ) -> StepOutput:
-    """Read the records of a part; one that cannot be read is rejected with its reason."""
-    results = list(_results(reader, records))
+    """Read the records of a part and select from them.
+
+    A record that cannot be read, or that a rule of the selection takes out, is rejected with its
+    reason.
+    """
+    selected = (selection or Selection()).apply(list(_results(reader, records)))
+    results = selected.results
     rejects = [result for result in results if isinstance(result, Reject)]
     studies = [result for result in results if not isinstance(result, Reject)]
     rows = [study.row(part.dataset, part.split) for study in studies]
@@ -28,6 +37,7 @@ def ingest_studies(
         len(rows),
         left_out,
         {table: table_from_rows(table, rows) for table, rows in _gold(part, studies).items()},
+        selected.funnel if selection else (),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from storage.funnel import FunnelStep
 from storage.rejects import Reject
 
 
@@ -21,6 +22,7 @@ class StepOutput:
     written to the rejects table too, but are not records that were read, so they are no part of
     that sum.
     beside: further tables that the step makes, by name.
+    funnel: what the rules of a selection took out.
     """
 
     rows: pa.Table
@@ -29,3 +31,4 @@ class StepOutput:
     rows_out: int
     discarded: Sequence[Reject] = ()
     beside: Mapping[str, pa.Table] = field(default_factory=dict)
+    funnel: Sequence[FunnelStep] = ()

@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from storage.datasets.reader import DatasetError, DatasetReader
+from storage.datasets.selection import RequiredSections, Rule, Selection, Source
 from storage.inputs import artefacts, home
 
 FAMILIES = {"table": ".table:TableReader"}
@@ -53,6 +54,20 @@ class ExpectedFile(BaseModel):
     optional: bool = False
 
 
+class PaperFigures(BaseModel):
+    """What the paper kept of the data set, by split.
+
+    unit: what it counts: studies, or pairs of an image and the report of its study.
+    note: how its selection differs from the one declared here, or what is not known of it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unit: Literal["studies", "pairs"]
+    kept: Mapping[str, Annotated[int, Field(ge=1, strict=True)]]
+    note: str | None = None
+
+
 class Declaration(BaseModel):
     """What a data set is, where its files are, and who reads them.
 
@@ -78,6 +93,9 @@ class Declaration(BaseModel):
     files: what a download holds.
     counts: what the whole data set holds, as its owners say: `studies`, `studies.test`,
         `patients`, and what else its reader counts.
+    sections: the sections that a report must have to be annotated, where the user does not say.
+    selection: the rules that choose the studies, in their order.
+    paper: what the paper kept of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -103,6 +121,9 @@ class Declaration(BaseModel):
     targets: Mapping[str, str | None] = {}
     files: tuple[ExpectedFile, ...] = ()
     counts: Mapping[str, Annotated[int, Field(ge=0, strict=True)]] = {}
+    sections: RequiredSections = "both"
+    selection: tuple[Rule, ...] = ()
+    paper: PaperFigures | None = None
 
     @field_validator("name")
     @classmethod
@@ -135,6 +156,14 @@ class Declaration(BaseModel):
             DatasetError: if there is no folder to read, or the layout is not what the reader takes.
         """
         return self._reader_class()(self, folder or self._own_folder())
+
+    def select(self, folder: Path | None, require: RequiredSections | None) -> Selection:
+        """The declared rules on the files of a folder; `require` is what the user asks for.
+
+        Raises:
+            DatasetError: if there is no folder to read.
+        """
+        return Selection(self.selection, Source(folder or self._own_folder(), require))
 
     def missing_images(self, folder: Path | None = None) -> Path | None:
         """The folder that images would have to be put into, if they are not there; else None."""

@@ -62,7 +62,7 @@ class ReportFiles:
         place = self._places[key]
         if isinstance(place, UnusableFileError):
             raise place
-        return _read_file(place) if isinstance(place, Path) else self._spool.read(place)
+        return read_report_file(place) if isinstance(place, Path) else self._spool.read(place)
 
     def digest(self) -> str:
         """SHA-256 of the archive, or of names, sizes and times in the folder."""
@@ -148,7 +148,12 @@ def _too_large(name: str) -> UnusableFileError:
     return UnusableFileError("too_large", detail)
 
 
-def _read_file(path: Path) -> bytes:
+def read_report_file(path: Path) -> bytes:
+    """The content of a report's file.
+
+    Raises:
+        UnusableFileError: if it is no file, too large or cannot be read.
+    """
     try:
         if path.exists() and not path.is_file():  # a pipe would never end
             raise UnusableFileError("file_unreadable", f"{path.name} is not a file")

@@ -79,7 +79,7 @@ def usage_of_steps(
             studies,
             engines,
             taxonomy,
-            require=settings.require_sections,
+            require=settings.required_sections(),
             positive=settings.positive,
         )
         for step, step_usage in found.usage.items():

@@ -139,6 +139,7 @@ def run_stage(
         rejects=count_by_reason(output.rejects),
         discarded=count_by_reason(output.discarded),
         usage=dict(usage),
+        funnel=tuple(output.funnel),
         seconds=round(time.perf_counter() - started, 3),
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

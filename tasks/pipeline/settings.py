@@ -24,10 +24,10 @@ from pydantic import (
 from storage.datasets.declaration import Declaration
 from storage.datasets.reader import DatasetError
 from storage.datasets.registry import find_declaration, is_file_name
+from storage.datasets.selection import RequiredSections
 from storage.inputs import home
 from storage.records import Assertion
 from storage.store import Store, StoreError
-from tasks.clean import RequiredSections
 from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
 from tasks.engines.llm.prompts.prompting import prompt_sets
 from tasks.engines.llm.settings import LlmSettings
@@ -116,8 +116,10 @@ class BuildSettings(BaseModel):
     limit: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="take only the first reports of the dataset"
     )
-    require_sections: RequiredSections = Field(
-        default="both", description="sections a report must have: `both`, as the paper, or `any`"
+    require_sections: RequiredSections | None = Field(
+        default=None,
+        description="sections a report must have: `both`, as the paper, or `any`; what the "
+        "dataset's declaration says when not given",
     )
     positive: tuple[Assertion, ...] = Field(
         default=("present", "probable"),
@@ -172,6 +174,10 @@ class BuildSettings(BaseModel):
     def dataset_declaration(self) -> Declaration:
         """The declaration of the dataset."""
         return find_declaration(self.declaration or self.dataset)
+
+    def required_sections(self) -> RequiredSections:
+        """The sections that a report must have to be annotated."""
+        return self.require_sections or self.dataset_declaration().sections
 
     def prompt_set(self) -> str:
         """Whose prompts a language model gets for the dataset's reports."""

@@ -9,7 +9,7 @@ here, a step module beside the others, and the schema of its table.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from storage.datasets.declaration import Declaration
 from storage.datasets.reader import DatasetReader
+from storage.datasets.selection import Selection
 from storage.digests import combined_digest
 from storage.gold import GOLD_TABLES
 from storage.images.limits import image_limits
@@ -52,6 +53,7 @@ class RunContext:
     parts: PartRecords
     engines: Engines
     taxonomy: Taxonomy
+    selection: Selection = field(default_factory=Selection)
 
     def provenance(self) -> dict[str, str]:
         """Name and version of each engine by step, and the taxonomy's digest."""
@@ -120,9 +122,13 @@ STAGES: tuple[StageEntry, ...] = (
         table="studies",
         beside=GOLD_TABLES,
         unit="file",
-        options=lambda run: {"source": run.reader.fingerprint(), **_limits()},
+        options=lambda run: {
+            "source": run.reader.fingerprint(),
+            **_limits(),
+            **({"selection": run.selection.digest()} if run.selection else {}),
+        },
         external=lambda run, part: {RECORDS: run.parts.digests[part.name]},
-        step=lambda run, part: ingest_studies(part, run.reader, run.parts[part]),
+        step=lambda run, part: ingest_studies(part, run.reader, run.parts[part], run.selection),
     ),
     StageEntry(
         name="clean",
@@ -130,9 +136,9 @@ STAGES: tuple[StageEntry, ...] = (
         unit="report",
         inputs=(STUDIES,),
         engine=lambda engines: engines.cleaner,
-        options=lambda run: {"require_sections": run.settings.require_sections},
+        options=lambda run: {"require_sections": run.settings.required_sections()},
         step=lambda run, _, studies: clean_reports(
-            studies, run.engines.cleaner, run.settings.require_sections
+            studies, run.engines.cleaner, run.settings.required_sections()
         ),
     ),
     StageEntry(
@@ -229,11 +235,14 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     store = Store(settings.store)
     store.require_writable()
     declaration = settings.dataset_declaration()
-    reader = declaration.open(Path(settings.source) if settings.source else None)
+    source = Path(settings.source) if settings.source else None
+    reader = declaration.open(source)
+    selection = declaration.select(source, settings.require_sections)
     records = islice(reader.records(), settings.limit)
     parts = PartRecords(settings.dataset, records, settings.shard_size or declaration.shard_size)
     _refuse_stale_parts(store, settings.dataset, parts)
-    run = RunContext(settings, reader, parts, choose_engines(settings, taxonomy), taxonomy)
+    engines = choose_engines(settings, taxonomy)
+    run = RunContext(settings, reader, parts, engines, taxonomy, selection)
     stages = {entry.name: entry.bind(run) for entry in stages_of(declaration)}
     return Pipeline(store, parts.plan(settings.dataset, stages), tuple(parts), stages, taxonomy)
 

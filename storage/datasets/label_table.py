@@ -1,0 +1,77 @@
+"""Tables of labels that a data set ships: a row a study or an image, a column a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from storage.datasets.row_index import RowIndex
+from storage.datasets.rows import Row
+from storage.rejects import Reject
+
+_VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
+"""Present, absent, uncertain; an empty cell says nothing."""
+
+
+class Labels(NamedTuple):
+    """The labels of a study, and what of its rows cannot be used."""
+
+    values: dict[str, int]
+    left_out: tuple[Reject, ...] = ()
+
+
+class LabelTable:
+    """The labels of one table by study. Several threads may read at once."""
+
+    def __init__(
+        self,
+        table: Path,
+        key: str | Callable[[Row], str],
+        columns: Collection[str],
+        prefix: str = "",
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
+        """Read the table once, to its end.
+
+        Args:
+            table: a file that `read_rows` reads.
+            key: the column with the study, or what makes the study of a row.
+            columns: of labels; one that the table does not have says nothing.
+            prefix: who gave the labels, put before every name: `chexpert:`.
+            renamed: what the table calls a label to what it is called here.
+
+        Raises:
+            DatasetError: if the table cannot be read, or holds no rows.
+        """
+        self._renamed = {column: column for column in columns} | dict(renamed or {})
+        self._prefix = prefix
+        needed = (key,) if isinstance(key, str) else ()
+        self._index = RowIndex(table, key, needed, tuple(self._renamed))
+
+    def labels(self, study: str, study_id: str) -> Labels:
+        """The labels of a study; none if the table has no row of it.
+
+        Args:
+            study: the key of its rows.
+            study_id: names it in rejects.
+        """
+        rows = self._index.rows(study)
+        where = f"labels of {self._index.table.name}"
+        if fault := next((row.fault for row in rows if row.fault), None):
+            return Labels({}, (Reject(study_id, where, "row_malformed", fault),))
+        if any(row.cells != rows[0].cells for row in rows):
+            detail = "rows of one study give different labels"
+            return Labels({}, (Reject(study_id, where, "rows_disagree", detail),))
+        values: dict[str, int] = {}
+        left_out: list[Reject] = []
+        for column, said in rows[0].cells.items() if rows else ():
+            name = f"{self._prefix}{self._renamed.get(column, column)}"
+            if column not in self._renamed or not said:
+                continue
+            if said in _VALUES:
+                values[name] = _VALUES[said]
+            else:
+                detail = f"{column} is {said[:80]!r}, not 1, 0, -1 or empty"
+                left_out.append(Reject(study_id, name, "label_unreadable", detail))
+        return Labels(values, tuple(left_out))

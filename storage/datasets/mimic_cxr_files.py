@@ -1,0 +1,218 @@
+"""Where the files of MIMIC-CXR and MIMIC-CXR-JPG are below the folder that a user names.
+
+Both keep `files/p19/p19999991/s59999991/<dicom_id>.jpg` or `.dcm`; the report of the study is
+`files/p19/p19999991/s59999991.txt`, also in `mimic-cxr-reports.zip`. They may lie in one folder or
+in several. A folder of images is listed, no image is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+from storage.archives import DAMAGE, what_is_wrong
+from storage.datasets.downloads import files_in, folders_below, is_junk
+from storage.datasets.reader import LARGEST_REPORT, DatasetError
+from storage.datasets.report_files import UnusableFileError, read_report_file
+
+REPORTS = "mimic-cxr-reports.zip"
+TABLES = {
+    "metadata": "mimic-cxr-2.0.0-metadata.csv",
+    "split": "mimic-cxr-2.0.0-split.csv",
+    "chexpert": "mimic-cxr-2.0.0-chexpert.csv",
+    "negbio": "mimic-cxr-2.0.0-negbio.csv",
+    "radiologist": "mimic-cxr-2.1.0-test-set-labeled.csv",
+}
+"""What each table is called, gzipped or not; 2.0.0 stands in the names of 2.1.0, too."""
+
+IMAGE_SUFFIXES = (".jpg", ".dcm")
+"""Of an image in both forms the JPEG counts, as in the paper."""
+
+_REPORT = re.compile(r"(?:.*/)?(p\d\d/p(\d+)/s(\d+)\.txt)")
+
+
+@dataclass(frozen=True)
+class ReportKey:
+    """A report: its path below `files`, whose patient and which study it is."""
+
+    path: str
+    patient: str
+    study: str
+
+    @classmethod
+    def of(cls, path: str) -> ReportKey | None:
+        """The key of a path; None if it is none of a report."""
+        found = _REPORT.fullmatch(path)
+        return cls(*found.groups()) if found else None
+
+
+class MimicFiles:
+    """The files below a folder.
+
+    trees: every folder `files` with patients in it, the latest version first.
+    tables: the tables that are there, by the names of `TABLES`.
+    archive: `mimic-cxr-reports.zip`; None where it is not.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Look through the folders.
+
+        Raises:
+            DatasetError: if a folder cannot be listed.
+        """
+        folders = list(folders_below(root))
+        self.root = root
+        self.trees = [f for f in _latest_first(folders) if f.name == "files" and _has_patients(f)]
+        if not self.trees and _has_patients(root):
+            self.trees = [root]
+        patterns = {name: (table, f"{table}.gz") for name, table in TABLES.items()}
+        found = {name: [*files_in(folders, *names)] for name, names in patterns.items()}
+        self.tables = {name: _latest_first(files)[0] for name, files in found.items() if files}
+        archives = [*files_in(folders, REPORTS)]
+        self.archive = _latest_first(archives)[0] if archives else None
+
+    def reports(self) -> Iterator[ReportKey]:
+        """Every report in the order of its path; of the archive, where there is one.
+
+        Raises:
+            DatasetError: if the archive is damaged or a folder cannot be listed.
+        """
+        if self.archive:
+            yield from (self._archived[path][1] for path in sorted(self._archived))
+            return
+        for place, tree in enumerate(self.trees):
+            for folder in _patients(tree):
+                names = (entry.name for entry in _entries(folder))
+                paths = (f"{folder.parent.name}/{folder.name}/{name}" for name in names)
+                for key in filter(None, map(ReportKey.of, paths)):
+                    if not any((other / key.path).exists() for other in self.trees[:place]):
+                        yield key
+
+    def read(self, key: ReportKey) -> bytes:
+        """The content of a report's file.
+
+        Raises:
+            UnusableFileError: if it is no report, too large or cannot be read.
+        """
+        if not self.archive:
+            paths = [tree / key.path for tree in self.trees]
+            return read_report_file(next((p for p in paths if p.exists()), paths[0]))
+        try:
+            with self._lock, self._zip.open(self._archived[key.path][0]) as stream:
+                data = stream.read(LARGEST_REPORT + 1)
+        except (*DAMAGE, RuntimeError, NotImplementedError) as error:
+            raise UnusableFileError(
+                "file_unreadable", f"{key.path} in {self.archive}: {what_is_wrong(error)}"
+            ) from error
+        if len(data) > LARGEST_REPORT:
+            detail = f"{key.path} has more than {LARGEST_REPORT:,} bytes"
+            raise UnusableFileError("too_large", detail)
+        return data
+
+    def image(self, key: ReportKey, dicom_id: str) -> Path | None:
+        """The file of an image; None if it is not there."""
+        for suffix in IMAGE_SUFFIXES:
+            for tree in self.trees:
+                path = tree / key.path.removesuffix(".txt") / f"{dicom_id}{suffix}"
+                if path.exists():
+                    return path
+        return None
+
+    def expected_image(self, key: ReportKey, dicom_id: str) -> Path:
+        """Where the JPEG of an image would be that is not there."""
+        files = self.trees[0] if self.trees else self.root / "files"
+        return files / key.path.removesuffix(".txt") / f"{dicom_id}{IMAGE_SUFFIXES[0]}"
+
+    def images(self, key: ReportKey) -> dict[str, Path]:
+        """The image files in the folder of a study, by image."""
+        folders = [tree / key.path.removesuffix(".txt") for tree in self.trees]
+        names = sorted(
+            (entry.name for f in folders if f.is_dir() for entry in _entries(f)),
+            key=lambda name: name.rpartition(".")[0],
+        )
+        ids = dict.fromkeys(
+            name.rpartition(".")[0] for name in names if name.endswith(IMAGE_SUFFIXES)
+        )
+        found = {dicom_id: self.image(key, dicom_id) for dicom_id in ids}
+        return {dicom_id: path for dicom_id, path in found.items() if path}
+
+    def count_images(self) -> int:
+        """Images on disk: JPEGs, or DICOM files where there are none."""
+        counts = dict.fromkeys(IMAGE_SUFFIXES, 0)
+        for tree in self.trees:
+            for patient in _patients(tree):
+                for study in _entries(patient):
+                    if study.is_dir():
+                        for image in _entries(patient / study.name):
+                            suffix = image.name[-4:]
+                            if suffix in counts:
+                                counts[suffix] += 1
+        return next((count for count in counts.values() if count), 0)
+
+    def digest(self) -> str:
+        """Changes with a table, the archive, a report, or the images in a study's folder."""
+        digest = hashlib.sha256()
+        for path in filter(None, (self.archive, *self.tables.values())):
+            with path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        for tree in self.trees:
+            for patient in _patients(tree):
+                for entry in _entries(patient):
+                    status = entry.stat()
+                    said = f"{entry.path}\0{status.st_size}\0{status.st_mtime_ns}\0"
+                    digest.update(os.fsencode(said))
+        return digest.hexdigest()
+
+    @cached_property
+    def _lock(self) -> Lock:
+        return Lock()
+
+    @cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        assert self.archive is not None
+        try:
+            return zipfile.ZipFile(self.archive)
+        except DAMAGE as error:
+            raise DatasetError(
+                f"{self.archive} is damaged ({what_is_wrong(error)}): download it again"
+            ) from error
+
+    @cached_property
+    def _archived(self) -> dict[str, tuple[zipfile.ZipInfo, ReportKey]]:
+        """Members by the report's path; of two with one path, the later one, as unpacking does."""
+        keys = ((info, ReportKey.of(info.filename)) for info in self._zip.infolist())
+        return {key.path: (info, key) for info, key in keys if key}
+
+
+def _latest_first(paths: list[Path]) -> list[Path]:
+    """The nearest first, and of those as near, the last by name, which has the latest version."""
+    return sorted(sorted(paths, reverse=True), key=lambda path: len(path.parts))
+
+
+def _has_patients(folder: Path) -> bool:
+    return any(re.fullmatch(r"p\d\d", entry.name) for entry in _entries(folder))
+
+
+def _patients(tree: Path) -> Iterator[Path]:
+    """The folders of patients, in order."""
+    for group in _entries(tree):
+        if re.fullmatch(r"p\d\d", group.name) and group.is_dir():
+            for patient in _entries(tree / group.name):
+                if re.fullmatch(r"p\d+", patient.name) and patient.is_dir():
+                    yield tree / group.name / patient.name
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not is_junk(entry.name)]
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be listed: {error.strerror}") from error
+    return sorted(found, key=lambda entry: entry.name)

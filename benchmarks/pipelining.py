@@ -173,7 +173,7 @@ def _plan(
     run = RunContext(settings, reader, parts, engines, taxonomy)
     stages = {entry.name: entry.bind(run) for entry in STAGES}
     plan = parts.plan(settings.dataset, stages)
-    return Pipeline(Store(settings.store), plan, tuple(parts), stages, taxonomy)
+    return Pipeline(Store(settings.store), plan, tuple(parts), stages, taxonomy, reader)
 
 
 def _print(engines: Sequence[StandIn], wall_s: float) -> None:

@@ -1,6 +1,6 @@
 """A funnel: how many studies and image-report pairs a source has, and how many each rule takes out.
 
-    found − not read − rule − … = kept        in studies and in pairs alike
+found − not read − rule − … = kept        in studies and in pairs alike
 """
 
 from __future__ import annotations

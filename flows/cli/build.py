@@ -25,6 +25,7 @@ from flows.cli.options import (
 if TYPE_CHECKING:
     from tasks.pipeline.run_summary import DatasetSummary
     from tasks.pipeline.settings import BuildSettings
+    from tasks.pipeline.stages import Pipeline
 
 
 def build(
@@ -81,11 +82,19 @@ def _build_datasets(
                 "anew, and the old folders are then removed",
                 style="yellow",
             )
+        _tell_what_was_found(pipeline(settings))
         _tell_of_missing_images(settings)
 
     notes.print("starting Prefect …")
     summaries = end_at_signals(lambda: _run_flows(runs))
     _print_result(runs[0].store, summaries, as_json=as_json)
+
+
+def _tell_what_was_found(run: Pipeline) -> None:
+    from storage.datasets.reader import FindsFiles
+
+    if isinstance(run.reader, FindsFiles):
+        notes.print("\n".join(run.reader.found()), highlight=False, soft_wrap=True)
 
 
 def _tell_of_missing_images(settings: BuildSettings) -> None:

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.fitting import print_table
+from storage.funnel import FOUND, KEPT, added, step_of
 from storage.records import MaskKey
 from tasks.engines.metering import gpu_s, is_latency, latency_s
 
 if TYPE_CHECKING:
+    from storage.datasets.comparison import Funnels
     from tasks.audit.disagreements import Disagreement
     from tasks.audit.scores import Audit, Score
     from tasks.pipeline.run_summary import DatasetSummary
@@ -64,6 +66,23 @@ def summary_table(summary: DatasetSummary) -> Table:
             f"{stage.seconds:.1f}",
             f"{stage.skipped}/{stage.shards}",
         )
+    return table
+
+
+def funnel_table(funnels: Funnels) -> Table:
+    """What was found, what each rule took out, and what was kept, in studies and pairs by split."""
+    title = "selection: studies and image-report pairs"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    for split in funnels:
+        for unit in ("studies", "pairs"):
+            table.add_column(f"{split}\n{unit}", justify="right")
+    steps = added(step for funnel in funnels.values() for step in funnel)
+    for name in (step.step for step in steps):
+        sign = "" if name in (FOUND, KEPT) else "− "
+        of_split = [step_of(funnel, name) for funnel in funnels.values()]
+        counts = (count for step in of_split for count in (step.studies, step.pairs))
+        table.add_row(name, *(f"{sign if count else ''}{count:,}" for count in counts))
     return table
 
 
@@ -130,11 +149,27 @@ def print_summaries(summaries: Iterable[DatasetSummary], out: Console) -> None:
     """The table of every dataset, and below it what the numbers are made of."""
     for summary in summaries:
         print_table(summary_table(summary), out)
+        if summary.funnels:
+            print_table(funnel_table(summary.funnels), out)
+            for line in _compared(summary):
+                out.print(f"  {line}", style="dim", highlight=False)
         if asking := {s.stage: s.usage for s in summary.stages if s.used_a_model}:
             title = "requests to the model for these shards, now or earlier"
             print_table(model_table(title, asking), out)
         for line in summary_lines(summary):
             out.print(line, style="dim", highlight=False)
+
+
+def _compared(summary: DatasetSummary) -> Iterable[str]:
+    """What the paper kept, where the data set's declaration is known by its name."""
+    from storage.datasets.comparison import compared_with_paper
+    from storage.datasets.reader import DatasetError
+    from storage.datasets.registry import find_declaration
+
+    try:
+        return list(compared_with_paper(find_declaration(summary.dataset), summary.funnels))
+    except DatasetError:
+        return ()
 
 
 def highlighted(text: str, spans: Iterable[tuple[int, int, str]]) -> Text:

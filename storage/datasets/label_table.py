@@ -44,10 +44,10 @@ class LabelTable:
         Raises:
             DatasetError: if the table cannot be read, or holds no rows.
         """
-        self._renamed = {column: column for column in columns} | dict(renamed or {})
-        self._prefix = prefix
+        names = {column: column for column in columns} | dict(renamed or {})
+        self._names = {column: prefix + name for column, name in names.items()}
         needed = (key,) if isinstance(key, str) else ()
-        self._index = RowIndex(table, key, needed, tuple(self._renamed))
+        self._index = RowIndex(table, key, needed, tuple(self._names))
 
     def labels(self, study: str, study_id: str) -> Labels:
         """The labels of a study; none if the table has no row of it.
@@ -66,12 +66,11 @@ class LabelTable:
         values: dict[str, int] = {}
         left_out: list[Reject] = []
         for column, said in rows[0].cells.items() if rows else ():
-            name = f"{self._prefix}{self._renamed.get(column, column)}"
-            if column not in self._renamed or not said:
+            if not said or column not in self._names:
                 continue
             if said in _VALUES:
-                values[name] = _VALUES[said]
+                values[self._names[column]] = _VALUES[said]
             else:
                 detail = f"{column} is {said[:80]!r}, not 1, 0, -1 or empty"
-                left_out.append(Reject(study_id, name, "label_unreadable", detail))
+                left_out.append(Reject(study_id, self._names[column], "label_unreadable", detail))
         return Labels(values, tuple(left_out))

@@ -69,7 +69,7 @@ class MimicCxrReader:
         if nothing:
             raise DatasetError(
                 f"{self._source} holds no reports of MIMIC-CXR: it needs mimic-cxr-reports.zip, or "
-                "files/p10/p…/s….txt, in it or in a folder below; MIMIC-CXR-JPG alone has no reports"
+                "files/p10/p…/s….txt, in it or below; MIMIC-CXR-JPG alone has no reports"
             )
 
     def fingerprint(self) -> str:
@@ -93,8 +93,7 @@ class MimicCxrReader:
     def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """Read each report; one in which the official rules find no text is rejected."""
         for record in records:
-            key = ReportKey.of(record.key)
-            assert key is not None
+            key = ReportKey.of_record(record)
             try:
                 text = self._files.read(key).decode()
             except UnusableFileError as error:
@@ -132,8 +131,9 @@ class MimicCxrReader:
 
     def _images(self, key: ReportKey) -> tuple[list[StudyImage], list[Reject]]:
         """The images that the metadata table lists, there or not; without a table, those there."""
+        files = self._files.images(key)
         if self._metadata is None:
-            return [_described(i, path) for i, path in self._files.images(key).items()], []
+            return [_described(dicom_id, Path(path)) for dicom_id, path in files.items()], []
         images: dict[str, StudyImage] = {}
         left_out: list[Reject] = []
         for row in self._metadata.rows(key.study):
@@ -143,16 +143,15 @@ class MimicCxrReader:
                 record = f"row {row.number} of {self._metadata.table.name}"
                 left_out.append(Reject(key.study, record, "row_malformed", detail))
             else:
-                images[dicom_id] = self._image(key, dicom_id, row)
+                images[dicom_id] = self._image(key, dicom_id, row, files.get(dicom_id))
         return list(images.values()), left_out
 
-    def _image(self, key: ReportKey, dicom_id: str, row: Row) -> StudyImage:
-        path = self._files.image(key, dicom_id)
+    def _image(self, key: ReportKey, dicom_id: str, row: Row, path: str | None) -> StudyImage:
         sizes = [row.cells.get(name, "") for name in ("Rows", "Columns")]
         known = path is not None and all(size.isdecimal() for size in sizes)
         return StudyImage(
             dicom_id,
-            str(path or self._files.expected_image(key, dicom_id)),
+            path or self._files.expected_image(key, dicom_id),
             _MODALITY,
             view_position(row.cells.get("ViewPosition", "")),
             (int(sizes[0]), int(sizes[1])) if known else None,

@@ -19,7 +19,7 @@ from threading import Lock
 
 from storage.archives import DAMAGE, what_is_wrong
 from storage.datasets.downloads import files_in, folders_below, is_junk
-from storage.datasets.reader import LARGEST_REPORT, DatasetError
+from storage.datasets.reader import LARGEST_REPORT, DatasetError, SourceRecord
 from storage.datasets.report_files import UnusableFileError, read_report_file
 
 REPORTS = "mimic-cxr-reports.zip"
@@ -45,6 +45,16 @@ class ReportKey:
     path: str
     patient: str
     study: str
+
+    @property
+    def folder(self) -> str:
+        """The folder of the study's images below `files`."""
+        return self.path.removesuffix(".txt")
+
+    @classmethod
+    def of_record(cls, record: SourceRecord) -> ReportKey:
+        """The key of a record that was made of one."""
+        return cls(record.key, record.patient_id or "", Path(record.key).stem.removeprefix("s"))
 
     @classmethod
     def of(cls, path: str) -> ReportKey | None:
@@ -85,12 +95,12 @@ class MimicFiles:
             DatasetError: if the archive is damaged or a folder cannot be listed.
         """
         if self.archive:
-            yield from (self._archived[path][1] for path in sorted(self._archived))
+            yield from self._archived.keys()
             return
         for place, tree in enumerate(self.trees):
             for folder in _patients(tree):
-                names = (entry.name for entry in _entries(folder))
-                paths = (f"{folder.parent.name}/{folder.name}/{name}" for name in names)
+                below = f"{folder.parent.name}/{folder.name}"
+                paths = (f"{below}/{entry.name}" for entry in _entries(folder))
                 for key in filter(None, map(ReportKey.of, paths)):
                     if not any((other / key.path).exists() for other in self.trees[:place]):
                         yield key
@@ -101,47 +111,29 @@ class MimicFiles:
         Raises:
             UnusableFileError: if it is no report, too large or cannot be read.
         """
-        if not self.archive:
-            paths = [tree / key.path for tree in self.trees]
-            return read_report_file(next((p for p in paths if p.exists()), paths[0]))
-        try:
-            with self._lock, self._zip.open(self._archived[key.path][0]) as stream:
-                data = stream.read(LARGEST_REPORT + 1)
-        except (*DAMAGE, RuntimeError, NotImplementedError) as error:
-            raise UnusableFileError(
-                "file_unreadable", f"{key.path} in {self.archive}: {what_is_wrong(error)}"
-            ) from error
-        if len(data) > LARGEST_REPORT:
-            detail = f"{key.path} has more than {LARGEST_REPORT:,} bytes"
-            raise UnusableFileError("too_large", detail)
-        return data
+        if self.archive:
+            return self._archived.read(key)
+        paths = [tree / key.path for tree in self.trees]
+        return read_report_file(next((p for p in paths[:-1] if p.exists()), paths[-1]))
 
-    def image(self, key: ReportKey, dicom_id: str) -> Path | None:
-        """The file of an image; None if it is not there."""
-        for suffix in IMAGE_SUFFIXES:
-            for tree in self.trees:
-                path = tree / key.path.removesuffix(".txt") / f"{dicom_id}{suffix}"
-                if path.exists():
-                    return path
-        return None
+    def images(self, key: ReportKey) -> dict[str, str]:
+        """The image files in the folders of a study, by image, in the order of their names."""
+        found: dict[str, str] = {}
+        for suffix, folder in ((s, f) for s in IMAGE_SUFFIXES for f in self._folders(key)):
+            for name in _names(folder):
+                dicom_id, dot, kind = name.rpartition(".")
+                if dot + kind == suffix:
+                    found.setdefault(dicom_id, f"{folder}/{name}")
+        return dict(sorted(found.items()))
 
-    def expected_image(self, key: ReportKey, dicom_id: str) -> Path:
+    def expected_image(self, key: ReportKey, dicom_id: str) -> str:
         """Where the JPEG of an image would be that is not there."""
         files = self.trees[0] if self.trees else self.root / "files"
-        return files / key.path.removesuffix(".txt") / f"{dicom_id}{IMAGE_SUFFIXES[0]}"
+        return f"{files}/{key.folder}/{dicom_id}{IMAGE_SUFFIXES[0]}"
 
-    def images(self, key: ReportKey) -> dict[str, Path]:
-        """The image files in the folder of a study, by image."""
-        folders = [tree / key.path.removesuffix(".txt") for tree in self.trees]
-        names = sorted(
-            (entry.name for f in folders if f.is_dir() for entry in _entries(f)),
-            key=lambda name: name.rpartition(".")[0],
-        )
-        ids = dict.fromkeys(
-            name.rpartition(".")[0] for name in names if name.endswith(IMAGE_SUFFIXES)
-        )
-        found = {dicom_id: self.image(key, dicom_id) for dicom_id in ids}
-        return {dicom_id: path for dicom_id, path in found.items() if path}
+    def _folders(self, key: ReportKey) -> list[str]:
+        """Where the images of a study can be."""
+        return [f"{tree}/{key.folder}" for tree in self.trees]
 
     def count_images(self) -> int:
         """Images on disk: JPEGs, or DICOM files where there are none."""
@@ -171,24 +163,48 @@ class MimicFiles:
         return digest.hexdigest()
 
     @cached_property
-    def _lock(self) -> Lock:
-        return Lock()
+    def _archived(self) -> _ReportArchive:
+        return _ReportArchive(self.archive or self.root / REPORTS)
 
-    @cached_property
-    def _zip(self) -> zipfile.ZipFile:
-        assert self.archive is not None
+
+class _ReportArchive:
+    """`mimic-cxr-reports.zip`, read in place. Its directory is in memory, 0.7 kB a report.
+
+    Several threads may read at once.
+    """
+
+    def __init__(self, path: Path) -> None:
         try:
-            return zipfile.ZipFile(self.archive)
+            self._zip = zipfile.ZipFile(path)
         except DAMAGE as error:
             raise DatasetError(
-                f"{self.archive} is damaged ({what_is_wrong(error)}): download it again"
+                f"{path} is damaged ({what_is_wrong(error)}): download it again"
             ) from error
-
-    @cached_property
-    def _archived(self) -> dict[str, tuple[zipfile.ZipInfo, ReportKey]]:
-        """Members by the report's path; of two with one path, the later one, as unpacking does."""
+        self._lock = Lock()
+        # of two members with one path the later one counts, as when the archive is unpacked
         keys = ((info, ReportKey.of(info.filename)) for info in self._zip.infolist())
-        return {key.path: (info, key) for info, key in keys if key}
+        self._members = {key.path: info for info, key in keys if key}
+
+    def keys(self) -> Iterator[ReportKey]:
+        """Every report in the order of its path."""
+        yield from filter(None, map(ReportKey.of, sorted(self._members)))
+
+    def read(self, key: ReportKey) -> bytes:
+        """The content of a member.
+
+        Raises:
+            UnusableFileError: if it is too large, damaged or encrypted.
+        """
+        try:
+            with self._lock, self._zip.open(self._members[key.path]) as stream:
+                data = stream.read(LARGEST_REPORT + 1)
+        except (*DAMAGE, RuntimeError, NotImplementedError) as error:
+            detail = f"{key.path} in {self._zip.filename}: {what_is_wrong(error)}"
+            raise UnusableFileError("file_unreadable", detail) from error
+        if len(data) > LARGEST_REPORT:
+            detail = f"{key.path} has more than {LARGEST_REPORT:,} bytes"
+            raise UnusableFileError("too_large", detail)
+        return data
 
 
 def _latest_first(paths: list[Path]) -> list[Path]:
@@ -207,6 +223,14 @@ def _patients(tree: Path) -> Iterator[Path]:
             for patient in _entries(tree / group.name):
                 if re.fullmatch(r"p\d+", patient.name) and patient.is_dir():
                     yield tree / group.name / patient.name
+
+
+def _names(folder: str) -> list[str]:
+    """What is in a folder; nothing where it is not there."""
+    try:
+        return [name for name in os.listdir(folder) if not is_junk(name)]  # noqa: PTH208 300,000 times
+    except OSError:
+        return []
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

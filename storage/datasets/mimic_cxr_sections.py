@@ -75,9 +75,7 @@ def report_texts(study: str, text: str) -> ReportTexts | None:
     findings, impression = _last(sections, "findings"), _last(sections, "impression")
     if not (findings or impression):
         return _as_findings(_last(sections, LAST_PARAGRAPH), "last paragraph")
-    return ReportTexts(
-        findings or None, impression or None, "sections", tuple(_unused(sections))
-    )
+    return ReportTexts(findings or None, impression or None, "sections", tuple(_unused(sections)))
 
 
 def split_sections(text: str) -> list[NamedSection]:
@@ -168,6 +166,4 @@ class _Rules:
 
 @cache
 def _rules() -> _Rules:
-    return _Rules(
-        **yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-    )
+    return _Rules(**yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -98,6 +98,19 @@ class DatasetReader(Protocol):
 
     def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The study of each record, or why it cannot be used, in order."""
+        ...
+
+
+@runtime_checkable
+class FindsFiles(Protocol):
+    """A reader of downloads that may lie in several places, or come in several releases."""
+
+    def found(self) -> Sequence[str]:
+        """What is read from where, and which release it is taken for: a few words each.
+
+        Raises:
+            DatasetError: as `records`.
+        """
         ...
 
 

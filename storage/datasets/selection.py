@@ -53,7 +53,7 @@ class _Rule(BaseModel):
         """The study, perhaps with less in it, or why it is taken out."""
         raise NotImplementedError
 
-    def files(self, source: Source) -> list[Path]:
+    def files(self, source: Source) -> list[Path]:  # noqa: ARG002 most rules read none
         """Files of the data set that decide what the rule does."""
         return []
 
@@ -88,7 +88,7 @@ class CutImpression(_Rule):
     rule: Literal["cut_impression"]
     before_sentence_with: Words
 
-    def apply(self, study: Study, source: Source) -> Study | Reject:
+    def apply(self, study: Study, source: Source) -> Study | Reject:  # noqa: ARG002
         """The study with the part of the impression before such a sentence."""
         impression, start = study.impression or "", 0
         for sentence in impression.split("."):
@@ -137,7 +137,7 @@ class FrontalViews(_Rule):
 
     rule: Literal["frontal_views"]
 
-    def apply(self, study: Study, source: Source) -> Study | Reject:
+    def apply(self, study: Study, source: Source) -> Study | Reject:  # noqa: ARG002
         """The study with its frontal images, or a reject if it has others only."""
         return _with_images(
             study,
@@ -159,7 +159,10 @@ class ChestVolumes(_Rule):
     def apply(self, study: Study, source: Source) -> Study | Reject:
         """The study with its volumes of the chest, or a reject if it has others only."""
         listed = _listed(tuple(self.files(source)))
-        fault = ("not_chest", "the data set lists the volume as one of another region than the chest")
+        fault = (
+            "not_chest",
+            "the data set lists the volume as one of another region than the chest",
+        )
         return _with_images(
             study,
             {image.image_id: fault if image.image_id in listed else None for image in study.images},
@@ -182,7 +185,7 @@ class RadiologicalCaptions(_Rule):
     not_of: Words
     unless: Words
 
-    def apply(self, study: Study, source: Source) -> Study | Reject:
+    def apply(self, study: Study, source: Source) -> Study | Reject:  # noqa: ARG002
         """Reject a caption of something else."""
         said = study.findings or ""
         other = _any_of(self.not_of).search(said)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from storage.funnel import FunnelStep, added
 from storage.manifests import Manifest, stage_order
 from storage.plans import Holding, read_holdings
 from storage.store import Store
@@ -59,15 +60,21 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """All stages of a dataset, each after those it reads; wall seconds of the run, if it is one."""
+    """All stages of a dataset, each after those it reads; wall seconds of the run, if it is one.
+
+    funnels: of each split, what the rules of the dataset's selection took out, if it has any.
+    """
 
     dataset: str
     stages: tuple[StageSummary, ...]
     wall_seconds: float | None = None
+    funnels: Mapping[str, tuple[FunnelStep, ...]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for programs."""
-        return {"dataset": self.dataset, "stages": [stage.as_json() for stage in self.stages]}
+        funnels = {split: [asdict(step) for step in steps] for split, steps in self.funnels.items()}
+        stages = [stage.as_json() for stage in self.stages]
+        return {"dataset": self.dataset, "stages": stages, "funnels": funnels}
 
     @property
     def computed_shards(self) -> int:
@@ -97,4 +104,13 @@ def summarize(
         total = totals.setdefault(made.stage, StageSummary(made.stage, made.unit))
         total.add(made, skipped=result.skipped)
     stages = tuple(totals[stage] for stage in stage_order(manifests))
-    return DatasetSummary(dataset, stages, wall_seconds)
+    return DatasetSummary(dataset, stages, wall_seconds, _funnels(manifests))
+
+
+def _funnels(manifests: Iterable[Manifest]) -> dict[str, tuple[FunnelStep, ...]]:
+    """The sums over the parts of each split."""
+    steps: dict[str, list[FunnelStep]] = {}
+    for manifest in manifests:
+        if manifest.funnel:
+            steps.setdefault(manifest.part.split, []).extend(manifest.funnel)
+    return {split: added(of_split) for split, of_split in steps.items()}

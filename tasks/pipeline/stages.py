@@ -222,6 +222,7 @@ class Pipeline:
     parts: tuple[Part, ...]
     stages: Mapping[str, Stage]
     taxonomy: Taxonomy
+    reader: DatasetReader
 
 
 @cache
@@ -244,7 +245,8 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     engines = choose_engines(settings, taxonomy)
     run = RunContext(settings, reader, parts, engines, taxonomy, selection)
     stages = {entry.name: entry.bind(run) for entry in stages_of(declaration)}
-    return Pipeline(store, parts.plan(settings.dataset, stages), tuple(parts), stages, taxonomy)
+    plan = parts.plan(settings.dataset, stages)
+    return Pipeline(store, plan, tuple(parts), stages, taxonomy, reader)
 
 
 def stages_of(declaration: Declaration) -> tuple[StageEntry, ...]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from storage.images.header_correction import split_correction
 from storage.images.prefetch import map_decoded
 from storage.images.types import ImageError
 from storage.images.vocabulary import is_groundable, is_volume
@@ -109,7 +110,8 @@ def site_requests(
 def image_files(studies: pa.Table, positives: pa.Table, *, volumes: bool) -> list[Path]:
     """The files and folders that localizing will open, in order."""
     requests = site_requests(studies, positives, volumes=volumes)
-    return [Path(request.image["uri"]) for request in requests if request.image is not None]
+    uris = (request.image["uri"] for request in requests if request.image is not None)
+    return [split_correction(Path(uri))[0] for uri in uris]
 
 
 def localize(

@@ -87,6 +87,12 @@ def check_hounsfield(path: Path, hu: NDArray[np.int16]) -> None:
     )
 
 
+def may_be_hounsfield(values: NDArray[np.number]) -> bool:
+    """Whether nothing in the distribution of these values speaks against Hounsfield units."""
+    hu = np.clip(np.rint(values), _LOWEST, _HIGHEST).astype(np.int16)
+    return _objection(_histogram(hu)) is None
+
+
 def _histogram(hu: NDArray[np.int16]) -> NDArray[np.int64]:
     """Voxels of each value from -32768 on."""
     counts = np.zeros(_HIGHEST - _LOWEST + 1, np.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storage.images.header_correction import split_correction
 from storage.images.placeholders import refuse_placeholder
 from storage.images.types import ImageDescription, ImageError, Radiograph, Volume
 
@@ -29,19 +30,23 @@ def load_radiograph(path: Path) -> Radiograph:
 def load_volume(path: Path) -> Volume:
     """Load a CT from a NIfTI file, a folder with one DICOM series, or an enhanced CT's file.
 
+    A correction of the header at the end of the path (`storage.images.header_correction`) is
+    applied, here as in the other functions.
+
     Raises:
         ImageError: if it is missing, damaged, not one three-dimensional CT, without geometry, or
             a series with slices missing, doubled or not parallel.
     """
     from storage.images import dicom, dicom_series, nifti
 
+    path, correction = split_correction(path)
     if _existing(path).is_dir() or _is_enhanced_ct(path):
         return dicom_series.read(path)
     if dicom.is_dicom(path):
         raise ImageError(
             "image_unsupported", f"{path} is one DICOM file: give the folder of its series"
         )
-    return nifti.read(path)
+    return nifti.read(path, correction)
 
 
 def describe_image(path: Path) -> ImageDescription:
@@ -52,10 +57,11 @@ def describe_image(path: Path) -> ImageDescription:
     """
     from storage.images import dicom_series, nifti, radiographs
 
+    path, correction = split_correction(path)
     if _existing(path).is_dir() or _is_enhanced_ct(path):
         return dicom_series.describe(path)
     if path.name.endswith(_NIFTI):
-        return nifti.describe(path)
+        return nifti.describe(path, correction)
     return radiographs.describe(path)
 
 
@@ -65,6 +71,7 @@ def is_volume(path: Path) -> bool:
     Raises:
         ImageError: if it is missing or no image.
     """
+    path, _ = split_correction(path)
     return _existing(path).is_dir() or path.name.endswith(_NIFTI) or _is_enhanced_ct(path)
 
 

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.images.decoding import decoding
+from storage.images.header_correction import HeaderCorrection
 from storage.images.hounsfield import check_hounsfield
 from storage.images.limits import check_voxels
-from storage.images.nifti_geometry import affine_mm
+from storage.images.nifti_geometry import affine_mm, affine_of_spacing
 from storage.images.types import ImageDescription, ImageError, Volume
 from storage.images.voxels import Voxel, allocate_ras, describe_grid, to_hounsfield
 
@@ -54,9 +55,9 @@ class _Grid:
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
 
-def read(path: Path) -> Volume:
+def read(path: Path, correction: HeaderCorrection | None = None) -> Volume:
     """Load a NIfTI file as a CT volume."""
-    with decoding(path, "NIfTI"), _opened(path) as (stream, grid):
+    with decoding(path, "NIfTI"), _opened(path, correction) as (stream, grid):
         hu, affine = _read_ras(
             path,
             stream,
@@ -90,19 +91,35 @@ def read_label_ids(path: Path) -> tuple[NDArray[np.uint16], NDArray[np.float64]]
         return _read_ras(path, stream, grid, np.uint16, whole)
 
 
-def describe(path: Path) -> ImageDescription:
+def describe(path: Path, correction: HeaderCorrection | None = None) -> ImageDescription:
     """Describe a NIfTI file from its header."""
-    with decoding(path, "NIfTI"), _opened(path) as (_, grid):
+    with decoding(path, "NIfTI"), _opened(path, correction) as (_, grid):
         return describe_grid(grid.shape, grid.affine_mm)
 
 
+def first_planes(path: Path) -> NDArray[np.float64]:
+    """The values, as the header scales them, of the first planes of a NIfTI file, some 8 MB of it.
+
+    Raises:
+        ImageError: as for a CT.
+    """
+    with decoding(path, "NIfTI"), _opened(path) as (stream, grid):
+        stream.seek(grid.offset)
+        planes = min(grid.shape[2], max(1, _SLAB_BYTES // grid.plane_bytes))
+        raw = stream.read(planes * grid.plane_bytes)
+        whole = len(raw) // grid.dtype.itemsize * grid.dtype.itemsize
+        return np.frombuffer(raw[:whole], grid.dtype) * grid.slope + grid.intercept
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[io.BufferedIOBase, _Grid]]:
+def _opened(
+    path: Path, correction: HeaderCorrection | None = None
+) -> Iterator[tuple[io.BufferedIOBase, _Grid]]:
     """The file's plain bytes, and what the header says of the voxels."""
     with path.open("rb") as file:
         zipped = file.read(2) == _GZIP_MAGIC
     with gzip.GzipFile(path) if zipped else path.open("rb") as stream:
-        yield stream, _grid(path, _header(path, stream))
+        yield stream, _grid(path, _header(path, stream), correction)
 
 
 def _header(path: Path, stream: io.BufferedIOBase) -> nib.Nifti1Header:
@@ -119,7 +136,7 @@ def _header(path: Path, stream: io.BufferedIOBase) -> nib.Nifti1Header:
     return header
 
 
-def _grid(path: Path, header: nib.Nifti1Header) -> _Grid:
+def _grid(path: Path, header: nib.Nifti1Header, correction: HeaderCorrection | None) -> _Grid:
     shape = tuple(int(size) for size in header.get_data_shape())
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -135,10 +152,15 @@ def _grid(path: Path, header: nib.Nifti1Header) -> _Grid:
             "image_unsupported", f"{path} holds colours or complex numbers, not Hounsfield units"
         )
     x, y, z = shape
-    slope, intercept = header.get_slope_inter()
+    if correction is None:
+        slope, intercept = header.get_slope_inter()
+        affine = affine_mm(path, header, (x, y, z))
+    else:
+        slope, intercept = correction.slope, correction.intercept
+        affine = affine_of_spacing(path, header, correction.spacing_mm)
     return _Grid(
         shape=(x, y, z),
-        affine_mm=affine_mm(path, header, (x, y, z)),
+        affine_mm=affine,
         dtype=dtype,
         offset=header.get_data_offset(),
         slope=1.0 if slope is None else slope,  # 0 and NaN mean that nothing is scaled

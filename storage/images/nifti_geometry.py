@@ -20,7 +20,7 @@ from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from storage.images.types import ImageError
-from storage.images.voxels import check_geometry
+from storage.images.voxels import check_directions, check_geometry
 
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # metre, mm, micron
 _UNIT_BITS = 7  # of xyzt_units; the others are the unit of time
@@ -38,12 +38,7 @@ def affine_mm(
         ImageError: `geometry_missing`, if there is neither qform nor sform, or what there is
             places no voxel; `geometry_inconsistent`, if statements differ or no CT has such voxels.
     """
-    has_qform, has_sform = header["qform_code"] > 0, header["sform_code"] > 0
-    if not (has_qform or has_sform):
-        raise ImageError(
-            "geometry_missing",
-            f"{path} has neither a qform nor an sform: where its voxels lie is not known",
-        )
+    has_qform, has_sform = _forms(path, header)
     to_mm = np.diag([*[_MM_PER_UNIT.get(int(header["xyzt_units"]) & _UNIT_BITS, 1.0)] * 3, 1.0])
     if not has_sform:
         return check_geometry(path, to_mm @ _qform(path, header))
@@ -52,6 +47,37 @@ def affine_mm(
     if has_qform:
         _check_places(path, affine, to_mm @ _qform(path, header), header, shape)
     return affine
+
+
+def affine_of_spacing(
+    path: Path, header: nib.Nifti1Header, spacing_mm: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """The voxel index to RAS mm, with the header's directions and origin and another spacing.
+
+    Args:
+        path: names the file in errors.
+        header: its statements on voxel size count for nothing.
+        spacing_mm: between voxels along the file's axes.
+
+    Raises:
+        ImageError: as `affine_mm`.
+    """
+    _, has_sform = _forms(path, header)
+    affine = header.get_sform() if has_sform else _qform(path, header)
+    affine = np.array(check_directions(path, affine))
+    affine[:3, :3] *= np.asarray(spacing_mm) / np.linalg.norm(affine[:3, :3], axis=0)
+    return check_geometry(path, affine)
+
+
+def _forms(path: Path, header: nib.Nifti1Header) -> tuple[bool, bool]:
+    """Whether there is a qform, and an sform."""
+    has_qform, has_sform = header["qform_code"] > 0, header["sform_code"] > 0
+    if not (has_qform or has_sform):
+        raise ImageError(
+            "geometry_missing",
+            f"{path} has neither a qform nor an sform: where its voxels lie is not known",
+        )
+    return has_qform, has_sform
 
 
 def _qform(path: Path, header: nib.Nifti1Header) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 NOT_STATED = "OT"
 """DICOM's modality "other": recorded where a file does not say its modality."""
 
-Projection = Literal["frontal", "lateral", "decubitus"]
+Projection = Literal["frontal", "lateral", "decubitus", "oblique", "lordotic", "figure"]
 
 
 class _Vocabulary(BaseModel):

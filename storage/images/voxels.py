@@ -44,12 +44,8 @@ def check_geometry(path: Path, affine: ArrayLike) -> NDArray[np.float64]:
         ImageError: `geometry_missing`, if it is not finite or flattens the grid;
             `geometry_inconsistent`, if its voxels cannot be a CT's.
     """
-    matrix = np.asarray(affine, dtype=np.float64)
-    if not np.isfinite(matrix).all():
-        raise ImageError("geometry_missing", f"{path} has a geometry that is not finite")
+    matrix = check_directions(path, affine)
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
-    if not lengths.all() or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
-        raise ImageError("geometry_missing", f"{path} has a geometry that flattens its voxels")
     smallest, largest = _VOXEL_MM
     if lengths.min() < smallest or lengths.max() > largest:
         size = " × ".join(f"{length:.4g}" for length in lengths)
@@ -58,6 +54,21 @@ def check_geometry(path: Path, affine: ArrayLike) -> NDArray[np.float64]:
             f"{path} has voxels of {size} mm, but a CT's measure {smallest:g} to {largest:g} mm: "
             "its spacing or its unit is wrong",
         )
+    return matrix
+
+
+def check_directions(path: Path, affine: ArrayLike) -> NDArray[np.float64]:
+    """Give back the affine if its axes have directions, of whatever length.
+
+    Raises:
+        ImageError: `geometry_missing`, if it is not finite or flattens the grid.
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    if not np.isfinite(matrix).all():
+        raise ImageError("geometry_missing", f"{path} has a geometry that is not finite")
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not lengths.all() or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
+        raise ImageError("geometry_missing", f"{path} has a geometry that flattens its voxels")
     return matrix
 
 

@@ -19,7 +19,11 @@ from storage.datasets.reader import DatasetError, DatasetReader
 from storage.datasets.selection import RequiredSections, Rule, Selection, Source
 from storage.inputs import artefacts, home
 
-FAMILIES = {"table": ".table:TableReader"}
+FAMILIES = {
+    "boxes": ".boxes:BoxesReader",
+    "table": ".table:TableReader",
+    "vqa": ".vqa:VqaReader",
+}
 """Readers that serve many data sets, by the name that a declaration calls them by."""
 
 SUFFIXES = (".yaml", ".yml")

@@ -177,7 +177,8 @@ def _cells(path: Path, lines: _Lines, separator: str) -> Iterator[list[str] | _F
 def _row(number: int, header: list[str], cells: list[str]) -> Row:
     known = dict(zip(header, map(str.strip, cells), strict=False))
     known.pop("", None)  # an index that pandas wrote, as a rule
-    if len(cells) != len(header):
+    without = header[len(cells) :]
+    if len(cells) > len(header) or any(without):  # a column without a name may end before others
         return Row(number, known, f"{len(cells)} cells stand under {len(header)} columns")
     return _checked(Row(number, known))
 

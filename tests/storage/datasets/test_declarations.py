@@ -65,7 +65,7 @@ def test_a_fault_is_one_sentence(tmp_path: Path, changed: dict[str, object], wor
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"reader": "tabel"}, "give table or `module:Class`"),
+        ({"reader": "tabel"}, "or `module:Class`"),
         ({"reader": "no.such:Reader"}, "No module named 'no'"),
         ({"reader": "storage.datasets.table:Reader"}, "has no attribute 'Reader'"),
         ({"reader": "os:getcwd"}, "'os:getcwd': it is no class with the methods records,"),

@@ -1,0 +1,70 @@
+"""Boxes that several readers drew for one finding, made one box.
+
+As the boxes that the paper's detector was trained on were made (VinDr-CXR, three readers an image):
+corners are rounded outwards; boxes of one reader that nearly coincide are one; boxes of different
+readers that overlap are one finding, whose box is their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+
+from storage.overlap import box_iou
+from storage.records import Box
+
+SAME_READER_IOU = 0.9
+"""From this IoU on, two boxes of one reader are one box drawn twice."""
+
+READERS_IOU = 0.25
+"""From this IoU on, boxes of two readers are one finding."""
+
+METHOD = f"mean of readers, IoU ≥ {READERS_IOU}"
+
+
+@dataclass(frozen=True, slots=True)
+class FusedBox:
+    """The mean of the boxes of so many readers, in whole pixels."""
+
+    box: Box
+    readers: int
+
+
+def fuse(boxes: Sequence[tuple[str, Box]]) -> list[FusedBox]:
+    """One box for each finding of one image and label.
+
+    Args:
+        boxes: reader and box, on the image.
+    """
+    if not boxes:
+        return []
+    readers = np.array([reader for reader, _ in boxes])
+    corners = np.array([_outwards(box) for _, box in boxes])
+    iou = box_iou(corners[:, None], corners)
+    same = readers[:, None] == readers
+    groups = _components((iou >= SAME_READER_IOU) & same)
+    corners = np.array([corners[group].mean(axis=0) for group in groups])
+    readers = np.array([readers[group[0]] for group in groups])
+    iou = box_iou(corners[:, None], corners)
+    findings = _components((iou >= READERS_IOU) & (readers[:, None] != readers))
+    return [
+        FusedBox(Box(*np.rint(corners[group].mean(axis=0)).tolist(), 1.0), len(set(readers[group])))
+        for group in findings
+    ]
+
+
+def _outwards(box: Box) -> tuple[float, float, float, float]:
+    low = np.floor([box.x_min, box.y_min])
+    high = np.ceil([box.x_max, box.y_max])
+    return (*low.tolist(), *high.tolist())
+
+
+def _components(linked: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """The connected groups of a symmetric relation, in order of their first member."""
+    count, labels = connected_components(csr_matrix(linked), directed=False)
+    return [np.flatnonzero(labels == label) for label in range(count)]

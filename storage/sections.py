@@ -160,6 +160,22 @@ def stating_sections(text: str) -> list[Section]:
     return [s for i, s in enumerate(stating) if s.kind != PRELIMINARY or i == last]
 
 
+def findings_and_impression(text: str) -> tuple[str | None, str | None]:
+    """What a whole report says under findings and under impression; None where it says nothing.
+
+    Addenda belong to the findings. A report without a title of findings has what stands under no
+    title, and a preliminary reading, for its findings.
+    """
+    by_kind: dict[str, list[str]] = {}
+    for section in stating_sections(text):
+        by_kind.setdefault(section.kind, []).append(text[section.body : section.end].strip())
+    impression = by_kind.pop("impression", [])
+    if "findings" in by_kind:
+        by_kind = {kind: by_kind.get(kind, []) for kind in ("findings", "addendum")}
+    findings = [said for kind in by_kind.values() for said in kind]
+    return "\n".join(findings) or None, "\n".join(impression) or None
+
+
 def _found(text: str) -> Iterator[_Title]:
     titles = _titles()
     after_title = -1

@@ -2,6 +2,7 @@
 
 Another package adds one by an entry point in the group `vividmed.datasets`: its name is the data
 set's, its value the package whose folder holds `<name>.yaml`. Nothing of it is imported for that.
+A user's own stand in `datasets` of the project's data folder; `vividmed ingest` writes them there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from storage.datasets.declaration import SUFFIXES, Declaration, read_declaration
 from storage.datasets.reader import DatasetError
+from storage.inputs import home
 
 ENTRY_POINTS = "vividmed.datasets"
 
@@ -26,8 +28,13 @@ def packaged_names() -> list[str]:
 
 
 def dataset_names() -> list[str]:
-    """All data sets that can be named, those of other packages included."""
-    return sorted({*packaged_names(), *_packages()})
+    """All data sets that can be named: of this package, of others, and the user's own."""
+    return sorted({*packaged_names(), *_packages(), *_own()})
+
+
+def own_folder() -> Path:
+    """Where declarations of the user's own data sets are found by their names."""
+    return home() / "datasets"
 
 
 def is_file_name(name: str) -> bool:
@@ -46,9 +53,13 @@ def find_declaration(name: str) -> Declaration:
     """
     if is_file_name(name):
         return read_declaration(Path(name).expanduser())
+    packages = _packages().get(name, ())
+    if own := _own().get(name):
+        if name in packaged_names() or packages:
+            raise DatasetError(f"there is another data set {name} than that of {own}: rename it")
+        return read_declaration(own)
     if name in packaged_names():
         return read_declaration(_PACKAGED / f"{name}.yaml")
-    packages = _packages().get(name, ())
     if len(packages) > 1:
         raise DatasetError(f"{name} is declared by {' and by '.join(packages)}: uninstall one")
     if packages:
@@ -59,6 +70,12 @@ def find_declaration(name: str) -> Declaration:
         f"there is no data set {name}{meant}: choose from {', '.join(known)}, or give the path of "
         "a YAML file that declares one"
     )
+
+
+def _own() -> dict[str, Path]:
+    """The user's declarations by name; of two with one name, the .yaml."""
+    files = [*own_folder().glob("*.yml"), *own_folder().glob("*.yaml")]
+    return {file.stem: file for file in files}
 
 
 @cache

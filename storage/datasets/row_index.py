@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from storage.datasets.reader import DatasetError
-from storage.datasets.rows import Row, read_rows
+from storage.datasets.rows import USUAL, Row, TextForm, read_rows
 
 _CACHE_KIB = 16 * 1024
 """What SQLite keeps of an index in memory."""
@@ -33,6 +33,7 @@ class RowIndex:
         key: str | Callable[[Row], str],
         columns: Collection[str],
         optional: Collection[str] = (),
+        form: TextForm = USUAL,
     ) -> None:
         """Read the table once, to its end.
 
@@ -41,11 +42,13 @@ class RowIndex:
             key: the column that rows are found by, or what makes the key of a row.
             columns: those that are kept; the table must have them.
             optional: further ones to keep; empty text where the table does not have them.
+            form: of a table of text.
 
         Raises:
             DatasetError: if the table cannot be read, holds no rows or lacks a column.
         """
         self.table = table
+        self._form = form
         self.columns: tuple[str, ...] = ()
         self._names = tuple(dict.fromkeys((*columns, *optional)))
         self._lock = Lock()
@@ -73,7 +76,7 @@ class RowIndex:
 
     def _read(self, key_of: Callable[[Row], str]) -> Iterator[tuple[str, bytes]]:
         columns: dict[str, None] = {}
-        for row in read_rows(self.table):
+        for row in read_rows(self.table, self._form):
             columns |= dict.fromkeys(row.cells)
             cells = {name: row.cells[name] for name in self._names if name in row.cells}
             yield key_of(row), marshal.dumps(tuple(row._replace(cells=cells)))

@@ -44,7 +44,21 @@ class Row(NamedTuple):
     too_large: bool = False
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+class TextForm(NamedTuple):
+    """How a CSV or TSV file is written.
+
+    encoding: as Python names it; only ones that keep ASCII as it is, and UTF-16.
+    separator: of cells; None for commas in a .csv, and tabs in a .tsv or .txt.
+    """
+
+    encoding: str = "utf-8"
+    separator: str | None = None
+
+
+USUAL = TextForm()
+
+
+def read_rows(path: Path, form: TextForm = USUAL) -> Iterator[Row]:
     """The rows of a table in their order; an empty cell and a missing one are empty text.
 
     The last checksum of a gzipped table stands at its end: rows count for nothing if the iteration
@@ -53,25 +67,25 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         DatasetError: if the file cannot be read, is damaged, or is no table of a known kind.
     """
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if kind not in _KINDS:
         raise DatasetError(f"{path}: a table is one of {', '.join(_KINDS)}, not .{kind}")
     try:
-        yield from _KINDS[kind](path)
+        yield from _KINDS[kind](path, form)
     except DAMAGE as error:
         raise DatasetError(f"{path} cannot be read: {what_is_wrong(error)}") from error
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    yield from _separated(path, ",")
+def _csv(path: Path, form: TextForm) -> Iterator[Row]:
+    yield from _separated(path, form.separator or ",", form.encoding)
 
 
-def _tsv(path: Path) -> Iterator[Row]:
-    yield from _separated(path, "\t")
+def _tsv(path: Path, form: TextForm) -> Iterator[Row]:
+    yield from _separated(path, form.separator or "\t", form.encoding)
 
 
-def _separated(path: Path, separator: str) -> Iterator[Row]:
-    with _open(path) as stream:
+def _separated(path: Path, separator: str, encoding: str) -> Iterator[Row]:
+    with _open(path, encoding) as stream:
         rows = _cells(path, _Lines(stream), separator)
         header = next(rows, [])
         if isinstance(header, _Fault):
@@ -196,8 +210,8 @@ def _checked(row: Row) -> Row:
     return row
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
-    with _open(path) as stream:
+def _json_lines(path: Path, form: TextForm) -> Iterator[Row]:
+    with _open(path, form.encoding) as stream:
         for number, line in enumerate(_not_empty(_Lines(stream)), start=1):
             if isinstance(line, _Fault):
                 yield Row(number, {}, *line)
@@ -242,7 +256,7 @@ def _no_number(word: str) -> object:
     raise ValueError(f"{word} is no JSON value")
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, _: TextForm) -> Iterator[Row]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -270,8 +284,10 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-def _open(path: Path) -> TextIO:
-    binary = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
+def _open(path: Path, encoding: str) -> TextIO:
+    binary = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115
+    if encoding.lower().replace("_", "-") not in _UTF8:
+        return io.TextIOWrapper(binary, encoding, "surrogateescape", newline="")
     begins = binary.peek(4)[:4]
     if begins.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in begins:
         binary.close()
@@ -279,9 +295,12 @@ def _open(path: Path) -> TextIO:
     return io.TextIOWrapper(binary, "utf-8-sig", "surrogateescape", newline="")
 
 
-_KINDS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_UTF8 = ("utf-8", "utf8")
+
+_KINDS: dict[str, Callable[[Path, TextForm], Iterator[Row]]] = {
     "csv": _csv,
     "tsv": _tsv,
     "jsonl": _json_lines,
     "parquet": _parquet,
+    "txt": _tsv,
 }

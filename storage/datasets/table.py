@@ -7,104 +7,31 @@ everything but the image. `layout` in the declaration says which column holds wh
 from __future__ import annotations
 
 import hashlib
-import string
+import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.datasets.declaration import Declaration, checked
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
+from storage.datasets.report_files import UnusableFileError, read_report_file
 from storage.datasets.row_index import RowIndex
-from storage.datasets.rows import Row
+from storage.datasets.rows import Row, TextForm
+from storage.datasets.table_layout import Layout, fields
 from storage.images.loading import describe_image
 from storage.images.types import ImageDescription, ImageError
-from storage.images.vocabulary import NOT_STATED, modalities, view_position, view_positions
+from storage.images.vocabulary import NOT_STATED, view_position
 from storage.paths import OutsideError, listing_digest, path_below
 from storage.rejects import Reject
+from storage.sections import findings_and_impression
 
 LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": None}
 """What a label's cell may hold: present, absent, uncertain, or that nothing is known."""
 
 
-class Columns(BaseModel):
-    """The column that holds each thing; the text columns hold one section each."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    study_id: str
-    findings: str | None = None
-    impression: str | None = None
-    patient_id: str | None = None
-    split: str | None = None
-    view: str | None = None
-    image_id: str | None = None
-    labels: tuple[str, ...] = ()
-
-    def names(self) -> list[str]:
-        """All columns that are named."""
-        single = [getattr(self, name) for name in type(self).model_fields if name != "labels"]
-        return [name for name in (*single, *self.labels) if name]
-
-
-class Layout(BaseModel):
-    """Where the table is and how it is read.
-
-    table: a CSV, TSV, JSON lines or Parquet file below the data set's folder.
-    image: an image's path below the folder, `{column}` standing for a cell of the row and
-        `{column:.3}` for its first three characters; a row of which one such cell is empty has
-        no image.
-    views, splits: what the table calls a DICOM view position or a split, to what it is.
-    modality: of images whose file does not say.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    table: Annotated[str, Field(min_length=1)]
-    columns: Columns
-    image: str | None = None
-    modality: str | None = None
-    views: Mapping[str, str] = {}
-    splits: Mapping[str, str] = {}
-
-    @field_validator("image")
-    @classmethod
-    def _fields_are_columns(cls, value: str | None) -> str | None:
-        for name in _fields(value):
-            if not name or set(name) & set(".[{"):
-                raise ValueError("write a column's name between the braces, as in {image_id}.png")
-        if value is not None:
-            try:
-                value.format_map(dict.fromkeys(_fields(value), "1"))  # refuses formats not of text
-            except KeyError as error:
-                raise ValueError("write no braces within braces") from error
-            if value.startswith("/") or ".." in value.split("/"):
-                raise ValueError("write a path below the data set's folder, which may hold links")
-        return value
-
-    @field_validator("modality")
-    @classmethod
-    def _known_modality(cls, value: str | None) -> str | None:
-        if value is not None:
-            _require_known(value, modalities(), "modality that is read")
-        return value
-
-    @field_validator("views")
-    @classmethod
-    def _known_views(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        for view in value.values():
-            _require_known(view_position(view) or view, view_positions(), "view position")
-        return value
-
-
-def _require_known(word: str, known: Collection[str], what: str) -> None:
-    if word not in known:
-        near = get_close_matches(word.upper(), known, 1)
-        meant = "".join(f", perhaps {name} was meant" for name in near)
-        raise ValueError(f"{word!r} is no {what}{meant}: choose from {', '.join(sorted(known))}")
+_BETWEEN_PATHS = re.compile(r"[|;\n]")
 
 
 class _RowError(Exception):
@@ -123,7 +50,12 @@ class TableReader:
         self._layout = checked(Layout, declaration.layout, declaration.file, "layout")
         self._table = source / self._layout.table
         self._source = source
-        if self._layout.columns.split is None and len(declaration.splits) > 1:
+        by_patient = self._layout.split_by_patient
+        if unknown := sorted(by_patient.keys() - set(declaration.splits)):
+            raise DatasetError(
+                f"{declaration.file}: layout.split_by_patient: {unknown[0]} is none of `splits`"
+            )
+        if self._layout.columns.split is None and len(declaration.splits) > 1 and not by_patient:
             raise DatasetError(
                 f"{declaration.file}: layout.columns.split: is missing, and there are "
                 f"{len(declaration.splits)} splits: name the column that tells them apart"
@@ -141,10 +73,22 @@ class TableReader:
         digest = hashlib.sha256(self._declaration.file.read_bytes())
         with self._table.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-        keys = self._index.keys()
-        paths = (self._image_path(row) for key in keys for row in self._index.rows(key))
-        digest.update(listing_digest(path for path in paths if isinstance(path, Path)).encode())
+        digest.update(listing_digest(self._files()).encode())
         return digest.hexdigest()
+
+    def image_paths(self) -> Iterator[Path]:
+        """Where each image of the table is, or would be; none is opened."""
+        for row in self._rows():
+            yield from (path for path in self._image_paths(row) if isinstance(path, Path))
+
+    def _files(self) -> Iterator[Path]:
+        """The images and report files of all rows."""
+        for row in self._rows():
+            paths = (*self._image_paths(row), self._report_path(row))
+            yield from (path for path in paths if isinstance(path, Path))
+
+    def _rows(self) -> Iterator[Row]:
+        return (row for key in self._index.keys() for row in self._index.rows(key))  # noqa: SIM118
 
     def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The study of each record; rows that are faulty or contradict each other are rejected."""
@@ -159,8 +103,9 @@ class TableReader:
 
     @cached_property
     def _index(self) -> RowIndex:
-        named = (*self._layout.columns.names(), *_fields(self._layout.image))
-        return RowIndex(self._table, self._key, named)
+        named = (*self._layout.columns.names(), *fields(self._layout.image))
+        form = TextForm(self._layout.encoding, self._layout.separator)
+        return RowIndex(self._table, self._key, named, form=form)
 
     def _key(self, row: Row) -> str:
         """The study id; for a row that has none, or cannot be used, its number."""
@@ -175,10 +120,22 @@ class TableReader:
 
     def _stated_split(self, row: Row) -> str:
         column = self._layout.columns.split
+        if self._layout.split_by_patient:
+            return self._split_of_patient(row)
         if column is None:
             return self._declaration.splits[0]
         said = row.cells.get(column, "")
         return self._layout.splits.get(said, said)
+
+    def _split_of_patient(self, row: Row) -> str:
+        columns = self._layout.columns
+        patient = row.cells.get(columns.patient_id or "") or self._key(row)
+        place = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8]) % 100
+        for split, percent in self._layout.split_by_patient.items():
+            place -= percent
+            if place < 0:
+                return split
+        raise AssertionError("the percentages make 100")
 
     def _study(self, record: SourceRecord, rows: list[Row]) -> Study:
         first, columns = rows[0], self._layout.columns
@@ -190,15 +147,23 @@ class TableReader:
         if split not in self._declaration.splits:
             known = ", ".join(self._declaration.splits)
             raise _RowError("split_unknown", f"the split is {split!r}, not one of {known}")
-        of_study = (columns.findings, columns.impression, columns.patient_id, columns.split)
+        of_study = (
+            columns.findings,
+            columns.impression,
+            columns.report,
+            columns.report_file,
+            columns.patient_id,
+            columns.split,
+        )
         values = {name: self._shared(rows, name) for name in (*of_study, *columns.labels) if name}
-        paths = [(row, self._image_path(row)) for row in rows]
+        findings, impression = self._sections(rows, values)
+        paths = [(row, path) for row in rows for path in self._image_paths(row)]
         inside = [(row, path) for row, path in paths if isinstance(path, Path)]
         images, beside = self._images(record.key, inside)
         return Study(
             study_id=record.key,
-            findings=values.get(columns.findings or "") or None,
-            impression=values.get(columns.impression or "") or None,
+            findings=findings,
+            impression=impression,
             source=self._declaration.source,
             patient_id=values.get(columns.patient_id or "") or None,
             images=images,
@@ -210,6 +175,46 @@ class TableReader:
             )
             + beside,
         )
+
+    def _sections(
+        self, rows: Sequence[Row], values: Mapping[str, str]
+    ) -> tuple[str | None, str | None]:
+        """Findings and impression: of their own columns, else of the whole report."""
+        columns = self._layout.columns
+        findings = values.get(columns.findings or "") or None
+        impression = values.get(columns.impression or "") or None
+        if findings and impression:
+            return findings, impression
+        whole = values.get(columns.report or "") or self._report_of_file(rows)
+        of_report = findings_and_impression(whole)
+        return findings or of_report[0], impression or of_report[1]
+
+    def _report_of_file(self, rows: Sequence[Row]) -> str:
+        named = [path for row in rows if (path := self._report_path(row)) is not None]
+        path = named[0] if named else None
+        if path is None:
+            return ""
+        if isinstance(path, OutsideError):
+            raise _RowError("path_outside_source", str(path))
+        try:
+            data = read_report_file(path)
+        except UnusableFileError as error:
+            raise _RowError(error.reason, str(error)) from error
+        for encoding in ("utf-8-sig", self._layout.encoding):
+            try:
+                return data.decode(encoding)
+            except UnicodeDecodeError:
+                continue
+        raise _RowError(
+            "file_unreadable",
+            f"{path.name} is not UTF-8 text: name its encoding as layout.encoding",
+        )
+
+    def _report_path(self, row: Row) -> Path | OutsideError | None:
+        cell = row.cells.get(self._layout.columns.report_file or "", "")
+        if row.fault or not cell:
+            return None
+        return self._below(self._source / self._layout.reports, self._as_path(cell))
 
     def _shared(self, rows: list[Row], column: str) -> str:
         """What the rows of a study say in a column, where any does."""
@@ -236,20 +241,36 @@ class TableReader:
                 Reject(study_id, image.image_id, "not_part_of_series", said, image.image_id)
                 for said in (file.left_out if file else ())
             )
-        names = [image.image_id for image in found.values()]
-        if len(set(names)) < len(names):
+        if self._layout.columns.images and _are_ambiguous(found.values()):
+            found = {
+                path: replace(image, image_id=str(path.relative_to(self._source)))
+                for path, image in found.items()
+            }
+        if _are_ambiguous(found.values()):
             raise _RowError(
                 "image_id_ambiguous",
                 "two images have one id: name a column that tells them apart as columns.image_id",
             )
         return tuple(found.values()), tuple(beside)
 
-    def _image_path(self, row: Row) -> Path | OutsideError | None:
+    def _image_paths(self, row: Row) -> list[Path | OutsideError]:
+        """Where the images of a row are, by the pattern and by the columns of paths."""
+        if row.fault:
+            return []
+        named = [self._as_path(p) for c in self._layout.columns.images for p in _listed(row, c)]
         pattern = self._layout.image
-        if pattern is None or row.fault or not all(row.cells.get(n) for n in _fields(pattern)):
-            return None
+        if pattern is not None and all(row.cells.get(name) for name in fields(pattern)):
+            named.insert(0, pattern.format_map(row.cells))
+        return [self._below(self._source, name) for name in named]
+
+    def _as_path(self, cell: str) -> str:
+        """A path as this machine writes it, without what it began with on another."""
+        path = cell.removeprefix(self._layout.path_prefix)
+        return path.replace("\\", "/") if self._layout.windows_paths else path
+
+    def _below(self, folder: Path, name: str) -> Path | OutsideError:
         try:
-            return path_below(self._source, pattern.format_map(row.cells))
+            return path_below(folder, name)
         except OutsideError as error:
             return error
 
@@ -269,17 +290,26 @@ class TableReader:
         )
 
 
+def _are_ambiguous(images: Collection[StudyImage]) -> bool:
+    return len({image.image_id for image in images}) < len(images)
+
+
+def _listed(row: Row, column: str) -> list[str]:
+    """The paths in a cell."""
+    cell = row.cells.get(column, "")
+    if cell.startswith("["):
+        try:
+            return [name for name in json.loads(cell) if isinstance(name, str) and name]
+        except ValueError:
+            pass  # a name may begin so
+    return [name for part in _BETWEEN_PATHS.split(cell) if (name := part.strip())]
+
+
 def _described(path: Path) -> ImageDescription | None:
     try:
         return describe_image(path)
     except ImageError:
         return None  # the stage that opens it sets it aside with its reason
-
-
-def _fields(pattern: str | None) -> list[str]:
-    """The columns that a pattern names."""
-    parsed = string.Formatter().parse(pattern or "")
-    return [name for _, name, _, _ in parsed if name is not None]
 
 
 def _stem(path: Path) -> str:

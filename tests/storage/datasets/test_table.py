@@ -174,7 +174,7 @@ def test_a_missing_column_is_named_with_the_near_one(tmp_path: Path) -> None:
         ("t.csv.gz", gzip.compress(b"study\n1\n")[:-2], "cannot be read"),
         ("t.csv.gz", gzip.compress(b"study\n1\n")[:-8] + bytes(8), "CRC check failed"),
         ("t.parquet", b"study\n1\n", "is not a Parquet file"),
-        ("t.xlsx", b"", "a table is one of csv, tsv, jsonl, parquet, not .xlsx"),
+        ("t.xlsx", b"", "a table is one of csv, tsv, jsonl, parquet, txt, not .xlsx"),
     ],
 )
 def test_a_table_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, words: str) -> None:

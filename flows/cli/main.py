@@ -20,6 +20,7 @@ from flows.cli.build import build
 from flows.cli.catalogue import catalogue
 from flows.cli.doctor import doctor
 from flows.cli.fetch import fetch
+from flows.cli.ingest import ingest
 from flows.cli.model_check import check
 from flows.cli.plan import plan
 from flows.cli.predict import predict
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
+    ingest,
     build,
     plan,
     batch,

@@ -29,7 +29,12 @@ def packaged_names() -> list[str]:
 
 def dataset_names() -> list[str]:
     """All data sets that can be named: of this package, of others, and the user's own."""
-    return sorted({*packaged_names(), *_packages(), *_own()})
+    return sorted({*published_names(), *_own()})
+
+
+def published_names() -> list[str]:
+    """The data sets of this package and of others, which no archive of a user may be named as."""
+    return sorted({*packaged_names(), *_packages()})
 
 
 def own_folder() -> Path:

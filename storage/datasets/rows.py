@@ -28,7 +28,7 @@ csv.field_size_limit(LARGEST_REPORT)  # for the whole process; Python's own is 1
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 """NUL, and half characters: what bytes that are not UTF-8 are read as."""
 
-_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
 class Row(NamedTuple):
@@ -102,11 +102,11 @@ def _separated(path: Path, separator: str, encoding: str) -> Iterator[Row]:
 def _require_header(path: Path, names: list[str], separator: str) -> None:
     if twice := _twin(filter(None, names)):
         raise DatasetError(f"{path} has two columns {twice}")
-    for other, word in _SEPARATORS.items():
+    for other, word in SEPARATORS.items():
         if len(names) == 1 and other in names[0]:
             raise DatasetError(
                 f"{path} has one column, {names[0][:80]!r}: its cells are separated by {word}, not "
-                f"{_SEPARATORS[separator]}; a .csv has commas, a .tsv tabs"
+                f"{SEPARATORS[separator]}; a .csv has commas, a .tsv tabs"
             )
 
 

@@ -7,8 +7,6 @@ everything but the image. `layout` in the declaration says which column holds wh
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +17,7 @@ from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImag
 from storage.datasets.report_files import UnusableFileError, read_report_file
 from storage.datasets.row_index import RowIndex
 from storage.datasets.rows import Row, TextForm
-from storage.datasets.table_layout import Layout, fields
+from storage.datasets.table_layout import Layout, fields, paths_in
 from storage.images.loading import describe_image
 from storage.images.types import ImageDescription, ImageError
 from storage.images.vocabulary import NOT_STATED, view_position
@@ -29,9 +27,6 @@ from storage.sections import findings_and_impression
 
 LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": None}
 """What a label's cell may hold: present, absent, uncertain, or that nothing is known."""
-
-
-_BETWEEN_PATHS = re.compile(r"[|;\n]")
 
 
 class _RowError(Exception):
@@ -98,7 +93,7 @@ class TableReader:
                 yield self._study(record, rows)
             except _RowError as error:
                 numbers = ", ".join(str(row.number) for row in rows)
-                where = f"{self._layout.table} row {numbers}"
+                where = f"{self._table.name} row {numbers}"
                 yield Reject(record.key, where, error.reason, f"{where}: {error}")
 
     @cached_property
@@ -200,14 +195,14 @@ class TableReader:
             data = read_report_file(path)
         except UnusableFileError as error:
             raise _RowError(error.reason, str(error)) from error
-        for encoding in ("utf-8-sig", self._layout.encoding):
+        for encoding in ("utf-8-sig", self._layout.report_encoding or self._layout.encoding):
             try:
                 return data.decode(encoding)
             except UnicodeDecodeError:
                 continue
         raise _RowError(
             "file_unreadable",
-            f"{path.name} is not UTF-8 text: name its encoding as layout.encoding",
+            f"{path.name} is not UTF-8 text: name its encoding as layout.report_encoding",
         )
 
     def _report_path(self, row: Row) -> Path | OutsideError | None:
@@ -257,7 +252,11 @@ class TableReader:
         """Where the images of a row are, by the pattern and by the columns of paths."""
         if row.fault:
             return []
-        named = [self._as_path(p) for c in self._layout.columns.images for p in _listed(row, c)]
+        named = [
+            self._as_path(p)
+            for c in self._layout.columns.images
+            for p in paths_in(row.cells.get(c, ""))
+        ]
         pattern = self._layout.image
         if pattern is not None and all(row.cells.get(name) for name in fields(pattern)):
             named.insert(0, pattern.format_map(row.cells))
@@ -292,17 +291,6 @@ class TableReader:
 
 def _are_ambiguous(images: Collection[StudyImage]) -> bool:
     return len({image.image_id for image in images}) < len(images)
-
-
-def _listed(row: Row, column: str) -> list[str]:
-    """The paths in a cell."""
-    cell = row.cells.get(column, "")
-    if cell.startswith("["):
-        try:
-            return [name for name in json.loads(cell) if isinstance(name, str) and name]
-        except ValueError:
-            pass  # a name may begin so
-    return [name for part in _BETWEEN_PATHS.split(cell) if (name := part.strip())]
 
 
 def _described(path: Path) -> ImageDescription | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import json
+import re
 import string
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -11,6 +13,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.images.vocabulary import modalities, view_position, view_positions
+
+_BETWEEN_PATHS = re.compile(r"[|;\n]")
 
 
 class Columns(BaseModel):
@@ -53,7 +57,8 @@ class Layout(BaseModel):
     path_prefix: what paths in cells begin with on the machine that wrote the table; left off.
     windows_paths: whether the paths in cells have backslashes between folders.
     reports: folder of the files of `columns.report_file`, below the data set's folder.
-    encoding, separator: of a table of text; the encoding also of report files that are no UTF-8.
+    encoding, separator: of a table of text.
+    report_encoding: of report files that are not UTF-8; by default that of the table.
     split_by_patient: percent of the patients in each split, where the table has no splits. Which
         split a patient is in depends on the patient's id alone, so that it stays when others
         come; a study without a patient counts as a patient.
@@ -70,6 +75,7 @@ class Layout(BaseModel):
     windows_paths: bool = False
     reports: str = ""
     encoding: str = "utf-8"
+    report_encoding: str | None = None
     separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     split_by_patient: Mapping[str, Annotated[int, Field(ge=0, le=100, strict=True)]] = {}
     modality: str | None = None
@@ -91,9 +97,11 @@ class Layout(BaseModel):
                 raise ValueError("write a path below the data set's folder, which may hold links")
         return value
 
-    @field_validator("encoding")
+    @field_validator("encoding", "report_encoding")
     @classmethod
-    def _known_encoding(cls, value: str) -> str:
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         try:
             return codecs.lookup(value).name
         except LookupError as error:
@@ -132,3 +140,13 @@ def fields(pattern: str | None) -> list[str]:
     """The columns that a pattern of paths names."""
     parsed = string.Formatter().parse(pattern or "")
     return [name for _, name, _, _ in parsed if name is not None]
+
+
+def paths_in(cell: str) -> list[str]:
+    """The paths in a cell of a column of images."""
+    if cell.startswith("["):
+        try:
+            return [name for name in json.loads(cell) if isinstance(name, str) and name]
+        except ValueError:
+            pass  # a name may begin so
+    return [name for part in _BETWEEN_PATHS.split(cell) if (name := part.strip())]

@@ -1,0 +1,263 @@
+"""`vividmed ingest`: look through an archive of your own, and declare it as a data set."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import JsonOption, notes, out
+
+if TYPE_CHECKING:
+    from storage.datasets.own_archive.checks import Checked, Finding
+    from storage.datasets.own_archive.looked import Looked, Progress
+
+_EVERY = 100
+"""Files or studies after which the count on the screen is renewed."""
+
+
+def ingest(
+    name: Annotated[str, typer.Argument(help="What the archive is to be called.")],
+    more_columns: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=COLUMN]...", help="As of --columns.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV, TSV, JSONL or Parquet: a row a study or an image.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="What paths in the table lie below, if not its folder.")
+    ] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder of DICOM studies, in any order.")
+    ] = None,
+    reports: Annotated[
+        Path | None, typer.Option(help="Folder of report files, or with --dicom also a table.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="What a column holds, such as study_id=Accession findings=Befund."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a table or of reports that are not UTF-8: cp1252, …")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Percent of the patients to train, validate and test on: 80/10/10."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Declare it in spite of faults.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The declaration to write; data/datasets/NAME.yaml if none.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check your own archive and declare it; `vividmed build NAME` then builds it."""
+    from storage.datasets.own_archive.columns import parse_given
+    from storage.datasets.own_archive.declare import parse_split, require_free
+    from storage.datasets.own_archive.dicom_archive import look_at_dicom
+    from storage.datasets.own_archive.table_archive import look_at_table
+    from storage.datasets.reader import DatasetError
+
+    if (table is None) == (dicom is None):
+        raise DatasetError(
+            "give a table of studies with --table, or a folder of DICOM studies with --dicom"
+        )
+    file = _declaration_file(name, output)
+    require_free(file)
+    given = parse_given([*(columns or ()), *(more_columns or ())])
+    percent = parse_split(split)
+    with _progress() as progress:
+        if table is not None:
+            looked = look_at_table(
+                file,
+                table,
+                images=images,
+                reports=reports,
+                given=given,
+                encoding=encoding,
+                percent=percent,
+                progress=progress,
+            )
+        else:
+            assert dicom is not None  # noqa: S101 for the type checker
+            looked = look_at_dicom(
+                file,
+                dicom,
+                reports=reports,
+                given=given,
+                encoding=encoding,
+                percent=percent,
+                progress=progress,
+            )
+    try:
+        written = looked.checked.studies > 0 and (skip_bad or not looked.checked.faults)
+        if written:
+            _write(looked, file)
+    finally:
+        if looked.index is not None:
+            shutil.rmtree(looked.index, ignore_errors=True)
+    if as_json:
+        _print_json(looked, file if written else None)
+    else:
+        _print(looked, skip_bad=skip_bad)
+        if written:
+            _print_next(name, file, looked, output)
+    if not written:
+        raise typer.Exit(1)
+
+
+def _declaration_file(name: str, output: Path | None) -> Path:
+    from storage.datasets.declaration import NAME_RULE, is_usable_in_paths
+    from storage.datasets.reader import DatasetError
+    from storage.datasets.registry import is_file_name, own_folder, published_names
+
+    if not is_usable_in_paths(name):
+        raise DatasetError(f"{name!r} cannot be the name of a data set: {NAME_RULE}")
+    if name in published_names():
+        raise DatasetError(f"there is a data set {name} already: give the archive another name")
+    if output is None:
+        return own_folder() / f"{name}.yaml"
+    if not is_file_name(output.name) or output.stem != name:
+        raise DatasetError(
+            f"--output {output}: a data set is named by its file: write {name}.yaml at its end"
+        )
+    return output.absolute()
+
+
+def _write(looked: Looked, file: Path) -> None:
+    """Put the table of a DICOM folder and the declaration in their places."""
+    from storage.datasets.own_archive.declare import write
+
+    if looked.index is not None:
+        place = file.with_suffix("")
+        if place.exists():
+            shutil.rmtree(place)
+        looked.index.rename(place)
+        place.chmod(0o755)
+    write(looked.values, file)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A line that says what is done, and how far it is."""
+    with notes.status("") as line:
+
+        def begin(what: str) -> Callable[[], None]:
+            line.update(f"{what} …")
+            count = 0
+
+            def tick() -> None:
+                nonlocal count
+                count += 1
+                if count % _EVERY == 0:
+                    line.update(f"{what} … {count:,}")
+
+            return tick
+
+        yield begin
+
+
+def _print(looked: Looked, *, skip_bad: bool) -> None:
+    from flows.cli.options import rule
+
+    checked = looked.checked
+    rule("understood")
+    told = dict(looked.understood)
+    if looked.columns:
+        for holds, column in looked.columns.columns.items():
+            told[holds] = column if isinstance(column, str) else ", ".join(column)
+        if looked.columns.unused:
+            told["not used"] = ", ".join(looked.columns.unused)
+    _pairs(told)
+    rule("found")
+    _pairs(_counts(checked))
+    if checked.remarks:
+        rule("remarks")
+        _findings(checked.remarks, "yellow")
+    if checked.faults:
+        rule("faults")
+        _findings(checked.faults, "red")
+        out.print(_verdict(checked, skip_bad=skip_bad), highlight=False, soft_wrap=True)
+    elif not checked.studies:
+        out.print("there is no study to build: nothing was written", style="red")
+
+
+def _pairs(told: dict[str, str]) -> None:
+    width = max(map(len, told))
+    for what, said in told.items():
+        out.print(f"  {what:{width}}  {said}", highlight=False, soft_wrap=True)
+
+
+def _counts(checked: Checked) -> dict[str, str]:
+    splits = ", ".join(f"{split} {n:,}" for split, n in checked.splits.items())
+    told = {"studies": f"{checked.studies:,}" + (f" ({splits})" if len(checked.splits) > 1 else "")}
+    if checked.patients:
+        told["patients"] = f"{checked.patients:,}"
+    told["images"] = (
+        ", ".join(f"{n:,} {kind}" for kind, n in checked.images.most_common()) or "none"
+    )
+    if checked.sections:
+        told["reports"] = ", ".join(f"{n:,} {what}" for what, n in checked.sections.most_common())
+    return told
+
+
+def _findings(findings: dict[str, Finding], style: str) -> None:
+    from storage.datasets.own_archive.checks import meaning
+
+    for code, finding in findings.items():
+        out.print(f"  {finding.count:,} {code}: {meaning(code)}", style=style, highlight=False)
+        for example in finding.examples:
+            out.print(f"      {example}", highlight=False, soft_wrap=True)
+        if finding.count > len(finding.examples) > 1:
+            out.print("      …")
+
+
+def _verdict(checked: Checked, *, skip_bad: bool) -> str:
+    if skip_bad and checked.studies:
+        return "declared in spite of them: a build rejects these records, and counts them"
+    if not checked.studies:
+        return "no study can be used: nothing was written"
+    return (
+        "nothing was written: mend these, or declare the archive in spite of them with --skip-bad; "
+        "a build then rejects these records, and counts them"
+    )
+
+
+def _print_next(name: str, file: Path, looked: Looked, output: Path | None) -> None:
+    checked = looked.checked
+    which = str(file) if output else name
+    out.print(f"declaration: {file}", soft_wrap=True, highlight=False)
+    needs_any = checked.sections and not checked.sections["findings and impression"]
+    option = " --require-sections any" if needs_any else ""
+    out.print(f"next: vividmed build {which}{option}", soft_wrap=True, highlight=False)
+
+
+def _print_json(looked: Looked, file: Path | None) -> None:
+    from flows.cli.json_output import print_json
+
+    checked = looked.checked
+
+    def plain(findings: dict[str, Finding]) -> dict[str, Any]:
+        return {code: vars(finding) for code, finding in findings.items()}
+
+    print_json(
+        {
+            "declaration": file,
+            "understood": looked.understood,
+            "columns": looked.columns.columns if looked.columns else None,
+            "unused_columns": looked.columns.unused if looked.columns else None,
+            "studies": checked.studies,
+            "rejected": checked.rejected,
+            "patients": checked.patients,
+            "splits": checked.splits,
+            "images": checked.images,
+            "reports": checked.sections,
+            "remarks": plain(checked.remarks),
+            "faults": plain(checked.faults),
+        }
+    )

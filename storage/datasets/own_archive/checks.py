@@ -1,0 +1,185 @@
+"""Every study of an archive, read as a build reads it, and what is wrong with which.
+
+A fault makes a build reject a record or leave out an image. A remark does not: the study is read,
+and something about it may not be meant so. No text of a report stands in either.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from storage.datasets.reader import DatasetReader, SourceRecord, Study, StudyImage
+from storage.images.loading import describe_image
+from storage.images.types import ImageError
+from storage.images.vocabulary import is_volume, view_positions
+from storage.reasons import explain
+from storage.rejects import Reject
+
+EXAMPLES = 3
+"""Of each kind of fault, how many are told."""
+
+REMARKS = {
+    "no_text": "studies without any text: a build rejects them",
+    "one_section": "studies with only one of findings and impression: a build rejects them unless "
+    "it is given --require-sections any",
+    "no_images": "studies without an image: their phrases stay ungrounded",
+    "view_not_known": "views that are no known view position: taken for frontal; "
+    "`layout.views` in the declaration can rename them",
+    "not_part_of_series": explain("not_part_of_series"),
+    "other_modality": "DICOM objects of a kind that is not read",
+    "same_object": "copies of a DICOM object that is there already",
+    "no_series_image": "series that hold no CT slice or no radiograph that can be read",
+    "report_of_no_study": "reports that name no study of the folder: a report's file, its folder or "
+    "its row must have the accession number, the Study Instance UID or the folder of the study",
+    "not_dicom": "files that are no DICOM and no report",
+}
+"""What is told and stops nothing, by a code."""
+
+OWN_FAULTS = {
+    "several_reports": "Studies with several reports, of which none is preferred.",
+}
+
+
+@dataclass
+class Finding:
+    """One kind of fault or remark: how many, and the first of them as sentences."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, example: str, times: int = 1) -> None:
+        """Count one more."""
+        self.count += times
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+
+@dataclass
+class Checked:
+    """What was found in an archive.
+
+    studies, rejected: those that a build reads, and those that it rejects.
+    images: by modality; those that can be used.
+    """
+
+    studies: int = 0
+    rejected: int = 0
+    patients: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
+    sections: Counter[str] = field(default_factory=Counter)
+    faults: dict[str, Finding] = field(default_factory=dict)
+    remarks: dict[str, Finding] = field(default_factory=dict)
+
+    @property
+    def volumes(self) -> int:
+        """How many images are volumes."""
+        return sum(n for modality, n in self.images.items() if is_volume(modality))
+
+    def fault(self, code: str, example: str) -> None:
+        """Count a fault."""
+        self.faults.setdefault(code, Finding()).add(example)
+
+    def remark(self, code: str, example: str, times: int = 1) -> None:
+        """Count what stops nothing."""
+        self.remarks.setdefault(code, Finding()).add(example, times)
+
+
+def meaning(code: str) -> str:
+    """A kind of fault or remark in words."""
+    return REMARKS.get(code) or OWN_FAULTS.get(code) or explain(code)
+
+
+def check_studies(
+    reader: DatasetReader, result: Checked, *, with_reports: bool, tick: Callable[[], None]
+) -> None:
+    """Read every study and look at the headers of its images.
+
+    Args:
+        reader: of the declared archive.
+        result: counts are added to it.
+        with_reports: whether the archive has texts at all.
+        tick: called after each study.
+    """
+    patients: dict[str, tuple[str, str]] = {}
+    records = _kept(reader, result, patients)
+    for study in reader.read(records):
+        if isinstance(study, Reject):
+            result.rejected += 1
+            result.fault(study.reason, study.detail)
+        else:
+            result.studies += 1
+            _look_at(study, result, with_reports=with_reports)
+        tick()
+    result.patients = len(patients)
+
+
+def _kept(
+    reader: DatasetReader, result: Checked, patients: dict[str, tuple[str, str]]
+) -> Iterator[SourceRecord]:
+    """The records whose patient is in no other split; each patient's first split and study."""
+    for record in reader.records():
+        if record.patient_id is not None:
+            split, study = patients.setdefault(record.patient_id, (record.split, record.key))
+            if split != record.split:
+                result.rejected += 1
+                result.fault(
+                    "patient_in_two_splits",
+                    f"study {study} in {split} and study {record.key} in {record.split} are of one "
+                    "patient",
+                )
+                continue
+        result.splits[record.split] += 1
+        yield record
+
+
+def _look_at(study: Study, result: Checked, *, with_reports: bool) -> None:
+    where = f"study {study.study_id}"
+    if with_reports:
+        there = [name for name in ("findings", "impression") if getattr(study, name)]
+        result.sections[" and ".join(there) or "neither"] += 1
+        if not there:
+            result.remark("no_text", where)
+        elif len(there) == 1:
+            result.remark("one_section", f"{where} has {there[0]} only")
+    if not study.images:
+        result.remark("no_images", where)
+    for left_out in study.left_out:
+        if left_out.reason in REMARKS:
+            result.remark(left_out.reason, f"{where}: {left_out.detail}")
+        else:
+            result.fault(left_out.reason, f"{where}: {left_out.detail}")
+    for image in study.images:
+        _look_at_image(where, image, result)
+
+
+def _look_at_image(where: str, image: StudyImage, result: Checked) -> None:
+    if image.shape is None:
+        try:
+            describe_image(Path(image.uri))
+        except ImageError as error:
+            hint = _hint(Path(image.uri)) if error.reason == "image_not_found" else ""
+            result.fault(error.reason, f"{where}: {error.detail}{hint}")
+            return
+    result.images[image.modality or "OT"] += 1
+    if image.view is not None and image.view not in view_positions():
+        result.remark("view_not_known", f"{where}: {image.view!r}")
+
+
+def _hint(path: Path) -> str:
+    """What a path that leads nowhere may have meant."""
+    for parent in path.parents:
+        if parent.is_dir():
+            wrong = path.relative_to(parent).parts[0]
+            try:
+                there = [file.name for file in parent.iterdir()]
+            except OSError:
+                return ""
+            same = [name for name in there if name.casefold() == wrong.casefold()]
+            near = same or get_close_matches(wrong, there, 1)
+            return f"; perhaps {near[0]} was meant for {wrong}" if near else ""
+    return ""

@@ -1,0 +1,132 @@
+"""An archive as a folder of DICOM studies, with reports in text files or in a table."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from storage.datasets.own_archive.checks import Checked
+from storage.datasets.own_archive.declare import values_of
+from storage.datasets.own_archive.dicom_folder import DicomFolder
+from storage.datasets.own_archive.index import TABLE, write_index
+from storage.datasets.own_archive.looked import (
+    TEXTS,
+    Looked,
+    Progress,
+    check,
+    splits_of,
+    told_splits,
+)
+from storage.datasets.own_archive.reports import REPORT_SUFFIXES, ReportTable, ReportTexts
+from storage.datasets.reader import DatasetError
+from storage.datasets.rows import USUAL
+
+
+def look_at_dicom(
+    file: Path,
+    folder: Path,
+    *,
+    reports: Path | None,
+    given: Mapping[str, Sequence[str]],
+    encoding: str | None,
+    percent: Mapping[str, int],
+    progress: Progress,
+) -> Looked:
+    """Understand a folder of DICOM studies with their reports, and check it.
+
+    Args:
+        file: the declaration that is going to be written.
+        folder: of DICOM files, in any order.
+        reports: a folder of text files, or a table; None to look for text files beside the images.
+        given: columns of the table of reports that the user named, by what they hold.
+        encoding: of reports that are not UTF-8.
+        percent: of the patients in each split; empty for the splits of the table of reports.
+        progress: told what is done.
+
+    Raises:
+        DatasetError: if there is nothing to read.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"--dicom {folder}: there is no such folder")
+    checked = Checked()
+    dicom = DicomFolder(folder.absolute(), checked, progress("reading DICOM headers"))
+    texts = _reports(reports, dicom, given, encoding, checked)
+    columns = texts.map if isinstance(texts, ReportTable) else None
+    split_column = "split" if texts and "split" in texts.columns and not percent else None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    index = Path(tempfile.mkdtemp(prefix=f".{file.stem}-", dir=file.parent))
+    try:
+        write_index(index, dicom, texts, checked, progress("looking at series"))
+        layout = _layout(texts, encoding)
+        splits = list(percent) or ["train"]
+        if percent:
+            layout["split_by_patient"] = dict(percent)
+        elif split_column:
+            splits, layout["splits"] = splits_of(index / TABLE, USUAL, split_column)
+            layout["columns"]["split"] = split_column
+        values = values_of(
+            file.stem, layout, folder=index, splits=splits, reports=texts is not None
+        )
+        values = check(values, file, checked, progress) | {"folder": file.stem}
+    except BaseException:
+        shutil.rmtree(index, ignore_errors=True)
+        raise
+    for suffix, count in dicom.other_files.items():
+        if suffix not in REPORT_SUFFIXES:
+            checked.remark("not_dicom", suffix, count)
+    understood = {
+        "DICOM folder": str(folder.absolute()),
+        "study id": "accession number" if dicom.is_known_by_accession else "Study Instance UID",
+        "reports": _told_reports(texts, reports or folder),
+        "splits": told_splits(percent, splits, split_column),
+    }
+    return Looked(understood, values, checked, columns, index)
+
+
+def _reports(
+    reports: Path | None,
+    dicom: DicomFolder,
+    given: Mapping[str, Sequence[str]],
+    encoding: str | None,
+    checked: Checked,
+) -> ReportTexts | ReportTable | None:
+    """The reports that the user named, or the text files beside the images; None without any."""
+    if reports is not None and reports.is_file():
+        return ReportTable(reports.absolute(), given, encoding, dicom, checked)
+    if given:
+        raise DatasetError("--columns is about a table of reports: name it with --reports")
+    if reports is not None and not reports.is_dir():
+        raise DatasetError(f"--reports {reports}: there is no such folder or table")
+    texts = ReportTexts((reports or dicom.folder).absolute(), dicom, checked)
+    if reports is not None and not len(texts):
+        raise DatasetError(
+            f"--reports {reports}: none of its files ({', '.join(REPORT_SUFFIXES)}) has the name "
+            "of a study: its accession number, its Study Instance UID or its folder"
+        )
+    return texts if len(texts) else None
+
+
+def _layout(texts: ReportTexts | ReportTable | None, encoding: str | None) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "study_id": "study_id",
+        "patient_id": "patient_id",
+        "image_id": "image_id",
+        "images": ["image"],
+    }
+    layout: dict[str, Any] = {"table": TABLE, "columns": columns}
+    columns |= {name: name for name in (texts.columns if texts else ()) if name in TEXTS}
+    if isinstance(texts, ReportTexts):
+        layout["reports"] = str(texts.folder)
+        if encoding:
+            layout["report_encoding"] = encoding
+    return layout
+
+
+def _told_reports(texts: ReportTexts | ReportTable | None, place: Path) -> str:
+    if texts is None:
+        return f"none found in {place}: the studies are only ingested"
+    kind = "rows" if isinstance(texts, ReportTable) else "text files"
+    return f"{kind} of {place} for {len(texts):,} studies"

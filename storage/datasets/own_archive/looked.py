@@ -1,0 +1,98 @@
+"""What looking through an archive gives, whatever form the archive has."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.datasets.declaration import is_usable_in_paths
+from storage.datasets.own_archive.checks import Checked, check_studies
+from storage.datasets.own_archive.columns import ColumnMap
+from storage.datasets.own_archive.declare import draft, shard_size
+from storage.datasets.reader import DatasetError
+from storage.datasets.rows import TextForm, read_rows
+
+Progress = Callable[[str], Callable[[], None]]
+"""Called with what begins; what it gives is called after each file or study of it."""
+
+TEXTS = ("findings", "impression", "report", "report_file")
+"""What a column may hold of a report's text."""
+
+_SPLIT_NAMES = {
+    "train": ("train", "training", "tr"),
+    "validate": ("validate", "validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "ts", "holdout"),
+}
+_MOST_SPLITS = 20
+
+
+@dataclass(frozen=True)
+class Looked:
+    """An archive as it was understood.
+
+    understood: for people, what was taken for what.
+    values: what the declaration says.
+    columns: of the table; None of a folder of DICOM studies with text files.
+    index: folder that holds the table of a DICOM folder, to be put beside the declaration.
+    """
+
+    understood: Mapping[str, str]
+    values: Mapping[str, Any]
+    checked: Checked
+    columns: ColumnMap | None = None
+    index: Path | None = None
+
+
+def check(
+    values: dict[str, Any], file: Path, checked: Checked, progress: Progress
+) -> dict[str, Any]:
+    """Read every study as a build would; the values with the size of shards that fits."""
+    reader = draft(values, file).open()
+    tick = progress("checking studies and images")
+    check_studies(reader, checked, with_reports=values.get("reports", True), tick=tick)
+    return values | {"shard_size": shard_size(checked.studies, checked.volumes)}
+
+
+def splits_of(table: Path, form: TextForm, column: str) -> tuple[list[str], dict[str, str]]:
+    """The splits of a table's column, and what the table calls those that have another name here.
+
+    A word for training, validation or test is known in several forms. Beside such words, others
+    are mistakes; where there are none, every word is a split.
+
+    Raises:
+        DatasetError: if the column holds too many words to be splits.
+    """
+    said = Counter[str]()
+    for row in read_rows(table, form):
+        said[row.cells.get(column, "")] += 1
+        if len(said) > _MOST_SPLITS:
+            raise DatasetError(
+                f"{table}: {column} was taken for the split, and has more than {_MOST_SPLITS} "
+                "different words: name the right column with --columns split=…, or use --split"
+            )
+    said.pop("", None)
+    by_word = {word: name for name, words in _SPLIT_NAMES.items() for word in words}
+    known = {word: by_word[word.lower()] for word in said if word.lower() in by_word}
+    renamed = known or {word: _usable(word) for word in said}
+    splits = [name for name in _SPLIT_NAMES if name in renamed.values()] if known else []
+    splits = splits or sorted(set(renamed.values())) or ["train"]
+    return splits, {word: name for word, name in renamed.items() if word != name}
+
+
+def told_splits(percent: Mapping[str, int], splits: Sequence[str], column: str | None) -> str:
+    """For people: where the splits come from."""
+    if percent:
+        shares = ", ".join(f"{split} {share} %" for split, share in percent.items())
+        return f"by patient: {shares}"
+    if column is None:
+        return f"all {splits[0]}; --split 80/10/10 makes three, by patient"
+    return f"{', '.join(splits)} (of the column {column})"
+
+
+def _usable(word: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-._")
+    return name if is_usable_in_paths(name) else f"split-{name}".rstrip("-")

@@ -1,0 +1,157 @@
+"""An archive as one table of studies or images, with the images in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from storage.datasets.own_archive.checks import Checked
+from storage.datasets.own_archive.columns import ColumnMap, understand
+from storage.datasets.own_archive.declare import values_of
+from storage.datasets.own_archive.looked import (
+    TEXTS,
+    Looked,
+    Progress,
+    check,
+    splits_of,
+    told_splits,
+)
+from storage.datasets.own_archive.places import Places, find_places
+from storage.datasets.own_archive.table_form import columns_of, recognize_form, told_form
+from storage.datasets.reader import DatasetError
+from storage.datasets.rows import TextForm, read_rows
+from storage.datasets.table_layout import paths_in
+
+_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".nii.gz", ".nii")
+"""Of image files, tried where a table names them without."""
+
+_SAMPLE = 1000
+"""Paths that are looked at to find such a suffix."""
+
+
+def look_at_table(
+    file: Path,
+    table: Path,
+    *,
+    images: Path | None,
+    reports: Path | None,
+    given: Mapping[str, Sequence[str]],
+    encoding: str | None,
+    percent: Mapping[str, int],
+    progress: Progress,
+) -> Looked:
+    """Understand a table of studies and check everything that it names.
+
+    Args:
+        file: the declaration that is going to be written.
+        table: CSV, TSV, JSON lines or Parquet.
+        images: what paths of images lie below, where that is not the table's folder.
+        reports: the same for report files.
+        given: columns that the user named, by what they hold.
+        encoding: as the user names it; None for UTF-8.
+        percent: of the patients in each split; empty for the splits of the table.
+        progress: told what is done.
+
+    Raises:
+        DatasetError: if the table cannot be used at all.
+    """
+    table = table.absolute()
+    form = recognize_form(table, encoding)
+    columns = understand(table, columns_of(table, form), given)
+    split_column = _one(columns, "split")
+    if percent and split_column:
+        raise DatasetError(
+            f"{table} has splits in the column {split_column}: leave --split out, or rename the "
+            "column"
+        )
+    places, of_images = _images(table, form, columns, images)
+    layout = {"table": _below(table, places.folder), "columns": _columns(columns), **of_images}
+    layout |= _reports(table, form, columns, reports) | _form(form)
+    splits = list(percent) or ["train"]
+    if percent:
+        layout["split_by_patient"] = dict(percent)
+    elif split_column:
+        splits, renamed = splits_of(table, form, split_column)
+        layout |= {"splits": renamed} if renamed else {}
+    values = values_of(
+        file.stem,
+        layout,
+        folder=places.folder.absolute(),
+        splits=splits,
+        reports=any(name in columns.columns for name in TEXTS),
+    )
+    checked = Checked()
+    values = check(values, file, checked, progress)
+    understood = {"table": f"{table}, {told_form(form)}"}
+    if "images" in columns.columns:
+        understood["images below"] = str(places.folder)
+    if places.path_prefix:
+        understood["left off paths"] = places.path_prefix
+    understood["splits"] = told_splits(percent, splits, split_column)
+    return Looked(understood, values, checked, columns)
+
+
+def _columns(columns: ColumnMap) -> dict[str, str | list[str]]:
+    return dict(columns.columns)
+
+
+def _one(columns: ColumnMap, holds: str) -> str | None:
+    column = columns.columns.get(holds)
+    return column if isinstance(column, str) else None
+
+
+def _images(
+    table: Path, form: TextForm, columns: ColumnMap, images: Path | None
+) -> tuple[Places, dict[str, Any]]:
+    """Where the images are, and what the layout says of them."""
+    named = list(columns.columns.get("images", ()))
+
+    def paths() -> Iterator[str]:
+        rows = read_rows(table, form)
+        return (p for row in rows for name in named for p in paths_in(row.cells.get(name, "")))
+
+    if images is not None and not images.is_dir():
+        raise DatasetError(f"--images {images}: there is no such folder")
+    if not named:
+        return Places(images or table.parent), {}
+    places = find_places(paths, table.parent, images.absolute() if images else None)
+    sample = list(islice(paths(), _SAMPLE))
+    for suffix in _SUFFIXES:
+        if len(named) == 1 and any(
+            (places.folder / f"{path}{suffix}").is_file() for path in sample
+        ):
+            return places, {"image": f"{{{named[0]}}}{suffix}"}
+    return places, places.layout()
+
+
+def _reports(
+    table: Path, form: TextForm, columns: ColumnMap, reports: Path | None
+) -> dict[str, Any]:
+    """What the layout says of the folder of report files."""
+    column = _one(columns, "report_file")
+    if column is None:
+        if reports is not None:
+            raise DatasetError(
+                "--reports is the folder of files that a column of the table names: name this "
+                "column, such as --columns report_file=Path"
+            )
+        return {}
+
+    def paths() -> Iterator[str]:
+        return (cell for row in read_rows(table, form) if (cell := row.cells.get(column, "")))
+
+    places = find_places(paths, table.parent, reports.absolute() if reports else None)
+    return {"reports": str(places.folder.absolute()), **places.layout()}
+
+
+def _form(form: TextForm) -> dict[str, str]:
+    said = {"encoding": form.encoding, "separator": form.separator}
+    usual = {"encoding": "utf-8", "separator": ","}
+    return {key: value for key, value in said.items() if value and value != usual[key]}
+
+
+def _below(table: Path, folder: Path) -> str:
+    folder = folder.absolute()
+    return str(table.relative_to(folder) if table.is_relative_to(folder) else table)

@@ -11,6 +11,7 @@ remembers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from flows.runtime.orphaned_runs import claim_run
 from flows.runtime.prefect_defaults import cpu_shards
 from flows.runtime.progress import RunProgress
 from storage.catalogue import CatalogueError, write_catalogue
+from storage.duplicates import find_duplicates
 from storage.plans import write_plan
 from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
@@ -77,7 +79,8 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
 
         sweep(pipeline(settings).store, pipeline(settings).plan)
         _refresh_views(pipeline(settings).store)
-        return progress.finish(summarize(settings.dataset, run.results, progress.seconds))
+        summary = summarize(settings.dataset, run.results, progress.seconds)
+        return progress.finish(_with_duplicates(summary, pipeline(settings).store))
 
 
 def _refresh_views(store: Store) -> None:
@@ -87,6 +90,14 @@ def _refresh_views(store: Store) -> None:
             view(store)
         except (CatalogueError, StoreError) as error:  # such as another data set's damaged shard
             get_run_logger().warning(f"{view.__name__}: {error}")
+
+
+def _with_duplicates(summary: DatasetSummary, store: Store) -> DatasetSummary:
+    try:
+        return replace(summary, duplicates=find_duplicates(store, summary.dataset))
+    except (CatalogueError, StoreError) as error:
+        get_run_logger().warning(f"find_duplicates: {error}")
+        return summary
 
 
 def _is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""`vividmed doctor`: whether this machine is ready, and if not, what to do."""
+"""`vividmed doctor`: whether this machine, or a data set, is ready, and if not, what to do."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.near_misses import complete_dataset
 from flows.cli.options import ConfigOption, JsonOption, StoreOption, out, store_root
 from storage.inputs import artefacts, home, is_fetched
 
@@ -25,9 +27,30 @@ class _FaultError(Exception):
 
 
 def doctor(
-    store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="A data set, to check its files instead of this installation.",
+            autocompletion=complete_dataset,
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where its files are, if not in its own place.")
+    ] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Check this installation, and with --config whether its language model can be used."""
+    """Check this installation, with --config its language model, or the files of a data set."""
+    if dataset is not None:
+        from flows.cli.dataset_check import check_dataset
+
+        check_dataset(dataset, folder, store, as_json=as_json)
+    else:
+        _check_installation(store, config, as_json=as_json)
+
+
+def _check_installation(store: str | None, config: Path | None, *, as_json: bool) -> None:
     from flows.cli.fitting import print_table
     from flows.cli.json_output import print_json
     from storage.store import StoreError

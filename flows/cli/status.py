@@ -31,7 +31,7 @@ def status(
     if not holdings:
         raise not_held(place, dataset)
     old = outdated(place, load_taxonomy())
-    summaries = [summarize_holding(holding) for holding in holdings]
+    summaries = [summarize_holding(place, holding) for holding in holdings]
     if as_json:
         print_records(
             summary.as_json()

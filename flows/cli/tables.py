@@ -128,6 +128,8 @@ def duration(seconds: float) -> str:
 def summary_lines(summary: DatasetSummary) -> list[str]:
     """What each stage rejected, of records and of an engine's proposals, and further counts."""
     lines = []
+    if summary.duplicates and summary.duplicates.studies:
+        lines.append(f"  duplicates: {summary.duplicates.sentence()}")
     for stage in summary.stages:
         used = {n: c for n, c in stage.usage.items() if c and not _is_tabled(n)}
         counts = (

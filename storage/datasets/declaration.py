@@ -159,7 +159,7 @@ class Declaration(BaseModel):
         Raises:
             DatasetError: if there is no folder to read, or the layout is not what the reader takes.
         """
-        return self._reader_class()(self, folder or self._own_folder())
+        return self._reader_class()(self, folder or self.own_folder())
 
     def select(self, folder: Path | None, require: RequiredSections | None) -> Selection:
         """The declared rules on the files of a folder; `require` is what the user asks for.
@@ -173,10 +173,15 @@ class Declaration(BaseModel):
         """The folder that images would have to be put into, if they are not there; else None."""
         if self.images_apart is None:
             return None
-        images = (folder or self._own_folder()) / self.images_apart
+        images = (folder or self.own_folder()) / self.images_apart
         return None if images.is_dir() else images
 
-    def _own_folder(self) -> Path:
+    def own_folder(self) -> Path:
+        """Where the files are when the user names no folder.
+
+        Raises:
+            DatasetError: if the user has to name one, or the one declared is not there.
+        """
         if self.inputs:
             return home() / "inputs" / (self.folder or "")
         if self.folder is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # pyarrow, which naming a data set does not need
@@ -120,6 +121,19 @@ class CountsFiles(Protocol):
 
     def census(self) -> Mapping[str, int]:
         """Counts by the names that `counts` of a declaration has; no image is opened.
+
+        Raises:
+            DatasetError: as `records`.
+        """
+        ...
+
+
+@runtime_checkable
+class NamesImages(Protocol):
+    """A reader that knows where each image is, or would be, before it reads a study."""
+
+    def image_paths(self) -> Iterator[Path]:
+        """The path of each image that the source names, one at a time; none is opened.
 
         Raises:
             DatasetError: as `records`.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from storage.duplicates import Duplicates, read_duplicates
 from storage.funnel import FunnelStep, added
 from storage.manifests import Manifest, stage_order
 from storage.plans import Holding, read_holdings
@@ -63,18 +64,25 @@ class DatasetSummary:
     """All stages of a dataset, each after those it reads; wall seconds of the run, if it is one.
 
     funnels: of each split, what the rules of the dataset's selection took out, if it has any.
+    duplicates: studies that are there twice; None where they were not compared.
     """
 
     dataset: str
     stages: tuple[StageSummary, ...]
     wall_seconds: float | None = None
     funnels: Mapping[str, tuple[FunnelStep, ...]] = field(default_factory=dict)
+    duplicates: Duplicates | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for programs."""
         funnels = {split: [asdict(step) for step in steps] for split, steps in self.funnels.items()}
-        stages = [stage.as_json() for stage in self.stages]
-        return {"dataset": self.dataset, "stages": stages, "funnels": funnels}
+        values: dict[str, Any] = {"dataset": self.dataset}
+        values["stages"] = [stage.as_json() for stage in self.stages]
+        values["funnels"] = funnels
+        if self.duplicates is not None:
+            kept = {"studies": self.duplicates.studies, "groups": self.duplicates.groups}
+            values["duplicates"] = kept
+        return values
 
     @property
     def computed_shards(self) -> int:
@@ -84,12 +92,13 @@ class DatasetSummary:
 
 def stored_summaries(store: Store, dataset: str = "") -> list[DatasetSummary]:
     """What the store's manifests of the current generation say, of one dataset or of all."""
-    return [summarize_holding(holding) for holding in read_holdings(store, dataset)]
+    return [summarize_holding(store, holding) for holding in read_holdings(store, dataset)]
 
 
-def summarize_holding(holding: Holding) -> DatasetSummary:
+def summarize_holding(store: Store, holding: Holding) -> DatasetSummary:
     """Sum up what a store holds of a dataset."""
-    return summarize(holding.dataset, map(ShardResult, holding.current))
+    summary = summarize(holding.dataset, map(ShardResult, holding.current))
+    return replace(summary, duplicates=read_duplicates(store, holding))
 
 
 def summarize(

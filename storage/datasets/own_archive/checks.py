@@ -33,8 +33,12 @@ REMARKS = {
     "other_modality": "DICOM objects of a kind that is not read",
     "same_object": "copies of a DICOM object that is there already",
     "no_series_image": "series that hold no CT slice or no radiograph that can be read",
-    "report_of_no_study": "reports that name no study of the folder: a report's file, its folder or "
-    "its row must have the accession number, the Study Instance UID or the folder of the study",
+    "report_of_no_study": "reports that name no study of the folder: the report's file, its folder "
+    "or its row must have the accession number, the Study Instance UID or the folder of the study",
+    "column_of_paths": "columns that seem to hold paths of images and are not used: name them with "
+    "--columns images=…",
+    "no_text_column": "no column is known to hold text, so the studies are only ingested: name it "
+    "with --columns, such as report=…",
     "not_dicom": "files that are no DICOM and no report",
 }
 """What is told and stops nothing, by a code."""

@@ -83,6 +83,10 @@ def look_at_table(
         reports=any(name in columns.columns for name in TEXTS),
     )
     checked = Checked()
+    for column in _columns_of_paths(table, form, columns):
+        checked.remark("column_of_paths", column)
+    if not values.get("reports", True):
+        checked.remark("no_text_column", f"not used: {', '.join(columns.unused) or 'no column'}")
     values = check(values, file, checked, progress)
     understood = {"table": f"{table}, {told_form(form)}"}
     if "images" in columns.columns:
@@ -124,6 +128,18 @@ def _images(
         ):
             return places, {"image": f"{{{named[0]}}}{suffix}"}
     return places, places.layout()
+
+
+def _columns_of_paths(table: Path, form: TextForm, columns: ColumnMap) -> list[str]:
+    """Columns without a use whose cells end as image files do."""
+    found = {
+        name
+        for row in islice(read_rows(table, form), _SAMPLE)
+        for name in columns.unused
+        for path in paths_in(row.cells.get(name, ""))
+        if path.lower().endswith(_SUFFIXES)
+    }
+    return [name for name in columns.unused if name in found]
 
 
 def _reports(

@@ -1,0 +1,165 @@
+"""What is there of a data set, and what is missing, before any work starts.
+
+The declaration says what a download holds and what its owners count; the reader counts what it
+would read. No image is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from storage.datasets.declaration import Declaration, ExpectedFile
+from storage.datasets.reader import (
+    CountsFiles,
+    DatasetError,
+    DatasetReader,
+    FindsFiles,
+    NamesImages,
+    SourceRecord,
+)
+
+Verdict = Literal["ok", "part", "missing", "more"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked for.
+
+    verdict: `more` is more than the owners count, as of another release.
+    needed: whether the data set cannot be used without it.
+    """
+
+    name: str
+    verdict: Verdict
+    found: str
+    needed: bool = True
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether something is missing that is needed."""
+        return self.needed and self.verdict == "missing"
+
+
+def inspect_source(
+    declaration: Declaration, folder: Path | None, tick: Callable[[], None]
+) -> Iterator[Check]:
+    """Look for what the data set should hold, one thing at a time.
+
+    Args:
+        declaration: of the data set.
+        folder: of its files; None for its own.
+        tick: called after each record and each image.
+
+    Raises:
+        DatasetError: if there is no folder to look in.
+    """
+    root = folder or declaration.own_folder()
+    if not root.is_dir():
+        raise DatasetError(f"there is no folder {root}")
+    yield Check("folder", "ok", str(root))
+    for expected in declaration.files:
+        yield _file(root, expected)
+    if missing := declaration.missing_images(folder):
+        yield Check(
+            "images", "missing", f"a download of their own, expected in {missing}", needed=False
+        )
+    try:
+        reader = declaration.open(folder)
+        if isinstance(reader, FindsFiles):
+            yield from (Check("read from", "ok", said) for said in reader.found())
+        counts = _count(reader, tick)
+    except DatasetError as error:
+        yield Check("studies", "missing", str(error))
+        return
+    yield from _compared(counts, declaration.counts)
+    if isinstance(reader, NamesImages) and not missing:
+        yield from _images(reader, tick)
+
+
+def _file(root: Path, expected: ExpectedFile) -> Check:
+    found = 0
+    for _ in root.glob(expected.path):
+        found += 1
+    if found:
+        count = f"{found:,} of this pattern" if "*" in expected.path else "there"
+        return Check(expected.path, "ok", f"{count}: {expected.what}")
+    lost = "can be done without" if expected.optional else "needed"
+    return Check(expected.path, "missing", f"{expected.what}; {lost}", needed=not expected.optional)
+
+
+def _count(reader: DatasetReader, tick: Callable[[], None]) -> dict[str, int]:
+    """Studies by split, patients, and what else the reader counts."""
+    counts = Counter[str]()
+    patients: set[bytes] = set()
+    for record in reader.records():
+        counts["studies"] += 1
+        counts[f"studies.{record.split}"] += 1
+        if record.patient_id is not None:
+            patients.add(_short_digest(record))
+        tick()
+    if patients:
+        counts["patients"] = len(patients)
+    others: Mapping[str, int] = reader.census() if isinstance(reader, CountsFiles) else {}
+    return {**counts, **others}
+
+
+def _short_digest(record: SourceRecord) -> bytes:
+    """Eight bytes for a patient, of whom there may be very many."""
+    return hashlib.blake2b(str(record.patient_id).encode(), digest_size=8).digest()
+
+
+def _compared(counts: Mapping[str, int], official: Mapping[str, int]) -> Iterator[Check]:
+    """What was counted, against what the owners say."""
+    splits = [name for name in counts if name.startswith("studies.")]
+    for name, count in counts.items():
+        if name in official or len(splits) != 1 or name not in splits:
+            yield _against(name, count, official.get(name))
+    for name, count in official.items():
+        if name not in counts:
+            is_split = name.startswith("studies.")
+            found = f"none of {count:,}" if is_split else f"{count:,} officially; not counted here"
+            yield Check(name, "missing" if is_split else "ok", found, needed=False)
+
+
+def _against(name: str, count: int, official: int | None) -> Check:
+    if official is None:
+        return Check(name, "ok" if count else "missing", f"{count:,}", needed=name == "studies")
+    if count == official:
+        return Check(name, "ok", f"all {count:,}")
+    if count > official:
+        return Check(name, "more", f"{count:,}, officially {official:,}: another release?")
+    needed = name == "studies"
+    return Check(name, "part" if count else "missing", f"{count:,} of {official:,}", needed=needed)
+
+
+def _images(reader: NamesImages, tick: Callable[[], None]) -> Iterator[Check]:
+    """How many images are where the source says, by their status alone."""
+    named = there = 0
+    first = ""
+    for path in reader.image_paths():
+        named += 1
+        if _exists(path):
+            there += 1
+        else:
+            first = first or str(path)
+        tick()
+    if not named:
+        return
+    if there == named:
+        yield Check("image files", "ok", f"all {named:,}")
+    else:
+        found = f"{there:,} of {named:,}; the first that is missing: {first}"
+        yield Check("image files", "part" if there else "missing", found, needed=False)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True

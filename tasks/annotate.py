@@ -13,9 +13,10 @@ from typing import get_args
 
 import pyarrow as pa
 
+from storage.datasets.selection import RequiredSections
 from storage.records import Assertion
 from storage.shards import table_from_rows
-from tasks.clean import RequiredSections, clean_reports
+from tasks.clean import clean_reports
 from tasks.engines.metering import metered
 from tasks.engines.protocols import TextEngines
 from tasks.extract import extract_phrases

@@ -33,6 +33,10 @@ GROUNDINGS = ("vindr", "sat", "totalsegmentator")
 """The fields of a target that say which class of a model grounds it."""
 
 
+_SINGLE: tuple[Literal["category", "group", "origin"], ...] = ("category", "group", "origin")
+"""Fields of a target that have one value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of one target.
@@ -125,14 +129,14 @@ def _differences(
         yield Change("parent added", name, after=(parent,))
     for parent in sorted(old_parents - {*after.parents}):
         yield Change("parent removed", name, before=(parent,))
-    for kind in ("category", "group", "origin"):
-        values = getattr(before, kind), getattr(after, kind)
-        if values[0] != values[1]:
-            yield Change(kind, name, *((value,) for value in values))
+    for kind in _SINGLE:
+        was_said, is_said = getattr(before, kind), getattr(after, kind)
+        if was_said != is_said:
+            yield Change(kind, name, (was_said,), (is_said,))
     for field in GROUNDINGS:
-        classes = getattr(before, field), getattr(after, field)
+        classes = [(found,) if (found := getattr(t, field)) else () for t in (before, after)]
         if classes[0] != classes[1]:
-            yield Change("grounding", name, *((c,) if c else () for c in classes), field=field)
+            yield Change("grounding", name, classes[0], classes[1], field)
 
 
 def _phrases(target: Target) -> dict[tuple[str, ...], str]:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 class _LookUp(TyperGroup):
     """Looks a target up where the first word is no command of the group."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         words = [word for word in args if not word.startswith("-")]
         asks_for_help = not words and set(args) & set(ctx.help_option_names)
         if not asks_for_help and (not words or words[0] not in self.commands):
@@ -115,7 +114,7 @@ def diff(
     for name, found in changes.items():
         if name:
             rule(name)
-        for line in map(str, found or ["no change"]):
+        for line in [str(change) for change in found] or ["no change"]:
             out.print(line, highlight=False, soft_wrap=True)
 
 

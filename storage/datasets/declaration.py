@@ -167,7 +167,7 @@ class Declaration(BaseModel):
         Raises:
             DatasetError: if there is no folder to read.
         """
-        return Selection(self.selection, Source(folder or self._own_folder(), require))
+        return Selection(self.selection, Source(folder or self.own_folder(), require))
 
     def missing_images(self, folder: Path | None = None) -> Path | None:
         """The folder that images would have to be put into, if they are not there; else None."""

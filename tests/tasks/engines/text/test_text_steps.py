@@ -5,9 +5,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from storage.datasets.selection import RequiredSections
 from storage.shards import table_from_rows
 from tasks.annotate import annotate
-from tasks.clean import RequiredSections, clean_reports
+from tasks.clean import clean_reports
 from tasks.pipeline.engine_choice import choose_engines
 from tasks.pipeline.settings import BuildSettings
 from taxonomy.targets import load_taxonomy

@@ -42,8 +42,8 @@ _BOUNDARY = re.compile(
 # A condition, a reason or a request holds for all that follows it; what was, may go on.
 # "Since the prior film" is neither.
 _ONE_THOUGHT = re.compile(
-    r"\b(?:if|unless|when|because|since(?! (?:the (?:prior|previous|last)|prior|XXXX|yesterday)\b)|until|whether|was|were|had|recommend|suggest|advise"
-    r"|consider)\b|\b(?:given|due to) [^,]*$",
+    r"\b(?:if|unless|when|because|since(?! (?:the (?:prior|previous|last)|prior|XXXX|yesterday)\b)"
+    r"|until|whether|was|were|had|recommend|suggest|advise|consider)\b|\b(?:given|due to) [^,]*$",
     re.IGNORECASE,
 )
 

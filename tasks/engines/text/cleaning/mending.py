@@ -83,10 +83,10 @@ _THERE_IS_MANY = re.compile(
 )
 # "¤ opacities most likely reflects edema": the verb agreed with "worsening of the opacities".
 _PLURAL_SUBJECT = re.compile(
-    rf"^(\W*{MARK} (?:[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations|infiltrates|masses"
-    r"|densities|nodes|fractures|changes|markings|volumes|pneumothoraces)(?: (?:in|at|of) (?:the )?"
-    r"(?:[\w-]+ ){1,3}?)?,? ?(?:(?:most|very|likely|probably|also) )*)(is|has|was|reflects|represents|suggests"
-    r"|indicates)\b",
+    rf"^(\W*{MARK} (?:[\w-]+ ){{0,3}}?(?:opacities|nodules|effusions|consolidations|infiltrates"
+    r"|masses|densities|nodes|fractures|changes|markings|volumes|pneumothoraces)"
+    r"(?: (?:in|at|of) (?:the )?(?:[\w-]+ ){1,3}?)?,? ?(?:(?:most|very|likely|probably|also) )*)"
+    r"(is|has|was|reflects|represents|suggests|indicates)\b",
     re.IGNORECASE,
 )
 _PLURAL_VERBS = {"is": "are", "has": "have", "was": "were"}

@@ -25,7 +25,7 @@ _BEFORE_READ = 120
 """Characters before a finding that are looked at; eight words are rarely longer."""
 
 _DENIED = re.compile(
-    r"\b(?:no|without)(?: (?:any|an?|definite|visible|apparent|evidence of|sign of|focal|acute))* \Z",
+    r"\b(?:no|without)(?: (?:any|an?|definite|visible|apparent|evidence of|signs? of))* \Z",
     re.IGNORECASE,
 )
 _DOUBTED = re.compile(r"\b(?:possible|probable|likely|questionable|suspected) \Z", re.IGNORECASE)

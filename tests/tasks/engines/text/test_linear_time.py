@@ -49,7 +49,9 @@ def test_every_rule_ends_on_two_hundred_repeats(token):
         assert all(len(pattern.sub("", text)) <= len(text) for pattern in PATTERNS)
         assert "".join(link + clause for link, clause in split_clauses(text)) == text
         assert (
-            notes(text + "opacity", [(len(text), len(text) + 7)], ".").lower().endswith("opacity.")
+            notes(text + "opacity", [(len(text), len(text) + 7, "present")], ".")
+            .lower()
+            .endswith("opacity.")
         )
 
 

@@ -31,11 +31,15 @@ _DENIED = re.compile(
 _DOUBTED = re.compile(r"\b(?:possible|probable|likely|questionable|suspected) \Z", re.IGNORECASE)
 """What must stand right before a finding that is denied or doubted for it to be noted so."""
 
+_STATE_ALONE = re.compile(r"\w+(?:ed|ous)", re.IGNORECASE)
+"""A note that does not say of what: "Tortuous"."""
+
 _PLACE = re.compile(
     r" (?:in|of|at|within|along|throughout|involving) (?:(?:the|both|all|a) )?(?:[\w-]+ ){0,4}?"
     r"(?:lungs?|lobes?|bases?|apex|apices|hemithorax|hil[au]m?|zones?|chest|thorax|wall|fields?"
     r"|spine|ribs?|aorta|stomach|svc|atrium|heart|lingula|diaphragm|hemidiaphragms?|clavicle"
     r"|trachea|carina|mediastinum)\b| on the (?:left|right)\b"
+    r"| (?:(?:thoracic|descending|ascending) )?(?:aorta|heart|hil[ai]|silhouette|vasculature)\b"
 )
 
 
@@ -71,4 +75,6 @@ def _notes(
         place = _PLACE.match(sentence, end)
         last = place.end() if place else end
         words = prefix + sentence[begin:last].strip(" ,-/")
+        if _STATE_ALONE.fullmatch(words):
+            continue
         yield words[0].upper() + words[1:] + ending

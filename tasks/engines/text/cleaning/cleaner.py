@@ -140,9 +140,9 @@ class RulesCleaner:
         """Clean one statement; where the rules leave no sound one, note what it finds."""
         cleaned = self._by_rules(body)
         rules = self._rules
-        compares = rules.compares.search(cleaned)
+        compares = any(sought.search(cleaned) for sought in rules.compares)
         breaks = cleaned != body and any(
-            broken.search(cleaned) and not broken.search(body) for broken in rules.broken
+            sought.search(cleaned) and not sought.search(body) for sought in rules.broken
         )
         if not compares and not breaks:
             return cleaned
@@ -235,14 +235,14 @@ def _quoted(source: str, normal: Rewritten, whole: Rewritten, span: tuple[int, i
 def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
     """One round of all rules. `clauses` leaves a semicolon where a word was cut before a comma."""
     changed = sentence
-    lowered = sentence.lower()
+    lowered = current = sentence.lower()
     if not rules.seen.search(lowered):
         return sentence
     for group in rules.groups:
         if not group.concerns(lowered):
             continue
         for rule in group.rules:
-            if not rule.pattern.search(changed):
+            if not rule.concerns(current) or not rule.pattern.search(changed):
                 continue
             if rule.unless is not None and rule.unless.search(changed):
                 continue
@@ -251,6 +251,7 @@ def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
             changed = rule.pattern.sub(rule.replacement, changed)
             if SWEEPING_MARK in changed:
                 changed = rules.swept.sub(MARK, _SPACES.sub(" ", changed))
+            current = changed.lower()
     if changed == sentence:
         return sentence
     if clauses:

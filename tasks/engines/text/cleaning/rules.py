@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tasks.engines.text.cleaning.debris import LOST
 from tasks.engines.text.cleaning.findings import any_of, finding_words, state_words
+from tasks.engines.text.cleaning.literals import has_any, needed_literals
 from taxonomy.words import load_yaml
 
 MARK = "¤"
@@ -31,6 +32,7 @@ class Rule:
     """One pattern: drop the sentence or replace what matches, unless a second one is found.
 
     past: it takes out what is said of another time, which may deny or doubt freely.
+    needs: lower-case pieces of text without which the pattern is not found; none for any text.
     """
 
     action: Literal["drop", "replace"]
@@ -38,6 +40,25 @@ class Rule:
     unless: re.Pattern[str] | None = None
     replacement: str = ""
     past: bool = False
+    needs: tuple[str, ...] = ()
+
+    def concerns(self, lowered: str) -> bool:
+        """Whether a sentence in lower case may match."""
+        return not self.needs or has_any(lowered, self.needs)
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A pattern that is only looked for, and pieces of text as in a `Rule`."""
+
+    pattern: re.Pattern[str]
+    needs: tuple[str, ...]
+
+    def search(self, sentence: str) -> re.Match[str] | None:
+        """Where the pattern is found first."""
+        if self.needs and not has_any(sentence.lower(), self.needs):
+            return None
+        return self.pattern.search(sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +70,8 @@ class Group:
     rules: tuple[Rule, ...]
 
     def concerns(self, lowered: str) -> bool:
-        """Whether a sentence in lower case has a word of `seen`; a plain loop, as it is hot."""
-        for word in self.seen:  # noqa: SIM110
-            if word in lowered:
-                return True
-        return False
+        """Whether a sentence in lower case has a word of `seen`."""
+        return has_any(lowered, self.seen)
 
 
 @dataclass(frozen=True)
@@ -75,8 +93,8 @@ class Rules:
     swept: re.Pattern[str]
     polarity: re.Pattern[str]
     takes_back: re.Pattern[str]
-    compares: re.Pattern[str]
-    broken: tuple[re.Pattern[str], ...]
+    compares: tuple[Sought, ...]
+    broken: tuple[Sought, ...]
     unnoted: re.Pattern[str]
     digest: str
 
@@ -102,11 +120,9 @@ def load_rules() -> Rules:
     polarity = re.compile(rf"\b(?:{'|'.join(raw['polarity'])})\b", re.IGNORECASE)
     patterns = [p for g in groups for r in g.rules for p in (r.pattern, r.unless) if p]
     takes_back = _compiled(raw["takes back"], fragments)
-    compares, unnoted = (
-        _compiled("|".join(raw[name]), fragments) for name in ("compares", "unnoted")
-    )
-    broken = tuple(_compiled(pattern, fragments) for pattern in raw["broken"])
-    patterns += [takes_back, compares, *broken, unnoted]
+    unnoted = _compiled("|".join(raw["unnoted"]), fragments)
+    compares, broken = (_sought(raw[name], fragments) for name in ("compares", "broken"))
+    patterns += [takes_back, unnoted, *(sought.pattern for sought in (*compares, *broken))]
     said = "\n".join((*(p.pattern for p in patterns), *raw["neutral"], *raw["polarity"], degrees))
     digest = hashlib.sha256(said.encode()).hexdigest()
     seen = re.compile(any_of(word for group in groups for word in group.seen))
@@ -124,14 +140,22 @@ def _group(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Group:
 def _rule(entry: Mapping[str, Any], fragments: Mapping[str, str]) -> Rule:
     unless = _compiled(entry["unless"], fragments) if "unless" in entry else None
     if "drop" in entry:
-        return Rule("drop", _compiled(entry["drop"], fragments), unless)
-    past = entry.get("past", False)
+        pattern = _compiled(entry["drop"], fragments)
+        return Rule("drop", pattern, unless, needs=needed_literals(pattern.pattern))
+    replacement = entry.get("with", "")
     for action, mark in (("cut", MARK), ("sweep", SWEEPING_MARK)):
         if action in entry:
-            whole = _whole_words(entry[action])
-            replacement = f" {mark} "
-            return Rule("replace", _compiled(whole, fragments), unless, replacement, past)
-    return Rule("replace", _compiled(entry["put"], fragments), unless, entry["with"], past)
+            pattern, replacement = _compiled(_whole_words(entry[action]), fragments), f" {mark} "
+            break
+    else:
+        pattern = _compiled(entry["put"], fragments)
+    past, needs = entry.get("past", False), needed_literals(pattern.pattern)
+    return Rule("replace", pattern, unless, replacement, past, needs)
+
+
+def _sought(patterns: Sequence[str], fragments: Mapping[str, str]) -> tuple[Sought, ...]:
+    compiled = [_compiled(pattern, fragments) for pattern in patterns]
+    return tuple(Sought(pattern, needed_literals(pattern.pattern)) for pattern in compiled)
 
 
 def _whole_words(pattern: str) -> str:

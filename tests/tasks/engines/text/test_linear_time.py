@@ -38,7 +38,8 @@ PATTERNS = [
         for p in (rule.pattern, rule.unless)
         if p
     ),
-    *(RULES.takes_back, RULES.compares, *RULES.broken, RULES.unnoted, RULES.swept),
+    *(sought.pattern for sought in (*RULES.compares, *RULES.broken)),
+    *(RULES.takes_back, RULES.unnoted, RULES.swept),
 ]
 
 

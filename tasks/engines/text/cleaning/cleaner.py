@@ -31,7 +31,7 @@ from tasks.engines.text.language import foreign_language
 from tasks.engines.text.normalization import Rewritten, normalize
 from tasks.engines.text.sentences import split_sentences
 
-VERSION = "6"
+VERSION = "7"
 
 LONGEST_TEXT = 100_000
 """Characters of a text that is read; a report of a hundred pages is no report. The longest of

@@ -23,7 +23,7 @@ FLAT = [
     for before, after in cases
 ]
 SENTENCES = [case[0] for case in chain.from_iterable(CASES.values()) if case[0]]
-FUNCTION_WORDS = {"no", "is", "are", "in", "and", "a", "an", "xxxx"}
+FUNCTION_WORDS = {"no", "is", "are", "have", "were", "in", "and", "a", "an", "xxxx"}
 
 reports = st.lists(st.sampled_from(SENTENCES), max_size=5).map(" ".join)
 
@@ -35,6 +35,12 @@ def cleaner():
 
 def words(text):
     return re.findall(r"\w+", text.lower())
+
+
+def may_be_left(text):
+    """The words of a text, function words, and verbs that agree with a plural."""
+    said = set(words(text))
+    return said | FUNCTION_WORDS | {word.removesuffix("s") for word in said}
 
 
 def cleaned_text(text):
@@ -66,7 +72,7 @@ def test_cleaning_twice_is_cleaning_once(text):
 @settings(max_examples=300, deadline=None)
 def test_no_word_is_invented(text):
     cleaned = cleaned_text(text)
-    assert set(words(cleaned)) <= set(words(text)) | FUNCTION_WORDS
+    assert set(words(cleaned)) <= may_be_left(text)
 
 
 @given(reports)
@@ -79,7 +85,7 @@ def test_what_was_removed_is_quoted_from_the_text(text):
 def test_real_reports_keep_sides_and_numbers_and_are_clean_for_good(even_texts, cleaner):
     for text, cleaned in zip(even_texts, cleaner.clean(even_texts), strict=True):
         kept = words(cleaned.text)
-        assert set(kept) <= set(words(text)) | FUNCTION_WORDS
+        assert set(kept) <= may_be_left(text)
         for word in ("left", "right", "bilateral", "not", "without"):
             assert kept.count(word) <= words(text).count(word)
         assert cleaner.clean([cleaned.text])[0].text == cleaned.text
@@ -112,7 +118,7 @@ def test_what_was_removed_is_quoted_as_it_stood(cleaner):
 
 
 CHANGE = re.compile(
-    r"new|resol|clear|gone|longer|disappear|improv|wors|smaller|larger|increas|decreas|stable"
+    r"new|resol|clear|gone|subsid|corrected|longer|disappear|improv|wors|smaller|larger|increas|decreas|stable"
     r"|unchang|change|progress|interval|persist|previous|prior|compar|remov|less|more|pulled|retract"
     r"|withdrawn|advanced"
     r"|not (?:well )?\w+ on (?:the )?lateral",  # what another view does not show

@@ -118,8 +118,8 @@ def test_what_was_removed_is_quoted_as_it_stood(cleaner):
 
 
 CHANGE = re.compile(
-    r"new|resol|clear|gone|subsid|corrected|longer|disappear|improv|wors|smaller|larger|increas|decreas|stable"
-    r"|unchang|change|progress|interval|persist|previous|prior|compar|remov|less|more|pulled|retract"
+    r"new|resol|clear|gone|subsid|corrected|longer|disappear|improv|wors|smaller|larger|increas"
+    r"|decreas|stable|unchang|change|progress|interval|persist|previous|prior|compar|remov|less|more|pulled|retract"
     r"|withdrawn|advanced"
     r"|not (?:well )?\w+ on (?:the )?lateral",  # what another view does not show
     re.IGNORECASE,

@@ -4,8 +4,8 @@ What is taken out follows the paper's cleaning prompts (VividMed, section on dat
 comparison and interval change, history, technique, notification, advice, de-identification
 debris. What is left is the report's own words in their own order, except for "no" (a finding that
 has resolved), "is" or "are" (for "remains"), "in" (for "advanced into"), "and", articles and the
-plural of a verb; side, number and negation stay. Where the rules leave no sound sentence, the findings that it states stay
-as notes.
+plural of a verb; side, number and negation stay. Where the rules leave no sound sentence, its
+findings stay as notes.
 Words lost to de-identification that cannot be spared stand as XXXX, whatever stood for them.
 
 No text can hold it up. Every limit counts characters or rounds, never seconds, so that the same

@@ -44,10 +44,12 @@ def require_answers(
     Raises:
         EngineError: if answers are missing, with their number.
     """
-    collector = _collect(
-        shards, settings, llm, batch_answers(batch), load_taxonomy().chosen(settings.taxonomy)
-    )
+    taxonomy = load_taxonomy().chosen(settings.taxonomy)
+    answers = batch_answers(batch)
+    collector = _collect(shards, settings, llm, answers, taxonomy, writes=False)
     if not collector.missing:
+        # A build packs sentences by shard into other requests: it finds them one by one.
+        _collect(shards, settings, llm, answers, taxonomy, writes=True)
         return
     files = len(answer_files(batch))
     raise EngineError(
@@ -66,9 +68,9 @@ def unanswered_requests(
 ) -> list[ChatRequest]:
     """The requests that the text steps of a build have yet to make, or to make again.
 
-    The store's response cache takes in the answers of the files, sentence by sentence, so that a
-    build finds them however it packs sentences into requests. Requests that vLLM failed at for
-    reasons of its own, such as an error in the middle of a batch, are made again.
+    Every round goes through the answers of all rounds before it in the same requests, so that the
+    third answer about a sentence is the last one. Requests that vLLM failed at for reasons of its
+    own, such as an error in the middle of a batch, are made again.
 
     Args:
         shards: the `studies` tables of the build's parts.
@@ -77,7 +79,7 @@ def unanswered_requests(
         answers: those so far.
         taxonomy: the targets that may be named.
     """
-    collector = _collect(shards, settings, llm, answers, taxonomy)
+    collector = _collect(shards, settings, llm, answers, taxonomy, writes=False)
     return collector.missing + collector.failed
 
 
@@ -87,9 +89,16 @@ def _collect(
     llm: LlmSettings,
     answers: BatchAnswers,
     taxonomy: Taxonomy,
+    *,
+    writes: bool,
 ) -> _Collector:
+    """Run the text steps on the answers; with `writes`, the store's cache takes them in.
+
+    It takes in nothing before all answers are there: which sentences share a request depends on
+    which of them are in the cache, and no request of a round may change.
+    """
     collector = _Collector(answers)
-    caches = ResponseCaches(Store(settings.store))
+    caches = ResponseCaches(Store(settings.store), writes=writes, keeps_failures=True)
     chat = CachedEngine(collector, caches)
     engines = text_engines_for_chat(chat, caches, settings, llm, taxonomy)
     # All shards at once: which sentences share a request must not depend on which shards had an

@@ -63,7 +63,8 @@ def _text_engines(settings: BuildSettings, taxonomy: Taxonomy) -> TextEngines:
     from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
     from tasks.engines.llm.chat_choice import metered_engine
 
-    caches = ResponseCaches(Store(settings.store))
+    from_files = settings.llm.batch is not None
+    caches = ResponseCaches(Store(settings.store), keeps_failures=from_files)
     chat = CachedEngine(metered_engine(settings.llm), caches)
     return text_engines_for_chat(chat, caches, settings, settings.llm, taxonomy)
 

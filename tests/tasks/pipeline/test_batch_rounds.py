@@ -104,6 +104,43 @@ def test_rounds_end_and_the_answers_serve_the_build(
     assert targets >= {"cardiomegaly", "pleural effusion", "pneumothorax", "atelectasis"}
 
 
+@pytest.mark.parametrize(("protocol", "steps"), [("joint", 1), ("spans", 2)])
+def test_a_step_asks_about_a_sentence_three_times_and_then_leaves_it_to_the_rules(
+    protocol: ProtocolName, steps: int, tmp_path: Path
+) -> None:
+    settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
+    store = Store(str(tmp_path / "store"))
+    asked: list[str] = []
+    while missing := _missing(protocol, settings, store):
+        asked += [request.messages[-1].content for request in missing]
+        assert len(asked) < 20
+        path = tmp_path / f"answers-{len(asked)}.jsonl"
+        _answer(path, missing, settings)
+        lines = path.read_text().splitlines()
+        sentence = "No pneumothorax."
+        spoiled = [
+            line if sentence not in request.messages[-1].content else _spoiled(line)
+            for line, request in zip(lines, missing, strict=True)
+        ]
+        path.write_text("\n".join(spoiled) + "\n")
+    about = [said for said in asked if "No pneumothorax." in said]
+    assert len(about) == 3 * steps
+    require_answers(*_build(protocol, settings, store))
+
+    chat = batch_answers(settings)
+    caches = ResponseCaches(store, keeps_failures=True)
+    engines = text_engines(protocol, chat, caches, TAXONOMY, "openi", "rules")
+    [cleaned] = engines.cleaner.clean([TEXTS[1]])  # packed as a build packs it, shard by shard
+    assert isinstance(cleaned, CleanedText)
+    assert cleaned.by_rules == ("No pneumothorax.",)
+
+
+def _spoiled(line: str) -> str:
+    answer = json.loads(line)
+    answer["response"]["body"]["choices"][0]["message"]["content"] = "I cannot say."
+    return json.dumps(answer)
+
+
 def test_a_damaged_answer_file_only_means_another_round(tmp_path: Path) -> None:
     settings = BatchSettings(model="m", answers=str(tmp_path / "answers-*.jsonl"))
     store = Store(str(tmp_path / "store"))

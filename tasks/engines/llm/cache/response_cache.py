@@ -52,8 +52,23 @@ def is_json(answer: str) -> bool:
 class ResponseCache:
     """Answers of one owner by key, each JSON; safe for concurrent threads and processes."""
 
-    def __init__(self, store: Store, owner: Fingerprint, *, writes: bool = True) -> None:
-        """Without `writes`, new answers are kept in this process only."""
+    def __init__(
+        self,
+        store: Store,
+        owner: Fingerprint,
+        *,
+        writes: bool = True,
+        keeps_failures: bool = False,
+    ) -> None:
+        """A cache of the answers that a fingerprint decides.
+
+        Args:
+            store: where the answers are.
+            owner: the fingerprint.
+            writes: whether new answers are stored; else they are kept in this process only.
+            keeps_failures: whether those who request answers are to keep final failures, too.
+        """
+        self.keeps_failures = keeps_failures
         self._segments = Segments(store, f"{_FOLDER}/{digest(dict(owner))}")
         self._writes = writes
         self._lock = threading.Lock()
@@ -197,9 +212,9 @@ class ResponseCache:
 class ResponseCaches:
     """The response caches of a store, one per owner, shared by all engines of a process."""
 
-    def __init__(self, store: Store, *, writes: bool = True) -> None:
+    def __init__(self, store: Store, *, writes: bool = True, keeps_failures: bool = False) -> None:
         self._store = store
-        self._writes = writes
+        self._how = {"writes": writes, "keeps_failures": keeps_failures}
         self._lock = threading.Lock()
         self._by_owner: dict[str, ResponseCache] = {}
 
@@ -208,7 +223,7 @@ class ResponseCaches:
         with self._lock:
             name = digest(dict(owner))
             if name not in self._by_owner:
-                self._by_owner[name] = ResponseCache(self._store, owner, writes=self._writes)
+                self._by_owner[name] = ResponseCache(self._store, owner, **self._how)
             return self._by_owner[name]
 
 

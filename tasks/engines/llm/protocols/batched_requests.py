@@ -8,9 +8,10 @@ with its reason; it is never dropped or guessed.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from storage.reasons import may_succeed_later
 from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCache
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
 from tasks.engines.llm.digest import digest
@@ -28,6 +29,9 @@ CHARACTERS_PER_REQUEST = 2000
 
 _REQUESTS_IN_FIRST_CHUNK = 16
 """Requests that are stored together at first; see `ResponseCache.get_or_request`."""
+
+_FAILED = "failed:"
+"""Before the key of a unit: what the cache keeps of a model that failed at it."""
 
 MALFORMED = "answer_malformed"
 
@@ -74,10 +78,13 @@ def request_answers(
 
     Counted are all `units`, the distinct ones answered from the cache as `units_cached`, and those
     that a model was asked about as `units_asked`.
+
+    Where the cache keeps failures, a unit that the model failed at finally is not asked about
+    again: answers from batch files are what they are.
     """
     keys = [digest(step.payload(unit)) for unit in units]
     by_key = dict(zip(keys, units, strict=True))
-    failures: dict[str, Failure] = {}
+    failures = _kept_failures(cache, by_key)
     sent: set[str] = set()
 
     def send(chunk: Sequence[str]) -> dict[str, str]:
@@ -85,6 +92,8 @@ def request_answers(
         failures.update(
             (k, a) for k, a in zip(chunk, answers, strict=True) if isinstance(a, Failure)
         )
+        if cache.keeps_failures:
+            _keep_failures(cache, {key: failures[key] for key in chunk if key in failures})
         sent.update(chunk)
         consume(units_asked=len(chunk))
         return {
@@ -93,11 +102,30 @@ def request_answers(
             if not isinstance(answer, Failure)
         }
 
+    open_keys = [key for key in keys if key not in failures]
     known = cache.get_or_request(
-        keys, send, first=_REQUESTS_IN_FIRST_CHUNK * step.units_per_request
+        open_keys, send, first=_REQUESTS_IN_FIRST_CHUNK * step.units_per_request
     )
     consume(units=len(units), units_cached=len(by_key) - len(sent))
     return [json.loads(known[key]) if key in known else failures[key] for key in keys]
+
+
+def _kept_failures(cache: ResponseCache, keys: Iterable[str]) -> dict[str, Failure]:
+    if not cache.keeps_failures:
+        return {}
+    cache.refresh()
+    kept = {key: cache.get(f"{_FAILED}{key}") for key in keys}
+    return {key: Failure(*json.loads(said)) for key, said in kept.items() if said is not None}
+
+
+def _keep_failures(cache: ResponseCache, failures: Mapping[str, Failure]) -> None:
+    cache.put(
+        {
+            f"{_FAILED}{key}": json.dumps([failure.reason, failure.detail], ensure_ascii=False)
+            for key, failure in failures.items()
+            if not may_succeed_later(failure.reason)
+        }
+    )
 
 
 def _with_retries(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from storage.overlap import box_iou
@@ -53,9 +52,14 @@ def fuse(boxes: Sequence[tuple[str, Box]]) -> list[FusedBox]:
     iou = box_iou(corners[:, None], corners)
     findings = _components((iou >= READERS_IOU) & (readers[:, None] != readers))
     return [
-        FusedBox(Box(*np.rint(corners[group].mean(axis=0)).tolist(), 1.0), len(set(readers[group])))
+        FusedBox(_rounded(corners[group].mean(axis=0)), len(set(readers[group])))
         for group in findings
     ]
+
+
+def _rounded(corners: NDArray[np.float64]) -> Box:
+    x_min, y_min, x_max, y_max = np.rint(corners).tolist()
+    return Box(x_min, y_min, x_max, y_max, 1.0)
 
 
 def _outwards(box: Box) -> tuple[float, float, float, float]:
@@ -66,5 +70,5 @@ def _outwards(box: Box) -> tuple[float, float, float, float]:
 
 def _components(linked: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
     """The connected groups of a symmetric relation, in order of their first member."""
-    count, labels = connected_components(csr_matrix(linked), directed=False)
+    count, labels = connected_components(linked.astype(np.int8), directed=False)
     return [np.flatnonzero(labels == label) for label in range(count)]

@@ -249,10 +249,12 @@ class _Tables:
         return self.source.split
 
     def patient(self, key: str) -> str | None:
-        return self._cell(self.labels(key), self._layout.labels and self._layout.labels.patient)
+        return self._cell(
+            self.labels(key), self._layout.labels.patient if self._layout.labels else None
+        )
 
     def view(self, rows: Sequence[Row]) -> str | None:
-        said = self._cell(rows, self._layout.labels and self._layout.labels.view)
+        said = self._cell(rows, self._layout.labels.view if self._layout.labels else None)
         return view_position(said) if said else None
 
     def _cell(self, rows: Sequence[Row], column: str | None) -> str | None:

@@ -6,7 +6,7 @@ A mark that cannot be used is left out of its study with a reason; the study goe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from storage.images.loading import describe_image
@@ -41,6 +41,12 @@ def target_of(targets: Mapping[str, str | None], label: str) -> str | None:
         return targets[label]
     except KeyError:
         raise MarkError("label_not_declared", f"{label!r} is not among the targets") from None
+
+
+def report_of(sentences: Iterable[str]) -> str:
+    """The sentences as one section, each once and with a full stop."""
+    ended = (s if s.endswith((".", "!", "?")) else f"{s}." for s in map(str.strip, sentences) if s)
+    return " ".join(dict.fromkeys(ended))
 
 
 def number(text: str) -> float:

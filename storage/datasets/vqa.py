@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.datasets.declaration import Declaration, checked
+from storage.datasets.json_files import read_json
 from storage.datasets.marks import described
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.gold import Gold, Question
@@ -226,7 +227,9 @@ class VqaReader:
             if not isinstance(item, dict):
                 yield _Item(where, file, {})
                 continue
-            fields = {field: _text(item.get(key)) for field, key in self._layout.keys.items()}
+            fields: dict[str, str] = {
+                field: _text(item.get(key)) for field, key in self._layout.keys.items()
+            }
             if not self._layout.languages or fields.get("language") in self._layout.languages:
                 yield _Item(where, file, fields)
 
@@ -260,23 +263,6 @@ def answers_of(answer: str, file: QuestionFile) -> Iterator[str]:
             if form and form not in seen:
                 seen.add(form)
                 yield form
-
-
-def read_json(path: Path, kind: type[Any]) -> Any:
-    """A JSON file whose outermost value is of a kind.
-
-    Raises:
-        DatasetError: if it cannot be read, or is of another kind.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, kind):
-        raise DatasetError(f"{path} holds no JSON {'list' if kind is list else 'object'}")
-    return value
 
 
 def _text(value: object) -> str:

@@ -111,6 +111,12 @@ def first_planes(path: Path) -> NDArray[np.float64]:
         return np.frombuffer(raw[:whole], grid.dtype) * grid.slope + grid.intercept
 
 
+def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """The shape along the file's own axes and the affine in mm, from the header."""
+    with decoding(path, "NIfTI"), _opened(path) as (_, grid):
+        return grid.shape, grid.affine_mm
+
+
 @contextmanager
 def _opened(
     path: Path, correction: HeaderCorrection | None = None

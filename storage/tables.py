@@ -61,15 +61,15 @@ class Tables:
             files, schema=SCHEMAS[table], format=ds.ParquetFileFormat(), filesystem=filesystem
         )
 
-    def read(self, table: str, dataset: str) -> pa.Table:
-        """The rows of a dataset in a table.
+    def read(self, table: str, dataset: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a dataset in a table, of all columns or of some.
 
         Raises:
             ShardError: if a shard is damaged or gone.
         """
         shards = [s for s in self.shards.get(table, ()) if s.part.dataset == dataset]
         try:
-            return self.dataset(table, shards).to_table()
+            return self.dataset(table, shards).to_table(columns=columns and list(columns))
         except (OSError, pa.ArrowException) as error:
             raise self.fault(shards, error) from error
 

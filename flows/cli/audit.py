@@ -1,27 +1,33 @@
-"""`vividmed audit`: the text steps against references that people and programs made."""
+"""`vividmed audit`: what we made, against references that people and programs made."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.near_misses import complete_dataset, not_held
+from flows.cli.near_misses import complete_dataset
 from flows.cli.options import JsonOption, StoreOption, out, store_root
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.audit.references import ReferenceAudit
 
 
 def audit(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A data set with labels; or sentences: the packaged gold.",
+            help="A data set with labels or gold; or sentences: the packaged gold.",
             autocompletion=complete_dataset,
         ),
     ],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score the text steps: on a built data set against its labels, or on gold sentences."""
+    """Score what a build made against labels and gold of its data set, or on gold sentences."""
     if dataset == "sentences":
         from flows.cli.gold import audit_sentences
 
@@ -31,6 +37,73 @@ def audit(
 
 
 def _audit_dataset(root: str, dataset: str, *, as_json: bool) -> None:
+    """Print the scores against every reference that the data set has."""
+    from flows.cli.near_misses import not_held
+    from storage.catalogue import CatalogueError
+    from storage.plans import read_holdings
+    from storage.store import Store, StoreError
+    from storage.tables import ShardError, open_tables
+    from tasks.audit.mesh import is_coded
+    from tasks.audit.references import COLUMNS, audit_references
+    from taxonomy.targets import load_taxonomy
+
+    held = {holding.dataset for holding in read_holdings(Store(root))}
+    if dataset not in held:
+        raise not_held(Store(root), dataset, "sentences")
+    tables = open_tables(Store(root), dataset)
+
+    def read(table: str, columns: Sequence[str]) -> pa.Table:
+        try:
+            return tables.read(table, dataset, columns)
+        except ShardError as error:
+            raise CatalogueError(str(error)) from error
+
+    if "positives" not in tables.shards:
+        raise StoreError(
+            f"{dataset} has no reports, or they are not annotated yet: there is nothing of ours to "
+            "score"
+        )
+    if is_coded(read("studies", ["labels"])):
+        _audit_mesh(root, dataset, as_json=as_json)
+        return
+    held_rows = {name: read(name, columns) for name, columns in COLUMNS.items()}
+    result = audit_references(held_rows, load_taxonomy())
+    if result.is_empty:
+        raise StoreError(
+            f"{dataset} has nothing to audit against: no MeSH coding, no labels of a kind that is "
+            "known, and no gold phrases, boxes or masks"
+        )
+    _print_references(result, as_json=as_json)
+
+
+def _print_references(result: ReferenceAudit, *, as_json: bool) -> None:
+    from flows.cli.fitting import print_table
+    from flows.cli.json_output import print_json
+    from flows.cli.tables import grounding_table, label_audit_table, phrase_audit_table
+
+    if as_json:
+        print_json(result.as_json())
+        return
+    for prefix, labels in result.labels.items():
+        print_table(label_audit_table(labels, prefix), out)
+        if labels.unmapped:
+            out.print(f"Labels that name no target here: {', '.join(labels.unmapped)}")
+    if result.phrases is not None:
+        print_table(phrase_audit_table(result.phrases), out)
+        out.print(
+            f"Not scored: {result.phrases.unlocated:,} sentences that cleaning took away or "
+            f"reworded, {result.phrases.unmapped:,} phrases whose label names no target"
+        )
+    for audit, what in ((result.boxes, "boxes"), (result.masks, "masks")):
+        if audit is not None:
+            print_table(grounding_table(audit, what), out)
+            out.print(
+                f"Not scored: {audit.unmapped:,} gold {what} whose label names no target, "
+                f"{audit.incomparable:,} on another grid"
+            )
+
+
+def _audit_mesh(root: str, dataset: str, *, as_json: bool) -> None:
     """Print the kept phrases' agreement with two references, even and odd reports apart.
 
     The references are the coders' MeSH headings and the collection's automatic tags; beside the
@@ -40,20 +113,12 @@ def _audit_dataset(root: str, dataset: str, *, as_json: bool) -> None:
     from flows.cli.json_output import print_json
     from flows.cli.tables import audit_table, disagreement_lines
     from storage.catalogue import read_reports
-    from storage.plans import read_holdings
-    from storage.store import Store, StoreError
     from tasks.audit.automatic import audit_automatic, audit_coders
     from tasks.audit.disagreements import disagreements
     from tasks.audit.mesh import audit as audit_mesh
-    from tasks.audit.mesh import is_coded
     from taxonomy.targets import load_taxonomy
 
-    held = {holding.dataset for holding in read_holdings(Store(root))}
-    if dataset not in held:
-        raise not_held(Store(root), dataset, "sentences")
     tables = read_reports(root, dataset)
-    if not is_coded(tables["studies"]):
-        raise StoreError(f"{dataset} has no MeSH coding to audit against: `audit openi` has")
     taxonomy = load_taxonomy()
     steps = (tables["studies"], tables["clean_reports"], tables["positives"], taxonomy)
     by_coders, automatic = audit_mesh(*steps), audit_automatic(*steps)

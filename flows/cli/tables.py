@@ -20,7 +20,10 @@ from tasks.engines.metering import gpu_s, is_latency, latency_s
 if TYPE_CHECKING:
     from storage.datasets.comparison import Funnels
     from tasks.audit.disagreements import Disagreement
-    from tasks.audit.scores import Audit, Score
+    from tasks.audit.gold_phrases import PhraseAudit
+    from tasks.audit.grounding import GroundingAudit, GroundingScore
+    from tasks.audit.scores import Audit, ReportScores, Score
+    from tasks.audit.shipped_labels import LabelAudit
     from tasks.pipeline.run_summary import DatasetSummary
 
 ASSERTION_STYLES = {
@@ -248,6 +251,80 @@ def audit_table(result: Audit, reference: str) -> Table:
     coverage = ((f"{half.reports:,}", "", f"{half.coverage:.3f}", "") for half in halves)
     table.add_row("reports, share cleaned", *(cell for cells in coverage for cell in cells))
     return table
+
+
+def label_audit_table(result: LabelAudit, reference: str) -> Table:
+    """Scores of every target that labels name, and what they hold uncertain."""
+    title = (
+        f"Kept phrases against the labels {reference}: studies (n), precision, recall,\n"
+        "F1; ?: studies whose label is uncertain, not scored; kept: those of them where\n"
+        "we keep the target"
+    )
+    table = _scores_table(title, "n", "P", "R", "F1", "?", "kept")
+    scores = result.scores
+    for target in sorted(scores.targets, key=lambda t: -scores.targets[t].support):
+        doubted = (result.uncertain[target], result.uncertain_found[target])
+        table.add_row(target, *_score_cells(scores.targets[target]), *(f"{n:,}" for n in doubted))
+    _add_means(table, [scores], after=2)
+    return table
+
+
+def phrase_audit_table(result: PhraseAudit) -> Table:
+    """Scores of every target that gold phrases name, by study and by sentence."""
+    title = (
+        "Kept phrases against gold phrases: studies, and sentences (sent.), that have a\n"
+        "target (n), precision, recall, F1"
+    )
+    names = [f"{what}\n{name}" for what in ("study", "sent.") for name in ("n", "P", "R", "F1")]
+    table = _scores_table(title, *names)
+    groups = [result.studies, result.sentences]
+    first = result.studies.targets
+    for target in sorted(first, key=lambda t: -first[t].support):
+        table.add_row(target, *(c for group in groups for c in _score_cells(group.targets[target])))
+    _add_means(table, groups)
+    return table
+
+
+def grounding_table(result: GroundingAudit, what: str) -> Table:
+    """Overlap of every target's boxes or masks with the gold."""
+    title = (
+        f"Our {what} against gold {what} (n): mean IoU and Dice, share found at IoU ≥ 0.5\n"
+        "(hit) or by the center, precision at IoU ≥ 0.5; none: gold that no mark of ours\n"
+        "answers, in an image where we have none of the target"
+    )
+    table = _scores_table(title, "n", "none", "IoU", "Dice", "hit", "center", "P")
+    named = sorted(result.targets.items(), key=lambda item: -item[1].instances)
+    for target, score in named:
+        table.add_row(target, *_grounding_cells(score))
+    table.add_section()
+    table.add_row("all", *_grounding_cells(result.overall))
+    return table
+
+
+def _scores_table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("target")
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _add_means(table: Table, groups: Sequence[ReportScores], after: int = 0) -> None:
+    """Rows of all targets together; `after` is how many columns follow the scores."""
+    table.add_section()
+    empty = [""] * after
+    means = (cell for group in groups for cell in ("", "", "", f"{group.macro_f1:.3f}"))
+    table.add_row("mean of all targets", *means, *empty)
+    overall = (cell for group in groups for cell in _score_cells(group.overall))
+    table.add_row("all (micro)", *overall, *empty)
+    covered = ((f"{group.reports:,}", "", f"{group.coverage:.3f}", "") for group in groups)
+    table.add_row("reports, share cleaned", *(c for cells in covered for c in cells), *empty)
+
+
+def _grounding_cells(score: GroundingScore) -> list[str]:
+    rates = score.rates()
+    shown = ("iou", "dice", "hit_rate", "center_hit_rate", "precision")
+    return [f"{score.instances:,}", f"{score.unanswered:,}", *(f"{rates[n]:.3f}" for n in shown)]
 
 
 def _score_cells(score: Score) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,8 +44,8 @@ class Score:
 
 
 @dataclass(frozen=True)
-class HalfScore:
-    """Scores of one half of the reports; `targets` holds every mapped target.
+class ReportScores:
+    """Scores of reports, such as one half of them; `targets` holds every mapped target.
 
     reports: all that the reference codes. `covered` of them were kept by cleaning; what was
     coded in the others counts as missed.
@@ -104,8 +104,8 @@ class HalfScore:
 class Audit:
     """Both halves; the odd one is held out."""
 
-    even: HalfScore
-    odd: HalfScore
+    even: ReportScores
+    odd: ReportScores
 
     def as_json(self) -> dict[str, Any]:
         """An object per half."""
@@ -132,18 +132,19 @@ def score_halves(
     """
     names, kept = sorted(set(targets)), set(covered)
     halves = [[s for s in coded if report_number(s) % 2 == parity] for parity in (0, 1)]
-    even, odd = (_score_half(half, coded, found, kept, names, taxonomy) for half in halves)
+    even, odd = (score_reports(half, coded, found, kept, names, taxonomy) for half in halves)
     return Audit(even, odd)
 
 
-def _score_half(
+def score_reports(
     reports: Sequence[str],
     coded: Mapping[str, Iterable[str]],
     found: Mapping[str, Iterable[str]],
-    covered: set[str],
-    targets: Sequence[str],
+    covered: Container[str],
+    targets: Iterable[str],
     taxonomy: Taxonomy,
-) -> HalfScore:
+) -> ReportScores:
+    """Score some of the reports; the other arguments are those of `score_halves`."""
     support: Counter[str] = Counter()
     predicted: Counter[str] = Counter()
     agreed: Counter[str] = Counter()
@@ -154,7 +155,7 @@ def _score_half(
         predicted.update(ours)
         agreed.update(theirs & ours)
     scores = {t: Score(support[t], predicted[t], agreed[t]) for t in targets}
-    return HalfScore(len(reports), len(covered.intersection(reports)), scores)
+    return ReportScores(len(reports), sum(report in covered for report in reports), scores)
 
 
 def report_number(study_id: str) -> int:

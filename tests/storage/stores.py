@@ -21,11 +21,21 @@ STAGES = {
 """The stages by name: the table that each writes, and the stages that it reads."""
 
 
-def write_stage(store: Store, stage: str, part: Part, rows: Rows, inputs: Mapping[str, str]) -> str:
-    """Write the rows of a stage, no rejects and the manifest; the digest of the shard."""
+def write_stage(
+    store: Store,
+    stage: str,
+    part: Part,
+    rows: Rows,
+    inputs: Mapping[str, str],
+    gold: Mapping[str, Rows] | None = None,
+) -> str:
+    """Write the rows of a stage, gold rows by table, no rejects and the manifest.
+
+    The digest of the stage's own shard is given back.
+    """
     table, _ = STAGES[stage]
     outputs: dict[str, ShardFile] = {}
-    for name, content in ((table, rows), ("rejects", [])):
+    for name, content in ((table, rows), ("rejects", []), *(gold or {}).items()):
         path = shard_path(name, part, stage)
         outputs[name] = write_shard(store, path, name, table_from_rows(name, content))
     count = len(rows)
@@ -35,7 +45,12 @@ def write_stage(store: Store, stage: str, part: Part, rows: Rows, inputs: Mappin
 
 
 def write_part(
-    store: Store, part: Part, studies: list[str], records: str = "r", until: str = "assemble"
+    store: Store,
+    part: Part,
+    studies: list[str],
+    records: str = "r",
+    until: str = "assemble",
+    gold: Mapping[str, Rows] | None = None,
 ) -> None:
     """All stages of a part, or those up to one: a study is a row of every table but masks."""
     made: dict[str, str] = {}
@@ -44,7 +59,8 @@ def write_part(
         if stage == "ingest":
             inputs = {"records": records}
         rows = [row_of(table, part, study) for study in studies if table != "masks"]
-        made[stage] = write_stage(store, stage, part, rows, inputs)
+        of_stage = gold if stage == "ingest" else None
+        made[stage] = write_stage(store, stage, part, rows, inputs, of_stage)
         if stage == until:
             return
 

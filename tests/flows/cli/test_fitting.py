@@ -8,9 +8,21 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.fitting import print_table
-from flows.cli.tables import audit_table, model_table, rows_table, summary_table, tag_table
+from flows.cli.tables import (
+    audit_table,
+    grounding_table,
+    label_audit_table,
+    model_table,
+    phrase_audit_table,
+    rows_table,
+    summary_table,
+    tag_table,
+)
 from storage.records import MaskKey, SiteKey
-from tasks.audit.scores import Audit, HalfScore, Score
+from tasks.audit.gold_phrases import PhraseAudit
+from tasks.audit.grounding import GroundingAudit, GroundingScore
+from tasks.audit.scores import Audit, ReportScores, Score
+from tasks.audit.shipped_labels import LabelAudit
 from tasks.pipeline.run_summary import DatasetSummary, StageSummary
 
 _TARGETS = {
@@ -18,7 +30,8 @@ _TARGETS = {
     "scar": Score(3, 4, 2),
     "no-such-target-but-a-very-long-word": Score(10, 10, 10),
 }
-_HALF = HalfScore(1926, 1900, _TARGETS)
+_HALF = ReportScores(1926, 1900, _TARGETS)
+_OVERLAP = GroundingScore(123_456, 99_999, 1_000, 88_888, 7_777, 7_000, 8_000, 9e4, 1e5)
 _STAGES = tuple(
     StageSummary(stage, "record", 1_234_567, 1_234_000, 1_200_000, seconds=12345.6, shards=999)
     for stage in ("ingest", "clean", "assemble")
@@ -36,6 +49,12 @@ _TAG = {
 
 TABLES = {
     "audit": audit_table(Audit(_HALF, _HALF), "a reference"),
+    "labels": label_audit_table(
+        LabelAudit(_HALF, dict.fromkeys(_TARGETS, 1234), dict.fromkeys(_TARGETS, 99), {}),
+        "chexpert",
+    ),
+    "phrases": phrase_audit_table(PhraseAudit(_HALF, _HALF, 0, 0)),
+    "grounding": grounding_table(GroundingAudit(dict.fromkeys(_TARGETS, _OVERLAP)), "boxes"),
     "status": summary_table(DatasetSummary("openi", _STAGES)),
     "plan": model_table("requests", _USAGE),
     "show": tag_table([_TAG], {MaskKey(SiteKey("lung nodule", "left", ())): None}),

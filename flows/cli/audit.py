@@ -89,7 +89,8 @@ def _print_references(result: ReferenceAudit, *, as_json: bool) -> None:
         if labels.unmapped:
             out.print(f"Labels that name no target here: {', '.join(labels.unmapped)}")
     if result.phrases is not None:
-        print_table(phrase_audit_table(result.phrases), out)
+        print_table(phrase_audit_table(result.phrases.studies, "studies"), out)
+        print_table(phrase_audit_table(result.phrases.sentences, "sentences"), out)
         out.print(
             f"Not scored: {result.phrases.unlocated:,} sentences that cleaning took away or "
             f"reworded, {result.phrases.unmapped:,} phrases whose label names no target"

@@ -20,7 +20,6 @@ from tasks.engines.metering import gpu_s, is_latency, latency_s
 if TYPE_CHECKING:
     from storage.datasets.comparison import Funnels
     from tasks.audit.disagreements import Disagreement
-    from tasks.audit.gold_phrases import PhraseAudit
     from tasks.audit.grounding import GroundingAudit, GroundingScore
     from tasks.audit.scores import Audit, ReportScores, Score
     from tasks.audit.shipped_labels import LabelAudit
@@ -265,23 +264,17 @@ def label_audit_table(result: LabelAudit, reference: str) -> Table:
     for target in sorted(scores.targets, key=lambda t: -scores.targets[t].support):
         doubted = (result.uncertain[target], result.uncertain_found[target])
         table.add_row(target, *_score_cells(scores.targets[target]), *(f"{n:,}" for n in doubted))
-    _add_means(table, [scores], after=2)
+    _add_means(table, scores, "studies")
     return table
 
 
-def phrase_audit_table(result: PhraseAudit) -> Table:
-    """Scores of every target that gold phrases name, by study and by sentence."""
-    title = (
-        "Kept phrases against gold phrases: studies, and sentences (sent.), that have a\n"
-        "target (n), precision, recall, F1"
-    )
-    names = [f"{what}\n{name}" for what in ("study", "sent.") for name in ("n", "P", "R", "F1")]
-    table = _scores_table(title, *names)
-    groups = [result.studies, result.sentences]
-    first = result.studies.targets
-    for target in sorted(first, key=lambda t: -first[t].support):
-        table.add_row(target, *(c for group in groups for c in _score_cells(group.targets[target])))
-    _add_means(table, groups)
+def phrase_audit_table(scores: ReportScores, unit: str) -> Table:
+    """Scores of every target that gold phrases name, by study or by sentence."""
+    title = f"Kept phrases against gold phrases: {unit} (n), precision, recall, F1"
+    table = _scores_table(title, "n", "P", "R", "F1")
+    for target in sorted(scores.targets, key=lambda t: -scores.targets[t].support):
+        table.add_row(target, *_score_cells(scores.targets[target]))
+    _add_means(table, scores, unit)
     return table
 
 
@@ -309,16 +302,12 @@ def _scores_table(title: str, *columns: str) -> Table:
     return table
 
 
-def _add_means(table: Table, groups: Sequence[ReportScores], after: int = 0) -> None:
-    """Rows of all targets together; `after` is how many columns follow the scores."""
+def _add_means(table: Table, scores: ReportScores, unit: str) -> None:
+    """Rows of all targets together."""
     table.add_section()
-    empty = [""] * after
-    means = (cell for group in groups for cell in ("", "", "", f"{group.macro_f1:.3f}"))
-    table.add_row("mean of all targets", *means, *empty)
-    overall = (cell for group in groups for cell in _score_cells(group.overall))
-    table.add_row("all (micro)", *overall, *empty)
-    covered = ((f"{group.reports:,}", "", f"{group.coverage:.3f}", "") for group in groups)
-    table.add_row("reports, share cleaned", *(c for cells in covered for c in cells), *empty)
+    table.add_row("mean of all targets", "", "", "", f"{scores.macro_f1:.3f}")
+    table.add_row("all (micro)", *_score_cells(scores.overall))
+    table.add_row(f"{unit}, share cleaned", f"{scores.reports:,}", "", f"{scores.coverage:.3f}")
 
 
 def _grounding_cells(score: GroundingScore) -> list[str]:

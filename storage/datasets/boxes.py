@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from storage.datasets.box_fusion import METHOD, fuse
 from storage.datasets.declaration import Declaration, checked
 from storage.datasets.image_files import ImageFiles
-from storage.datasets.image_labels import LabelError, LabelTable
+from storage.datasets.image_labels import LabelColumns, LabelError
 from storage.datasets.marks import MarkError, box_on_image, described, number, target_of
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.datasets.row_index import RowIndex
@@ -110,7 +110,7 @@ class Layout(BaseModel):
     nothing: tuple[str, ...] = ()
     frame: Annotated[int, Field(gt=0)] | None = None
     fuse: bool = False
-    labels: LabelTable | None = None
+    labels: LabelColumns | None = None
     modality: str | None = None
 
     @model_validator(mode="after")

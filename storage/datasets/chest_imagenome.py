@@ -146,7 +146,7 @@ class ChestImaGenomeReader(_SceneReader):
 
     def records(self) -> Iterator[SourceRecord]:
         """A record an image."""
-        for key in self._regions.keys():  # noqa: SIM118 it is no mapping
+        for key in self._keys():
             patient = next((r.cells.get("patient_id") for r in self._attributes.rows(key)), None)
             yield SourceRecord(self._declaration.splits[0], key, patient or None)
 
@@ -156,8 +156,7 @@ class ChestImaGenomeReader(_SceneReader):
         for index in (self._regions, self._attributes):
             with index.table.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
-        paths = map(self._images.find, self._regions.keys())
-        digest.update(listing_digest(paths).encode())
+        digest.update(listing_digest(map(self._images.find, self._keys())).encode())
         return digest.hexdigest()
 
     def census(self) -> Mapping[str, int]:
@@ -186,6 +185,11 @@ class ChestImaGenomeReader(_SceneReader):
                 for row in self._attributes.rows(record.key)
             )
             yield self._study(record, regions, attributes)
+
+    def _keys(self) -> Iterator[str]:
+        """Every image once: those with regions, then those with attributes alone."""
+        yield from self._regions.keys()
+        yield from (key for key in self._attributes.keys() if key not in self._regions)  # noqa: SIM118
 
     @cached_property
     def _regions(self) -> RowIndex:
@@ -248,11 +252,17 @@ class SilverSceneGraphReader(_SceneReader):
     def _splits(self) -> dict[str, RowIndex]:
         _ = self._archive  # a damaged archive is told of before any work
         optional = ["subject_id"]
-        return {
+        found = {
             split: RowIndex(self._source / name, "dicom_id", ["dicom_id"], optional)
             for split, name in SPLITS.items()
             if (self._source / name).is_file()
         }
+        if not found:
+            names = ", ".join(SPLITS.values())
+            raise DatasetError(
+                f"{self._source} has none of {names}: give the folder of the release"
+            )
+        return found
 
 
 def _regions(graph: Mapping[str, Any]) -> Iterator[_Region]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from storage.datasets.declaration import Declaration, checked
-from storage.datasets.image_labels import LabelError, LabelTable
+from storage.datasets.image_labels import LabelColumns, LabelError
 from storage.datasets.marks import described
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.datasets.row_index import RowIndex
@@ -37,7 +37,7 @@ class Layout(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tables: Mapping[str, str]
-    labels: LabelTable
+    labels: LabelColumns
 
 
 class ChexpertReader:
@@ -92,6 +92,7 @@ class ChexpertReader:
                 record.patient_id,
                 tuple(self._images(rows)),
                 values,
+                left_out=tuple(self._outside(record.key, rows)),
             )
 
     def _images(self, rows: Iterable[Row]) -> Iterator[StudyImage]:
@@ -107,6 +108,12 @@ class ChexpertReader:
                 view_position(side),
                 file.shape if file else None,
             )
+
+    def _outside(self, study_id: str, rows: Iterable[Row]) -> Iterator[Reject]:
+        for row in rows:
+            if self._path(row) is None:
+                where, named = f"image of row {row.number}", row.cells[PATH][:200]
+                yield Reject(study_id, where, "path_outside_source", named)
 
     def _path(self, row: Row) -> Path | None:
         """The image of a row, below the folder that is read or that of the release in it."""

@@ -16,7 +16,7 @@ class LabelError(Exception):
     """A label's cell that holds what is no label; the message says which."""
 
 
-class LabelTable(BaseModel):
+class LabelColumns(BaseModel):
     """The columns of a table of labels.
 
     prefix: what stands before a label's name in the store, with a colon.
@@ -38,7 +38,7 @@ class LabelTable(BaseModel):
     view: str | None = None
 
     @model_validator(mode="after")
-    def _known(self) -> LabelTable:
+    def _known(self) -> LabelColumns:
         for name in self.also.values():
             if name not in self.names:
                 raise ValueError(f"also: there is no label {name!r}")

@@ -56,9 +56,9 @@ class _Row(NamedTuple):
 
     @property
     def ids(self) -> tuple[str, str | None]:
-        """Study and patient, as the path has them."""
+        """Study and patient, as MIMIC-CXR has them."""
         found = _STUDY.search(self.cells["path"])
-        return (f"s{found[2]}", f"p{found[1]}") if found else (self.image or self.where, None)
+        return (found[2], found[1]) if found else (self.image or self.where, None)
 
 
 class MsCxrReader:

@@ -17,7 +17,7 @@ from typing import Any
 
 from storage.datasets.declaration import Declaration
 from storage.datasets.image_files import ImageFiles
-from storage.datasets.json_files import read_json
+from storage.datasets.json_files import by_name, read_json
 from storage.datasets.marks import MarkError, box_on_image, described, report_of, target_of
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.datasets.row_index import RowIndex
@@ -75,6 +75,10 @@ class PadChestGrReader:
         """The sentences and boxes of each study."""
         for record in records:
             study = self._studies[record.key]
+            if not study:
+                detail = f"{record.key} has no StudyID, or that of an entry before it"
+                yield Reject(record.key, record.key, "row_malformed", detail)
+                continue
             image = str(study.get("ImageID") or "")
             if not image or "/" in image:
                 detail = f"study {record.key} names the image {image[:200]!r}"
@@ -103,7 +107,7 @@ class PadChestGrReader:
         )
 
     @cached_property
-    def _studies(self) -> dict[str, dict[str, Any]]:
+    def _studies(self) -> dict[str, Mapping[str, Any]]:
         if (parts := next(self._source.glob(PARTS), None)) and not any(
             self._source.glob("**/PadChest_GR/*.png")
         ):
@@ -111,8 +115,7 @@ class PadChestGrReader:
                 f"{parts.parent} holds the images as parts of one archive: join them with "
                 f"`cat PadChest_GR.zip.* > PadChest_GR.zip` and unpack it there with `unzip`"
             )
-        studies = read_json(self._reports, list)
-        found = {str(s["StudyID"]): s for s in studies if isinstance(s, dict) and s.get("StudyID")}
+        found = by_name(read_json(self._reports, list), "StudyID")
         if not found:
             raise DatasetError(f"{self._reports} holds no studies")
         return found
@@ -144,6 +147,7 @@ class _Marked:
         """A phrase for each label of the sentence, each with the sentence's boxes."""
         words = str(sentence.get("sentence_en") or "").strip()
         if not words:
+            self._leave_out(MarkError("mark_unreadable", "it has no words"), f"sentence {number}")
             return
         abnormal = bool(sentence.get("abnormal"))
         labels = [str(label) for label in sentence.get("labels") or ()]

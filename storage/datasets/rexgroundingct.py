@@ -17,7 +17,7 @@ from typing import Any
 from storage.datasets.declaration import Declaration
 from storage.datasets.finding_masks import read_finding_masks
 from storage.datasets.image_files import ImageFiles
-from storage.datasets.json_files import read_json
+from storage.datasets.json_files import by_name, read_json
 from storage.datasets.marks import MarkError, described, report_of, target_of
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.gold import Gold, GoldMask, GoldPhrase
@@ -68,7 +68,12 @@ class RexGroundingCtReader:
     def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The findings and masks of each scan; masks that cannot be used are left out."""
         for record in records:
-            yield self._study(record, self._scans[record.key][1])
+            entry = self._scans[record.key][1]
+            if entry:
+                yield self._study(record, entry)
+                continue
+            detail = f"{record.key} has no name, or that of an entry before it"
+            yield Reject(record.key, record.key, "row_malformed", detail)
 
     def _study(self, record: SourceRecord, entry: Mapping[str, Any]) -> Study:
         path = self._ct(record.key)
@@ -143,26 +148,20 @@ class RexGroundingCtReader:
         return next((path for path in paths if path.exists()), paths[0])
 
     @cached_property
-    def _scans(self) -> dict[str, tuple[str, dict[str, Any]]]:
+    def _scans(self) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Split and entry by the name of the scan."""
-        content = read_json(self._source / LIST, (dict, list))
-        if isinstance(content, list):
-            entries = [(str(e.get("split")), e) for e in content if isinstance(e, dict)]
-        else:
-            entries = [
-                (split, entry)
-                for split, of_split in content.items()
-                if isinstance(of_split, list)
-                for entry in of_split
-                if isinstance(entry, dict)
-            ]
+        content = read_json(self._source / LIST, dict)
         splits = self._declaration.splits
-        found: dict[str, tuple[str, dict[str, Any]]] = {}
-        for said, entry in entries:
+        found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        for said, entries in content.items():
             split = SPLIT_NAMES.get(said, said)
-            key = str(entry.get("name") or "").removesuffix(SUFFIX)
-            if key and "/" not in key:
-                found[key] = (split if split in splits else splits[-1], entry)
+            split = split if split in splits else splits[-1]
+            for name, entry in by_name(
+                entries if isinstance(entries, list) else (), "name"
+            ).items():
+                key = name.removesuffix(SUFFIX)
+                is_new = entry and key not in found
+                found[key if is_new else f"{said} {name}"] = (split, entry if is_new else {})
         if not found:
             raise DatasetError(f"{self._source / LIST} lists no scans")
         return found

@@ -19,7 +19,6 @@ from flows.cli.tables import (
     tag_table,
 )
 from storage.records import MaskKey, SiteKey
-from tasks.audit.gold_phrases import PhraseAudit
 from tasks.audit.grounding import GroundingAudit, GroundingScore
 from tasks.audit.scores import Audit, ReportScores, Score
 from tasks.audit.shipped_labels import LabelAudit
@@ -53,7 +52,7 @@ TABLES = {
         LabelAudit(_HALF, dict.fromkeys(_TARGETS, 1234), dict.fromkeys(_TARGETS, 99), {}),
         "chexpert",
     ),
-    "phrases": phrase_audit_table(PhraseAudit(_HALF, _HALF, 0, 0)),
+    "phrases": phrase_audit_table(_HALF, "studies"),
     "grounding": grounding_table(GroundingAudit(dict.fromkeys(_TARGETS, _OVERLAP)), "boxes"),
     "status": summary_table(DatasetSummary("openi", _STAGES)),
     "plan": model_table("requests", _USAGE),

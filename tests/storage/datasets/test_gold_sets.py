@@ -40,11 +40,11 @@ def ms_cxr_csv(folder: Path) -> str:
 def test_ms_cxr_is_a_study_with_phrases_and_boxes(tmp_path: Path) -> None:
     path = ms_cxr_csv(tmp_path)
     studies, rejected = read("ms-cxr", tmp_path)
-    assert list(studies) == ["validate/s59999991"]
+    assert list(studies) == ["validate/59999991"]
     assert not rejected
-    study = studies["validate/s59999991"]
+    study = studies["validate/59999991"]
     assert study.findings == "small left apical pneumothorax. Edema is present."
-    assert (study.patient_id, study.images[0].shape) == ("p19999991", (50, 100))
+    assert (study.patient_id, study.images[0].shape) == ("19999991", (50, 100))
     phrases, boxes = gold(study).phrases, gold(study).boxes
     assert [(p.phrase_id, p.target) for p in phrases] == [
         ("0", "pneumothorax"), ("1", "pulmonary edema"),
@@ -62,7 +62,7 @@ def test_ms_cxr_is_a_study_with_phrases_and_boxes(tmp_path: Path) -> None:
     )
     picture(tmp_path, path.removeprefix("files/"))
     studies, _ = read("ms-cxr", tmp_path)
-    assert "/files/" not in studies["train/s59999991"].images[0].uri
+    assert "/files/" not in studies["train/59999991"].images[0].uri
 
 
 def test_ms_cxr_0_1_comes_as_coco(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_ms_cxr_0_1_comes_as_coco(tmp_path: Path) -> None:
     }
     file = write(tmp_path, "ms/MS_CXR_Local_Alignment_v1.0.0.json", json.dumps(content))
     studies, _ = read("ms-cxr", tmp_path)
-    study = studies["test/s59999991"]
+    study = studies["test/59999991"]
     assert (len(gold(study).phrases), len(gold(study).boxes)) == (1, 2)
     assert gold(study).boxes[0].box == Box(1, 2, 4, 6, 1.0)
     file.write_text("{}")

@@ -300,7 +300,6 @@ _UTF8 = ("utf-8", "utf8")
 _KINDS: dict[str, Callable[[Path, TextForm], Iterator[Row]]] = {
     "csv": _csv,
     "tsv": _tsv,
-    "txt": _tsv,
     "jsonl": _json_lines,
     "parquet": _parquet,
     "txt": _tsv,

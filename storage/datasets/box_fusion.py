@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from storage.overlap import box_iou
 from storage.records import Box
@@ -68,7 +67,21 @@ def _outwards(box: Box) -> tuple[float, float, float, float]:
     return (*low.tolist(), *high.tolist())
 
 
-def _components(linked: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """The connected groups of a symmetric relation, in order of their first member."""
-    count, labels = connected_components(linked.astype(np.int8), directed=False)
-    return [np.flatnonzero(labels == label) for label in range(count)]
+def _components(linked: NDArray[np.bool_]) -> list[list[int]]:
+    """The connected groups of a symmetric relation, in order of their first member.
+
+    An image has a few boxes of a label: SciPy would take longer to look at the matrix.
+    """
+    groups: list[list[int]] = []
+    seen: set[int] = set()
+    for first in range(len(linked)):
+        if first in seen:
+            continue
+        seen.add(first)
+        group = [first]
+        for member in group:
+            near = [other for other in np.flatnonzero(linked[member]).tolist() if other not in seen]
+            seen.update(near)
+            group += near
+        groups.append(sorted(group))
+    return groups

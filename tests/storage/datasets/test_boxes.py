@@ -183,6 +183,7 @@ def test_chexpert_has_a_study_of_several_views(tmp_path: Path) -> None:
         row.format(f"{release}view1_frontal.jpg", "Frontal", "AP"),
         row.format(f"{release}view2_lateral.jpg", "Lateral", ""),
         row.format("", "Lateral", ""),
+        row.format("../../../../patient00001/study1/view3.jpg", "Lateral", ""),
     )
     image = picture(tmp_path, f"{release}view1_frontal.jpg")
     for folder in (tmp_path, tmp_path / "CheXpert-v1.0-small"):
@@ -191,6 +192,7 @@ def test_chexpert_has_a_study_of_several_views(tmp_path: Path) -> None:
         assert reasons(rejected) == ["row_malformed"]
         assert [i.view for i in study.images] == ["AP", "LATERAL"]
         assert study.images[0].uri == str(image)
+        assert reasons(study.left_out) == ["path_outside_source"]
         assert study.labels["chexpert:Cardiomegaly"] == -1
         assert "chexpert:Enlarged Cardiomediastinum" not in study.labels
 

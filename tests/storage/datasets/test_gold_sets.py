@@ -97,7 +97,7 @@ def test_padchest_gr_places_fractions_on_the_image(tmp_path: Path) -> None:
     }  # fmt: skip
     normal = {"sentence_en": "Normal heart.", "abnormal": False}
     long_id = "216840111366964012283393834152009027160348352"
-    reports = [study(long_id, thickening, normal), study("2", thickening)]
+    reports = [study(long_id, thickening, normal), study("2", thickening), study("2"), 7]
     write(tmp_path, "grounded_reports_20240819.json", json.dumps(reports))
     write(
         tmp_path,
@@ -114,8 +114,11 @@ def test_padchest_gr_places_fractions_on_the_image(tmp_path: Path) -> None:
     image = tmp_path / "PadChest_GR" / f"{long_id}.png"
     image.parent.mkdir()
     Image.fromarray(np.zeros((50, 100), np.uint16)).save(image)
-    studies, _ = read("padchest-gr", tmp_path)
+    studies, rejected = read("padchest-gr", tmp_path)
     assert list(studies) == [f"validate/{long_id}", "test/2"]
+    assert [(r.study_id, r.reason) for r in rejected] == [
+        ("entry 3", "row_malformed"), ("entry 4", "row_malformed"),
+    ]  # fmt: skip
     found = studies[f"validate/{long_id}"]
     assert found.findings == "Apical pleural thickening. Normal heart."
     assert [(p.phrase_id, p.label, p.target, p.assertion) for p in gold(found).phrases] == [
@@ -154,14 +157,16 @@ def test_rexgroundingct_masks_are_placed_by_voxel_index(tmp_path: Path) -> None:
         "categories": {"0": "2d", "1": "9z"},
     }  # fmt: skip
     hidden = {"name": "valid_1_a_1.nii.gz", "findings": {"0": "Cyst."}}
-    write(tmp_path, "dataset.json", json.dumps({"val": [entry], "test": [hidden]}))
+    lists = {"val": [entry], "test": [hidden, entry, {"findings": {}}]}
+    write(tmp_path, "dataset.json", json.dumps(lists))
     channels = np.zeros((2, 6, 5, 4), np.uint8)
     channels[0, 5, 0, 1] = 1
     channels[0, 0, 0, 0] = 2
     channels[1, 2, 2, :] = 1
     nifti(tmp_path, f"segmentations/{name}", channels, np.eye(4))
-    studies, _ = read("rexgroundingct", tmp_path)
+    studies, rejected = read("rexgroundingct", tmp_path)
     assert list(studies) == ["validate/train_99999_a_2", "test/valid_1_a_1"]
+    assert reasons(rejected) == ["row_malformed"] * 2
     # without the CT nothing says where the voxels lie
     assert reasons(studies["validate/train_99999_a_2"].left_out) == [
         "label_not_declared", "image_not_found",
@@ -265,6 +270,8 @@ def test_silver_scene_graphs_are_read_in_their_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "silver_dataset" / "scene_graph.zip", "w") as archive:
         archive.writestr("scene_graph/a_SceneGraph.json", json.dumps(graph))
         archive.writestr("scene_graph/b_SceneGraph.json", "[")
+    with pytest.raises(DatasetError, match="has none of silver_dataset/splits"):
+        read("chest-imagenome-silver", tmp_path)
     write(
         tmp_path,
         "silver_dataset/splits/valid.csv",

@@ -86,22 +86,33 @@ def _print_references(result: ReferenceAudit, *, as_json: bool) -> None:
         return
     for prefix, labels in result.labels.items():
         print_table(label_audit_table(labels, prefix), out)
+        _say(
+            "studies: those whose label is 1; uncertain: those whose label is -1, which are not "
+            "scored; kept: those of them in which we keep the target."
+        )
         if labels.unmapped:
-            out.print(f"Labels that name no target here: {', '.join(labels.unmapped)}")
+            _say(f"Labels that name no target here: {', '.join(labels.unmapped)}.")
     if result.phrases is not None:
-        print_table(phrase_audit_table(result.phrases.studies, "studies"), out)
-        print_table(phrase_audit_table(result.phrases.sentences, "sentences"), out)
-        out.print(
-            f"Not scored: {result.phrases.unlocated:,} sentences that cleaning took away or "
-            f"reworded, {result.phrases.unmapped:,} phrases whose label names no target"
+        by_study, by_sentence = result.phrases.studies, result.phrases.sentences
+        print_table(phrase_audit_table(by_study, "studies", "share cleaned"), out)
+        print_table(phrase_audit_table(by_sentence, "sentences", "share left as written"), out)
+        _say(
+            f"Not scored: sentences that cleaning took away or reworded, and "
+            f"{result.phrases.unmapped:,} phrases whose label names no target."
         )
     for audit, what in ((result.boxes, "boxes"), (result.masks, "masks")):
         if audit is not None:
             print_table(grounding_table(audit, what), out)
-            out.print(
-                f"Not scored: {audit.unmapped:,} gold {what} whose label names no target, "
-                f"{audit.incomparable:,} on another grid"
+            _say(
+                f"n: gold {what}; none: those in images where we have none of the target; mean IoU "
+                "and Dice; hit: share found at IoU ≥ 0.5, center: by the center; P: precision at "
+                f"IoU ≥ 0.5. Not scored: {audit.unmapped:,} whose label names no target, "
+                f"{audit.incomparable:,} on another grid."
             )
+
+
+def _say(sentences: str) -> None:
+    out.print(sentences, highlight=False, markup=False)
 
 
 def _audit_mesh(root: str, dataset: str, *, as_json: bool) -> None:

@@ -254,37 +254,31 @@ def audit_table(result: Audit, reference: str) -> Table:
 
 def label_audit_table(result: LabelAudit, reference: str) -> Table:
     """Scores of every target that labels name, and what they hold uncertain."""
-    title = (
-        f"Kept phrases against the labels {reference}: studies (n), precision, recall,\n"
-        "F1; ?: studies whose label is uncertain, not scored; kept: those of them where\n"
-        "we keep the target"
-    )
-    table = _scores_table(title, "n", "P", "R", "F1", "?", "kept")
+    title = f"Kept phrases against labels: {reference}"
+    table = _scores_table(title, "studies", "P", "R", "F1", "uncertain", "kept")
     scores = result.scores
     for target in sorted(scores.targets, key=lambda t: -scores.targets[t].support):
         doubted = (result.uncertain[target], result.uncertain_found[target])
         table.add_row(target, *_score_cells(scores.targets[target]), *(f"{n:,}" for n in doubted))
-    _add_means(table, scores, "studies")
+    _add_means(table, scores, "studies, share cleaned")
     return table
 
 
-def phrase_audit_table(scores: ReportScores, unit: str) -> Table:
-    """Scores of every target that gold phrases name, by study or by sentence."""
-    title = f"Kept phrases against gold phrases: {unit} (n), precision, recall, F1"
-    table = _scores_table(title, "n", "P", "R", "F1")
+def phrase_audit_table(scores: ReportScores, unit: str, covered: str) -> Table:
+    """Scores of every target that gold phrases name, by study or by sentence.
+
+    `covered` says what the last row's share is of.
+    """
+    table = _scores_table("Kept phrases against gold phrases", unit, "P", "R", "F1")
     for target in sorted(scores.targets, key=lambda t: -scores.targets[t].support):
         table.add_row(target, *_score_cells(scores.targets[target]))
-    _add_means(table, scores, unit)
+    _add_means(table, scores, f"{unit}, {covered}")
     return table
 
 
 def grounding_table(result: GroundingAudit, what: str) -> Table:
     """Overlap of every target's boxes or masks with the gold."""
-    title = (
-        f"Our {what} against gold {what} (n): mean IoU and Dice, share found at IoU ≥ 0.5\n"
-        "(hit) or by the center, precision at IoU ≥ 0.5; none: gold that no mark of ours\n"
-        "answers, in an image where we have none of the target"
-    )
+    title = f"Our {what} against gold {what}"
     table = _scores_table(title, "n", "none", "IoU", "Dice", "hit", "center", "P")
     named = sorted(result.targets.items(), key=lambda item: -item[1].instances)
     for target, score in named:
@@ -302,12 +296,12 @@ def _scores_table(title: str, *columns: str) -> Table:
     return table
 
 
-def _add_means(table: Table, scores: ReportScores, unit: str) -> None:
+def _add_means(table: Table, scores: ReportScores, covered: str) -> None:
     """Rows of all targets together."""
     table.add_section()
     table.add_row("mean of all targets", "", "", "", f"{scores.macro_f1:.3f}")
     table.add_row("all (micro)", *_score_cells(scores.overall))
-    table.add_row(f"{unit}, share cleaned", f"{scores.reports:,}", "", f"{scores.coverage:.3f}")
+    table.add_row(covered, f"{scores.reports:,}", "", f"{scores.coverage:.3f}")
 
 
 def _grounding_cells(score: GroundingScore) -> list[str]:

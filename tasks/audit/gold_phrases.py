@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -28,13 +28,13 @@ STATED = ("present", "probable")
 class PhraseAudit:
     """Scores by study and by sentence.
 
-    unlocated: sentences that are not in the cleaned findings as they were.
+    sentences: `covered` are those that stand in the cleaned findings as they were; the others are
+        not scored.
     unmapped: gold phrases with a label that names no target.
     """
 
     studies: ReportScores
     sentences: ReportScores
-    unlocated: int
     unmapped: int
 
     def as_json(self) -> dict[str, Any]:
@@ -42,7 +42,6 @@ class PhraseAudit:
         return {
             "studies": self.studies.as_json(),
             "sentences": self.sentences.as_json(),
-            "sentences_unlocated": self.unlocated,
             "phrases_unmapped": self.unmapped,
         }
 
@@ -65,7 +64,7 @@ def audit_phrases(
     if not rows:
         return None
     known = [row for row in rows if row["target"] in taxonomy]
-    targets = {row["target"] for row in known}
+    targets = sorted({row["target"] for row in known})
     texts = {row["study_id"]: row[SECTION] or "" for row in reports.to_pylist()}
     kept = _by_study(positives, taxonomy)
     by_study: dict[str, set[str]] = {row["study_id"]: set() for row in rows}
@@ -80,10 +79,10 @@ def audit_phrases(
     spans = {key: _span(texts.get(key[0], ""), key[1]) for key in by_sentence}
     located = {_name(key): _inside(kept.get(key[0], ()), s) for key, s in spans.items() if s}
     coded = {_name(key): named for key, named in by_sentence.items() if spans[key]}
+    scored = score_reports(list(coded), coded, located, coded, targets, taxonomy)
     return PhraseAudit(
         score_reports(list(by_study), by_study, found, texts, targets, taxonomy),
-        score_reports(list(coded), coded, located, coded, targets, taxonomy),
-        len(by_sentence) - len(coded),
+        replace(scored, reports=len(by_sentence)),
         sum(row["label"] is not None and row["target"] not in taxonomy for row in rows),
     )
 

@@ -52,7 +52,7 @@ TABLES = {
         LabelAudit(_HALF, dict.fromkeys(_TARGETS, 1234), dict.fromkeys(_TARGETS, 99), {}),
         "chexpert",
     ),
-    "phrases": phrase_audit_table(_HALF, "studies"),
+    "phrases": phrase_audit_table(_HALF, "sentences", "share left as written"),
     "grounding": grounding_table(GroundingAudit(dict.fromkeys(_TARGETS, _OVERLAP)), "boxes"),
     "status": summary_table(DatasetSummary("openi", _STAGES)),
     "plan": model_table("requests", _USAGE),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from storage.datasets.box_fusion import fuse
-from storage.datasets.boxes import decode_runs
+from storage.datasets.drawn_marks import decode_runs
 from storage.datasets.marks import MarkError
 from storage.datasets.reader import DatasetError, Study
 from storage.datasets.registry import find_declaration
@@ -41,6 +41,7 @@ def vindr(folder: Path) -> None:
         "aa,R3,Hernia,1,1,5,5",
         "aa,R1,Nodule/Mass,400,5,450,15",
         "aa,R1,Nodule/Mass,1,x,4,15",
+        "aa,R1,Nodule/Mass,,,,",
         "bb,R1,No finding,,,,",
         "bb,R2,No finding,,,,",
         "bb,R4,No finding,,,,",
@@ -76,7 +77,7 @@ def test_vindr_fuses_readers_and_keeps_their_number(tmp_path: Path) -> None:
     studies, rejected = read("vindr-cxr", tmp_path)
     assert list(studies) == ["train/aa", "train/bb", "test/dd"]
     assert [(r.reason, r.study_id) for r in rejected] == [
-        ("row_malformed", "annotations_train.csv row 12")
+        ("row_malformed", "annotations_train.csv row 13")
     ]
     seen = studies["train/aa"]
     assert seen.gold is not None
@@ -86,7 +87,8 @@ def test_vindr_fuses_readers_and_keeps_their_number(tmp_path: Path) -> None:
     assert (heart.target, heart.readers, heart.instance) == ("cardiomegaly", 2, 0)
     assert (nodule.target, nodule.readers) == ("lung nodule", 1)
     assert reasons(seen.left_out) == [
-        "box_reversed", "label_not_declared", "box_outside_image", "mark_unreadable",
+        "box_reversed", "label_not_declared", "box_outside_image",
+        "mark_unreadable", "mark_unreadable",
     ]  # fmt: skip
     assert seen.images[0].shape == (50, 100)
     labels = seen.labels

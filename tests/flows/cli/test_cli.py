@@ -43,7 +43,7 @@ def _mistake(result: subprocess.CompletedProcess[str]) -> str:
     [
         (
             ["build", "opni"],
-            "there is no data set opni, perhaps openi was meant: choose from openi,",
+            "there is no data set opni, perhaps openi was meant: choose from ",
         ),
         (["build", "showcase", "--source", "docs"], "showcase is read from the fetched inputs"),
         (["build", "/no/such.yaml"], "/no/such.yaml cannot be read: No such file"),

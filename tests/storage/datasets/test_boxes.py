@@ -10,7 +10,7 @@ import pytest
 from storage.datasets.box_fusion import fuse
 from storage.datasets.drawn_marks import decode_runs
 from storage.datasets.marks import MarkError
-from storage.datasets.reader import DatasetError, Study
+from storage.datasets.reader import CountsFiles, DatasetError, Study
 from storage.datasets.registry import find_declaration
 from storage.records import Box
 from tests.storage.datasets.trees import picture, read, reasons, write
@@ -218,6 +218,7 @@ def test_the_real_tables(tmp_path: Path, real_input) -> None:
         ("rsna-pneumonia", tmp_path, {"images": 26684, "rows": 30227, "boxes": 9555}),
     ):
         reader = find_declaration(name).open(folder / name)
+        assert isinstance(reader, CountsFiles)
         assert dict(reader.census()) == counts, name
         some = [record for record, _ in zip(reader.records(), range(100), strict=False)]
         studies = list(reader.read(some))

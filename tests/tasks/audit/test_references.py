@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from storage.gold import GoldBox, GoldMask, GoldPhrase
-from storage.records import Box, Mask, SiteKey
+from storage.records import Assertion, Box, Mask, SiteKey
 from storage.shards import table_from_rows
 from tasks.audit.references import COLUMNS, ReferenceAudit, audit_references
 from tasks.audit.shipped_labels import load_label_targets
@@ -71,7 +71,7 @@ def test_labels_are_scored_by_target_and_the_uncertain_ones_apart() -> None:
         1,
     )
     assert labels.unmapped == {"Pleural Other": 1}
-    assert (labels.scores.reports, labels.scores.coverage) == (3, pytest.approx(2 / 3))
+    assert (labels.scores.reports, labels.scores.covered) == (3, 2)
     assert labels.as_json()["targets"]["fracture"]["f1"] == 1.0
 
 
@@ -86,8 +86,8 @@ def test_two_labels_of_one_target_are_one() -> None:
     assert scores["lung nodule"].f1 == 1.0
 
 
-def phrase(name: str, words: str, target: str | None, assertion: str = "present", label: str = "x"):
-    marked = GoldPhrase("0", words, label, target, assertion)
+def phrase(name: str, words: str, target: str | None, assertion: Assertion = "present"):
+    marked = GoldPhrase("0", words, "label", target, assertion)
     return {"study_id": name} | marked.to_row()
 
 
@@ -121,14 +121,16 @@ def test_phrases_are_scored_by_study_and_by_sentence() -> None:
     assert (sentences.reports, sentences.covered, result.phrases.unmapped) == (5, 3, 1)
 
 
-def gold_box(image: str, target: str | None, *corners: float, instance: int = 0):
-    box = GoldBox(image, Box(*corners, 1.0), "label", target, instance=instance)
+def gold_box(image: str, target: str | None, *corners: float):
+    x_min, y_min, x_max, y_max = corners
+    box = GoldBox(image, Box(x_min, y_min, x_max, y_max, 1.0), "label", target)
     return {"study_id": "1"} | box.to_row()
 
 
 def our_box(image: str, target: str, *corners: float):
     row = {"study_id": "1", "image_id": image, "instance": 0, "detector": "d"}
-    return row | SiteKey(target).to_row() | Box(*corners, 0.5).to_row()
+    x_min, y_min, x_max, y_max = corners
+    return row | SiteKey(target).to_row() | Box(x_min, y_min, x_max, y_max, 0.5).to_row()
 
 
 def test_boxes_are_scored_by_the_one_that_overlaps_most() -> None:

@@ -82,8 +82,8 @@ class Declaration(BaseModel):
         bring the files.
     folder: where its files are when the user names no folder: relative to the cache of the inputs
         if there are any, else to the declaration.
-    images_apart: folder inside that one for images that are a download of their own; a user who
-        does not have them is told so before a run.
+    images_apart: folders inside that one for images that are a download of their own, in the one
+        form or the other; a user who has none of them is told so before a run.
     shard_size: reports per shard. One for volumes, so that a shard is some seconds of work.
     prompts: whose prompts a language model gets (`tasks/engines/llm/prompts`); by default those
         of the data set's own name, and the common ones where there are none.
@@ -114,7 +114,7 @@ class Declaration(BaseModel):
     splits: Annotated[tuple[Text, ...], Field(min_length=1)]
     inputs: tuple[str, ...] = ()
     folder: str | None = None
-    images_apart: str | None = None
+    images_apart: tuple[str, ...] = ()
     shard_size: Annotated[int, Field(ge=1, strict=True)] = 1000
     prompts: str | None = None
     reader: Text
@@ -144,6 +144,11 @@ class Declaration(BaseModel):
                 raise ValueError(f"{name!r}: {NAME_RULE}; `layout.splits` can rename splits")
         return value
 
+    @field_validator("images_apart", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("inputs")
     @classmethod
     def _declared_inputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -171,10 +176,11 @@ class Declaration(BaseModel):
 
     def missing_images(self, folder: Path | None = None) -> Path | None:
         """The folder that images would have to be put into, if they are not there; else None."""
-        if self.images_apart is None:
+        if not self.images_apart:
             return None
-        images = (folder or self.own_folder()) / self.images_apart
-        return None if images.is_dir() else images
+        above = folder or self.own_folder()
+        there = any((above / name).is_dir() for name in self.images_apart)
+        return None if there else above / self.images_apart[0]
 
     def own_folder(self) -> Path:
         """Where the files are when the user names no folder.

@@ -2,69 +2,72 @@
 
 3,955 reports as XML with FINDINGS, IMPRESSION, COMPARISON and INDICATION, coded by hand
 (`MeSH/major`) and automatically (`MeSH/automatic`). Reports: CC BY-NC-ND 4.0. The images are a
-separate download (`NLMCXR_png`); a study refers to its images whether they are there or not.
-The collection defines no split of its own.
+separate download (`openi_images`); a study refers to its images whether they are there or not.
+The re-release on Kaggle has the reports as a table, `indiana_reports.csv`, which is read where
+there is no XML. The collection defines no split of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from storage.datasets.declaration import Declaration
+from storage.datasets.openi_images import OpenIImages
 from storage.datasets.reader import LARGEST_REPORT, DatasetError, SourceRecord, Study, StudyImage
 from storage.datasets.report_files import ReportFiles, UnusableFileError
-from storage.datasets.rows import read_rows
+from storage.datasets.row_index import RowIndex
+from storage.datasets.rows import Row
 from storage.images.loading import describe_image
 from storage.images.types import ImageError
-from storage.paths import OutsideError, listing_digest, path_below
+from storage.paths import OutsideError
 from storage.rejects import Reject
 
 ARCHIVE = "NLMCXR_reports.tgz"
 FOLDER = "ecgen-radiology"
-IMAGES = "NLMCXR_png"
-METADATA = "nlmcxr_dicom_metadata.csv.gz"
-METADATA_COLUMNS = ("imageid", "Modality", "View Position")
+TABLE = "indiana_reports.csv"
+TABLE_COLUMNS = ("uid", "MeSH", "findings", "impression")
+_OF_TABLE = f"{TABLE}/"
+"""Begins the key of a record that is a row of the table."""
 
 
 class OpenIReader:
-    """Reads the reports from `NLMCXR_reports.tgz` or from an unpacked `ecgen-radiology` folder.
-
-    Images are looked for in `NLMCXR_png`, view positions in the DICOM metadata table that
-    torchxrayvision ships (noisy, as its authors say; a third of them is empty).
-    """
+    """Reads the reports from `NLMCXR_reports.tgz`, an unpacked `ecgen-radiology`, or a table."""
 
     def __init__(self, declaration: Declaration, source: Path) -> None:
         self._declaration = declaration
         self._source = source
         self._files = ReportFiles(source / ARCHIVE, source / FOLDER, ".xml")
+        self._images = OpenIImages(source)
 
     def records(self) -> Iterator[SourceRecord]:
-        """Every report file, in order of its number."""
-        _ = self._views  # a damaged table is told of before any report is read
-        keys = self._files.keys()
+        """Every report file, in order of its number, or every row of the table."""
+        self._images.check_tables()  # a damaged table is told of before any report is read
+        keys = self._files.keys() or self._table_keys()
         if not keys:
             raise DatasetError(
                 f"{self._source} holds no OpenI reports: expected {ARCHIVE} or a folder {FOLDER} "
-                "with XML files in it"
+                f"with XML files in it, or {TABLE}"
             )
         return (SourceRecord(self._declaration.splits[0], key) for key in keys)
 
     def fingerprint(self) -> str:
-        """SHA-256 of reports and metadata table, and of the images' names, sizes and times."""
+        """SHA-256 of reports and tables, and of the images' names, sizes and times."""
         digest = hashlib.sha256(self._files.digest().encode())
-        if self._metadata.exists():
-            digest.update(self._metadata.read_bytes())
-        digest.update(listing_digest(sorted((self._source / IMAGES).glob("*"))).encode())
+        if (self._source / TABLE).exists():
+            digest.update((self._source / TABLE).read_bytes())
+        digest.update(self._images.digest())
         return digest.hexdigest()
 
     def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
-        """Parse each report; a file that is not an OpenI report is rejected."""
+        """Parse each report; a file or row that is not an OpenI report is rejected."""
         for key in (record.key for record in records):
+            if key.startswith(_OF_TABLE):
+                yield self._study_of_row(key.removeprefix(_OF_TABLE))
+                continue
             try:
                 yield self._study(key, self._files.read(key))
             except UnusableFileError as error:
@@ -89,33 +92,45 @@ class OpenIReader:
             left_out=tuple(image for image in named if isinstance(image, Reject)),
         )
 
+    def _study_of_row(self, uid: str) -> Study | Reject:
+        rows = self._table.rows(uid) if self._table else []
+        first, where = rows[0], f"{TABLE} row {', '.join(str(row.number) for row in rows)}"
+        if first.fault or not first.cells.get("uid"):
+            reason = "row_malformed" if first.fault else "study_id_missing"
+            return Reject(uid, where, reason, f"{where}: {first.fault or 'uid is empty'}")
+        if any(row.cells != first.cells for row in rows):
+            return Reject(uid, where, "rows_disagree", f"{where}: two reports have one uid")
+        named = [self._image(f"CXR{uid}", image_id) for image_id in self._images.of_report(uid)]
+        mesh = (term.strip() for term in first.cells["MeSH"].split(";"))
+        return Study(
+            study_id=f"CXR{uid}",
+            findings=first.cells["findings"] or None,
+            impression=first.cells["impression"] or None,
+            source=self._declaration.source,
+            images=tuple(image for image in named if isinstance(image, StudyImage)),
+            labels={f"mesh_major:{term}": 1 for term in mesh if term},
+            left_out=tuple(image for image in named if isinstance(image, Reject)),
+        )
+
     def _image(self, study_id: str, image_id: str) -> StudyImage | Reject:
         try:
-            path = path_below(self._source / IMAGES, f"{image_id}.png")
+            path = self._images.path(image_id)
         except OutsideError as error:
             return Reject(study_id, f"image {image_id[:200]}", "path_outside_source", str(error))
-        modality, view = self._views.get(_metadata_key(image_id), ("CR", None))
+        modality, view = self._images.taken(image_id)
         try:
             shape = describe_image(path).shape
         except ImageError:
             shape = None  # not there, or the detect stage opens it and rejects it with its reason
         return StudyImage(image_id, str(path), modality, view, shape)
 
-    @property
-    def _metadata(self) -> Path:
-        return self._source / METADATA
+    def _table_keys(self) -> list[str]:
+        return [f"{_OF_TABLE}{uid}" for uid in self._table.keys()] if self._table else []
 
     @cached_property
-    def _views(self) -> dict[str, tuple[str, str | None]]:
-        """Modality and view position by the image's name in the metadata table."""
-        if not self._metadata.exists():
-            return {}
-        try:
-            if views := dict(_views_of(self._metadata)):
-                return views
-            raise DatasetError(f"{self._metadata} holds no rows")
-        except DatasetError as error:
-            raise DatasetError(f"{error}: delete the file and fetch it again") from error
+    def _table(self) -> RowIndex | None:
+        table = self._source / TABLE
+        return RowIndex(table, _uid, TABLE_COLUMNS) if table.exists() else None
 
 
 def _sections(name: str, root: ET.Element) -> dict[str | None, str]:
@@ -136,21 +151,10 @@ def _image_ids(root: ET.Element) -> list[str]:
     return list(dict.fromkeys(image_id for image_id in ids if image_id))
 
 
-def _views_of(table: Path) -> Iterator[tuple[str, tuple[str, str | None]]]:
-    for row in read_rows(table):
-        if row.fault:
-            raise DatasetError(f"{table}, row {row.number}: {row.fault}")
-        try:
-            image, modality, view = (row.cells[name] for name in METADATA_COLUMNS)
-        except KeyError as error:
-            raise DatasetError(f"{table} has no column {error}") from error
-        yield image, (modality or "CR", view or None)
+def _uid(row: Row) -> str:
+    """The number of a report; for a row that has none, the row's own."""
+    return (not row.fault and row.cells.get("uid")) or f"row {row.number}"
 
 
 def _study_id(name: str) -> str:
     return f"CXR{name.rpartition('.xml')[0]}"
-
-
-def _metadata_key(image_id: str) -> str:
-    """The metadata table leaves out the second number of `CXR1_1_IM-0001-3001`."""
-    return re.sub(r"^(CXR\d+)_\d+_", r"\1_", image_id)

@@ -25,7 +25,7 @@ from tests.tasks.engines.llm.scripted import ScriptedEngine
 TAXONOMY = load_taxonomy()
 NAMES = TargetNames(TAXONOMY)
 BUILDER = PhraseBuilder(TAXONOMY)
-DATASETS = ("mimic-cxr", "ct-rate", "openi", "other")
+DATASETS = ("mimic-cxr", "ct-rate", "openi", "rocov2", "other")
 MARK = re.compile(r"\[\d+: ([^|\]]+?)(?: \| ([^\]]+))?\]")
 
 

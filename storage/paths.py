@@ -28,6 +28,14 @@ def path_below(folder: Path, name: str) -> Path:
     return folder / os.path.relpath(path, top)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder; no name can be so long or odd that it is an error."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def listing_digest(paths: Iterable[Path]) -> str:
     """SHA-256 of the paths in their order, each with its size and the time of its last change."""
     digest = hashlib.sha256()

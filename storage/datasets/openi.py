@@ -125,7 +125,8 @@ class OpenIReader:
         return StudyImage(image_id, str(path), modality, view, shape)
 
     def _table_keys(self) -> list[str]:
-        return [f"{_OF_TABLE}{uid}" for uid in self._table.keys()] if self._table else []
+        uids = self._table.keys() if self._table else ()
+        return [f"{_OF_TABLE}{uid}" for uid in uids]
 
     @cached_property
     def _table(self) -> RowIndex | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from storage.datasets.reader import DatasetError
 from storage.datasets.rows import read_rows
 from storage.images.vocabulary import projection, view_position
-from storage.paths import listing_digest, path_below
+from storage.paths import is_there, listing_digest, path_below
 
 PNG = "NLMCXR_png"
 METADATA = "nlmcxr_dicom_metadata.csv.gz"
@@ -50,7 +50,7 @@ class OpenIImages:
             path_below(self._source / _DICOM, f"{file.partition('_')[0]}/{file}.dcm"),
             *(path_below(self._source / kaggle, f"{file}{_KAGGLE_SUFFIX}") for kaggle in _KAGGLE),
         ]
-        return next((path for path in (png, *others) if path.exists()), png)
+        return next((path for path in (png, *others) if is_there(path)), png)
 
     def taken(self, image_id: str) -> Taken:
         """Modality and view of an image."""

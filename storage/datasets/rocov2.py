@@ -18,7 +18,7 @@ from storage.datasets.row_index import RowIndex
 from storage.datasets.rows import Row
 from storage.images.loading import describe_image
 from storage.images.types import ImageError
-from storage.paths import OutsideError, listing_digest, path_below
+from storage.paths import OutsideError, is_there, listing_digest, path_below
 from storage.rejects import Reject
 
 _SPLITS = {"train": "train", "valid": "validate", "test": "test"}
@@ -97,7 +97,7 @@ class Rocov2Reader:
     def _path(self, split: str, key: str) -> Path:
         """Where the image of a figure is, or would be."""
         paths = [path_below(folder, f"{key}.jpg") for folder in self._folders[split]]
-        return next((path for path in paths if path.exists()), paths[0])
+        return next((path for path in paths if is_there(path)), paths[0])
 
     @cached_property
     def _all_folders(self) -> list[Path]:

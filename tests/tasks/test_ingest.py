@@ -19,3 +19,17 @@ def test_an_image_that_is_left_out_is_counted_and_its_study_read(tmp_path: Path)
     [left_out] = output.discarded
     assert isinstance(left_out, Reject)
     assert (left_out.study_id, left_out.reason) == ("CXR1", "path_outside_source")
+
+
+def test_what_a_rule_takes_out_is_rejected_and_in_the_funnel(tmp_path: Path) -> None:
+    (tmp_path / "train_captions.csv").write_text("ID,Caption\na,Axial CT of a cyst.\nb,Figure.\n")
+    declaration = find_declaration("rocov2")
+    reader, selection = declaration.open(tmp_path), declaration.select(tmp_path, None)
+    part = Part("rocov2", "train", 0)
+    output = ingest_studies(part, reader, list(reader.records()), selection)
+    assert (output.rows_in, output.rows_out, len(output.rejects)) == (2, 1, 1)
+    assert [(step.step, step.studies) for step in output.funnel if step.studies] == [
+        ("found", 2),
+        ("least_words", 1),
+        ("kept", 1),
+    ]

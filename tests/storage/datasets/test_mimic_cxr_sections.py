@@ -63,7 +63,7 @@ def test_the_last_of_several_sections_counts_and_the_others_are_named() -> None:
     report = (
         "                                ADDENDUM  Discussed again, a rib fracture is seen.\n"
         " ______________________________________________________________________________\n"
-        "                                 FINAL REPORT\n WET READ: ___ 8:00 PM\n  No pneumothorax.\n"
+        "           FINAL REPORT\n WET READ: ___ 8:00 PM\n  No pneumothorax.\n"
         " CHEST, PA AND LATERAL:\n \n FINDINGS:  First.\n FINDINGS: Second.\n FINDINGS:\n \n"
         " IMPRESSION:  One.\n"
     )

@@ -5,12 +5,14 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from storage.datasets.reader import DatasetError, DatasetReader, SourceRecord, Study
 from storage.datasets.registry import find_declaration
 from storage.rejects import Reject
+from tests.storage.images.dicom_files import write_radiograph
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation><MedlineCitation><Article><Abstract>
@@ -317,3 +319,80 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
         (source / "nlmcxr_dicom_metadata.csv.gz").write_bytes(table)
         seen.add(_reader(source).fingerprint())
     assert len(seen) == 4
+
+
+IMAGE = "CXR7_1_IM-0001-1001"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "NLMCXR_dcm/7/7_IM-0001-1001.dcm",
+        "images/images_normalized/7_IM-0001-1001.dcm.png",
+        "images_normalized/7_IM-0001-1001.dcm.png",
+    ],
+)
+def test_images_are_found_in_every_form_that_they_are_given_out_in(
+    tmp_path: Path, file: str
+) -> None:
+    source = _folder(tmp_path, **{"7": REPORT})
+    declaration = find_declaration("openi")
+    assert declaration.missing_images(source) == source / "NLMCXR_png"
+    before = _reader(source).fingerprint()
+    (source / file).parent.mkdir(parents=True)
+    if file.endswith(".dcm"):
+        write_radiograph(source / file, np.zeros((20, 30), np.uint16))
+    else:
+        Image.new("L", (30, 20)).save(source / file)
+    [study] = _read(source)
+    assert isinstance(study, Study)
+    [image] = study.images
+    assert (image.image_id, image.uri, image.shape) == (IMAGE, str(source / file), (20, 30))
+    assert declaration.missing_images(source) is None
+    assert _reader(source).fingerprint() != before
+
+
+def test_projections_count_where_the_metadata_say_otherwise(tmp_path: Path) -> None:
+    images = "".join(f"<parentImage id='CXR8_IM-1-{i}'/>" for i in range(4))
+    source = _folder(tmp_path, **{"8": f"<r>{images}</r>"})
+    with gzip.open(source / "nlmcxr_dicom_metadata.csv.gz", "wt") as table:
+        rows = "".join(
+            f"CXR8_IM-1-{i},DX,{view}\n" for i, view in enumerate(("PA", "PA", "", "LL"))
+        )
+        table.write(f"imageid,Modality,View Position\n{rows}")
+    seen = zip(range(3), ("Frontal", "Lateral", "Frontal"), strict=True)
+    (source / "indiana_projections.csv").write_text(
+        "uid,filename,projection\n" + "".join(f"8,8_IM-1-{i}.dcm.png,{view}\n" for i, view in seen)
+    )
+    [study] = _read(source)
+    assert isinstance(study, Study)
+    assert [i.view for i in study.images] == ["PA", "LATERAL", "FRONTAL", "LL"]
+
+
+def test_the_reports_of_the_re_release_as_a_table(tmp_path: Path) -> None:
+    """Its uids have gaps: a row's place in the table says nothing."""
+    (tmp_path / "indiana_reports.csv").write_text(
+        "uid,MeSH,Problems,image,indication,comparison,findings,impression\n"
+        "1,normal,normal,Xray,,,Clear lungs.,Normal chest.\n"
+        "3,Cardiomegaly/mild;Nodule,Cardiomegaly,Xray,,,,Large heart.\n"
+        ",,,,,,Nobody.,\n"
+        "5,short\n"
+        "6,,,,,,One.,\n"
+        "6,,,,,,Two.,\n"
+    )
+    (tmp_path / "indiana_projections.csv").write_text(
+        "uid,filename,projection\n3,3_IM-1384-1001.dcm.png,Frontal\n"
+        "3,3_IM-1384-2001.dcm.png,Lateral\n13,13_IM-1-1.dcm.png,Frontal\n"
+    )
+    first, second, *bad = _read(tmp_path)
+    assert isinstance(first, Study)
+    assert isinstance(second, Study)
+    assert (first.study_id, first.findings, first.images) == ("CXR1", "Clear lungs.", ())
+    assert (second.findings, second.impression) == (None, "Large heart.")
+    assert [(i.image_id, i.view) for i in second.images] == [
+        ("CXR3_IM-1384-1001", "FRONTAL"),
+        ("CXR3_IM-1384-2001", "LATERAL"),
+    ]
+    assert second.labels == {"mesh_major:Cardiomegaly/mild": 1, "mesh_major:Nodule": 1}
+    reasons = [result.reason for result in bad if isinstance(result, Reject)]
+    assert reasons == ["study_id_missing", "row_malformed", "rows_disagree"]

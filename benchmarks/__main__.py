@@ -29,6 +29,7 @@ BENCHMARKS = (
     "atlas",
     "orchestration",
     "pipelining",
+    "datasets",
     "llm_tokens",
     "llm_client",
     "packed_training",

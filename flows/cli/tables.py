@@ -73,7 +73,7 @@ def summary_table(summary: DatasetSummary) -> Table:
 
 def funnel_table(funnels: Funnels) -> Table:
     """What was found, what each rule took out, and what was kept, in studies and pairs by split."""
-    title = "selection: studies and image-report pairs"
+    title = "selection"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("")
     for split in funnels:

@@ -1,8 +1,8 @@
 """How fast reports are read, and in how much memory: made-up reports in the layout of MIMIC-CXR.
 
 A tree of reports without images, with the tables of splits and of CheXpert's labels, is read and
-selected from as the ingest stage does it, 1,000 reports at a time. The peak memory of the whole tree
-is compared with that of a tenth of it, each read in a process of its own.
+selected from as the ingest stage does it, 1,000 reports at a time. The peak memory of the whole
+tree is compared with that of a tenth of it, each read in a process of its own.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ M = TypeVar("M", bound=BaseModel)
 class ExpectedFile(BaseModel):
     """A file or folder of a download.
 
-    path: below the data set's folder; `*` stands for any name.
+    path: below the data set's folder; `*` stands for any name, `**/` for any folder below, but for
+        those of single patients.
     what: what is read from it, in a few words.
     optional: whether studies can be read without it; `what` then says what is lost.
     """

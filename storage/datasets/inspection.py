@@ -10,10 +10,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from storage.datasets.declaration import Declaration, ExpectedFile
+from storage.datasets.downloads import find_files, folders_below
 from storage.datasets.reader import (
     CountsFiles,
     DatasetError,
@@ -83,13 +85,23 @@ def inspect_source(
 
 def _file(root: Path, expected: ExpectedFile) -> Check:
     found = 0
-    for _ in root.glob(expected.path):
+    for _ in _matching(root, expected.path):
         found += 1
     if found:
         count = f"{found:,} of this pattern" if "*" in expected.path else "there"
         return Check(expected.path, "ok", f"{count}: {expected.what}")
     lost = "can be done without" if expected.optional else "needed"
     return Check(expected.path, "missing", f"{expected.what}; {lost}", needed=not expected.optional)
+
+
+def _matching(root: Path, pattern: str) -> Iterator[Path]:
+    """What fits a pattern; one of a name at any depth is not looked for in folders of patients."""
+    name = pattern.removeprefix("**/")
+    if name == pattern or "/" in name:
+        yield from root.glob(pattern)
+    else:
+        yield from find_files(root, name)
+        yield from (folder for folder in folders_below(root) if fnmatchcase(folder.name, name))
 
 
 def _count(reader: DatasetReader, tick: Callable[[], None]) -> dict[str, int]:

@@ -50,3 +50,12 @@ def added(steps: Iterable[FunnelStep]) -> tuple[FunnelStep, ...]:
 def step_of(funnel: Sequence[FunnelStep], name: str) -> FunnelStep:
     """A step of a funnel; nothing where it has no such step."""
     return next((step for step in funnel if step.step == name), FunnelStep(name))
+
+
+def sentence(funnel: Sequence[FunnelStep]) -> str:
+    """A funnel in words: "40 studies (78 pairs) found; not read 1 (0), …; 38 (38) kept"."""
+    found, kept = step_of(funnel, FOUND), step_of(funnel, KEPT)
+    removed = (step for step in funnel if step.step not in (FOUND, KEPT))
+    by_rule = ", ".join(f"{step.step} {step.studies:,} ({step.pairs:,})" for step in removed)
+    first = f"{found.studies:,} studies ({found.pairs:,} pairs) found"
+    return f"{first}; {by_rule}; {kept.studies:,} ({kept.pairs:,}) kept"

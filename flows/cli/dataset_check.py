@@ -25,7 +25,11 @@ def check_dataset(dataset: str, folder: Path | None, store: str | None, *, as_js
     from storage.datasets.registry import find_declaration
 
     declaration = find_declaration(dataset)
-    checks = [*_inspected(declaration, folder), *_duplicates(store_root(store), declaration.name)]
+    checks = [
+        *_inspected(declaration, folder),
+        *_duplicates(store_root(store), declaration.name),
+        *_selected(store_root(store), declaration),
+    ]
     ready = not any(check.is_fault for check in checks)
     if as_json:
         print_json(
@@ -74,6 +78,24 @@ def _duplicates(root: str, dataset: str) -> Iterator[Check]:
                 yield Check("duplicates", "more" if found.studies else "ok", found.sentence())
     except StoreError as error:
         yield Check("duplicates", "ok", f"not known: {error}", needed=False)
+
+
+def _selected(root: str, declaration: Declaration) -> Iterator[Check]:
+    """What the rules of a build took out, and what the paper kept."""
+    from storage.datasets.comparison import compared_with_paper
+    from storage.funnel import sentence
+    from storage.store import Store, StoreError
+    from tasks.pipeline.run_summary import stored_summaries
+
+    try:
+        for summary in stored_summaries(Store(root), declaration.name):
+            for split, funnel in summary.funnels.items():
+                yield Check(f"selection, {split}", "ok", sentence(funnel), needed=False)
+            if summary.funnels:
+                for said in compared_with_paper(declaration, summary.funnels):
+                    yield Check("the paper", "ok", said, needed=False)
+    except StoreError as error:
+        yield Check("selection", "ok", f"not known: {error}", needed=False)
 
 
 def _print(declaration: Declaration, checks: list[Check]) -> None:

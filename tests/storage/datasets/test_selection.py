@@ -6,7 +6,7 @@ from storage.datasets.comparison import compared_with_paper
 from storage.datasets.reader import DatasetError, Study, StudyImage
 from storage.datasets.registry import find_declaration
 from storage.datasets.selection import RequiredSections, Selected
-from storage.funnel import FunnelStep, added, step_of
+from storage.funnel import FunnelStep, added, sentence, step_of
 from storage.rejects import Reject
 
 LONG = "The lungs are clear and the heart is normal in size."  # 11 words
@@ -91,6 +91,10 @@ def test_the_funnel_adds_up_in_studies_and_in_pairs() -> None:
         FunnelStep("least_words", 0, 0),
         FunnelStep("frontal_views", 1, 3),
         FunnelStep("kept", 1, 2),
+    )
+    assert sentence(selected.funnel) == (
+        "4 studies (7 pairs) found; not read 1 (0), has_sections 1 (2), cut_impression 0 (0), "
+        "least_words 0 (0), frontal_views 1 (3); 1 (2) kept"
     )
     kept = selected.results[0]
     assert isinstance(kept, Study)

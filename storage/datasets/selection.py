@@ -159,15 +159,14 @@ class ChestVolumes(_Rule):
     def apply(self, study: Study, source: Source) -> Study | Reject:
         """The study with its volumes of the chest, or a reject if it has others only."""
         listed = _listed(tuple(self.files(source)))
-        fault = (
-            "not_chest",
-            "the data set lists the volume as one of another region than the chest",
-        )
-        return _with_images(
-            study,
-            {image.image_id: fault if image.image_id in listed else None for image in study.images},
-            ("not_chest", "the data set lists all volumes of the study as ones of another region"),
-        )
+        named = {image.image_id for image in study.images}
+        named |= {reject.image_id for reject in study.left_out if reject.image_id}
+        none_left = ("not_chest", "all volumes of the study are listed as ones of another region")
+        if named and named <= listed:  # volumes that are not on disk, too
+            return _reject(study, *none_left)
+        fault = ("not_chest", "the volume is listed as one of another region than the chest")
+        faults = {name: fault if name in listed else None for name in named}
+        return _with_images(study, faults, none_left)
 
     def files(self, source: Source) -> list[Path]:
         """The lists that are there."""
@@ -280,7 +279,9 @@ def _with_images(
     if study.images and not kept:
         return _reject(study, *none_left)
     left_out = tuple(
-        _reject(study, *fault, image_id=name) for name, fault in faults.items() if fault
+        _reject(study, *fault, image_id=image.image_id)
+        for image in study.images
+        if (fault := faults[image.image_id])
     )
     return replace(study, images=kept, left_out=(*study.left_out, *left_out))
 

@@ -117,7 +117,10 @@ def test_volumes_that_are_listed_as_no_chest_are_left_out(tmp_path: Path) -> Non
         Study(s, LONG, None, "", images=tuple(StudyImage(i, i, "CT") for i in images))
         for s, images in ids.items()
     ]
-    kept, gone = _select("ct-rate", *studies, folder=tmp_path).results
+    not_there = Reject("valid_3_a", "", "image_not_found", "", image_id="valid_3_a_1")
+    studies.append(Study("valid_3_a", LONG, None, "", left_out=(not_there,)))
+    kept, gone, also = _select("ct-rate", *studies, folder=tmp_path).results
+    assert isinstance(also, Reject)
     assert isinstance(kept, Study)
     assert [image.image_id for image in kept.images] == ["train_1_a_1"]
     assert isinstance(gone, Reject)

@@ -26,8 +26,8 @@ def compared_with_paper(declaration: Declaration, funnels: Funnels) -> Iterator[
         if whole is None or found != whole:
             of = f" of {whole:,}" if whole else ""
             yield (
-                f"{split}: {found:,}{of} studies are here, which is not the set that the paper's "
-                f"{papers:,} {paper.unit} are of"
+                f"{split}: {found:,}{of} studies are here, not the whole set: the paper's "
+                f"{papers:,} {paper.unit} cannot be compared with"
             )
         elif kept == papers:
             yield f"{split}: {kept:,} {paper.unit} are kept, as many as in the paper"

@@ -204,7 +204,7 @@ class CtRateReader:
     @cached_property
     def _labels(self) -> dict[str, LabelTable]:
         return {
-            split: LabelTable(path, partial(_scan_of, split), LABELS)
+            split: LabelTable(path, partial(_scan_of, split), LABELS, "ct-rate:")
             for split, path in self._tables("_predicted_labels.csv").items()
         }
 

@@ -149,10 +149,11 @@ def test_scans_labels_and_what_is_wrong_with_rows(root: Path) -> None:
     assert records["valid/valid_1_a"].split == "validate"
     first = _study(results["train_1_a"])
     assert (first.findings, first.impression) == ("A nodule, 4 mm.", "Nodule.")
-    assert (first.patient_id, first.labels) == ("train_1", {"Lung nodule": 1, "Lung opacity": 0})
+    assert first.patient_id == "train_1"
+    assert first.labels == {"ct-rate:Lung nodule": 1, "ct-rate:Lung opacity": 0}
     assert [r.reason for r in first.left_out] == ["image_not_found"] * 2
     second = _study(results["train_2_a"])
-    assert (second.impression, second.labels) == (None, {"Lung nodule": 0})
+    assert (second.impression, second.labels) == (None, {"ct-rate:Lung nodule": 0})
     assert "label_unreadable" in [r.reason for r in second.left_out]
     assert _study(results["train_2_b"]).findings is None
     bad = {name: r.reason for name, r in results.items() if isinstance(r, Reject)}

@@ -28,8 +28,8 @@ from scipy import ndimage
 from benchmarks.targets import judge, targets_of
 from storage.datasets import chest_ct
 from storage.images.loading import load_radiograph, load_volume
-from storage.images.nifti import read_label_ids
 from storage.images.types import Radiograph, Volume
+from storage.images.volume_files import read_label_ids
 from storage.imaging.projection import (
     FrontalGrid,
     outline_box_xyxy_px,

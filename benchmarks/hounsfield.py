@@ -27,8 +27,8 @@ from benchmarks.targets import judge, targets_of
 from storage.datasets import chest_ct
 from storage.images.label_map import LabelMap
 from storage.images.loading import load_volume
-from storage.images.nifti import read_label_ids
 from storage.images.types import Volume
+from storage.images.volume_files import read_label_ids
 from storage.inputs import input_path
 from storage.overlap import box_iou, dice
 from storage.records import Site

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.targets import judge
 from storage.datasets import chest_ct
-from storage.images.nifti import read_label_ids
+from storage.images.volume_files import read_label_ids
 from storage.inputs import input_path
 from storage.masks import decode_mask, encode_mask, mask_box
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -39,12 +40,20 @@ class MaskError(ValueError):
 
 def encode_mask(voxels: NDArray[np.bool_]) -> bytes:
     """Encode a mask of any shape and memory order; the same mask gives the same bytes."""
-    axes = voxels.ndim
-    box = mask_box(voxels)
-    starts = [extent.start for extent in box]
-    crop = voxels[box]
+    return encode_part(voxels, (0,) * voxels.ndim, voxels.shape)
+
+
+def encode_part(part: NDArray[np.bool_], start: Sequence[int], shape: Sequence[int]) -> bytes:
+    """Encode a mask of which only a part, from the voxel `start` on, may have set voxels.
+
+    The bytes are those of the whole mask of `shape`, whatever part is given.
+    """
+    axes = part.ndim
+    box = mask_box(part)
+    crop = part[box]
+    starts = [at + extent.start if crop.size else 0 for at, extent in zip(start, box, strict=True)]
     packed = np.packbits(np.atleast_1d(crop), axis=-1)
-    geometry = struct.pack(f"<B{3 * axes}I", axes, *voxels.shape, *starts, *crop.shape)
+    geometry = struct.pack(f"<B{3 * axes}I", axes, *shape, *starts, *crop.shape)
     body: bytes = geometry + _ZSTD.compress(packed.tobytes(), asbytes=True)
     return _HEAD.pack(_MAGIC, _VERSION, zlib.crc32(body)) + body
 

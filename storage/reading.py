@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from storage.catalogue import CatalogueError, query_table, study_rows
-from storage.images.loading import load_radiograph, load_volume
+from storage.images.loading import is_volume, load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
-from storage.images.vocabulary import is_volume
 from storage.records import GroundedReport, Mask, masks_by_key
 from storage.schemas import SCHEMAS
 from storage.store import Store, StoreError
@@ -119,7 +118,7 @@ class StoreView:
             asked = f"image {image_id}" if image_id else "single image"
             raise StoreError(f"{study_id} has no {asked} in {self.root}; its images are: {known}")
         path, modality = Path(wanted[0]["uri"]), wanted[0]["modality"]
-        return load_volume(path) if is_volume(modality) else load_radiograph(path)
+        return load_volume(path, modality or "CT") if is_volume(path) else load_radiograph(path)
 
     def masks(self, study_id: str, dataset: str | None = None) -> list[tuple[str, Mask]]:
         """The masks of a study, each with its target.

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.masks import decode_mask, encode_mask
+from storage.masks import decode_mask, encode_part
 
 Row = Mapping[str, Any]
 """A row of a table, or a struct cell of one, as Arrow's `to_pylist` gives it."""
@@ -229,10 +229,25 @@ class Mask:
         score: float | None = None,
     ) -> Mask:
         """Encode a boolean array; `affine` is (4, 4), or None for a radiograph."""
-        count = int(voxels.sum())
+        return cls.of_part(voxels, (0,) * voxels.ndim, voxels.shape, affine, score)
+
+    @classmethod
+    def of_part(
+        cls,
+        part: NDArray[np.bool_],
+        start: tuple[int, ...],
+        shape: tuple[int, ...],
+        affine: NDArray[np.float64] | None,
+        score: float | None = None,
+    ) -> Mask:
+        """Encode a mask of `shape` whose set voxels all lie in a part of it, which is given.
+
+        start: the part's first voxel. affine: of the whole, as in `of`.
+        """
+        count = int(part.sum())
         volume = None if affine is None else count * abs(float(np.linalg.det(affine[:3, :3])))
         flat = None if affine is None else tuple(affine.ravel().tolist())
-        return cls(encode_mask(voxels), voxels.shape, flat, count, volume, score)
+        return cls(encode_part(part, start, shape), tuple(shape), flat, count, volume, score)
 
     @property
     def voxels(self) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,25 +29,49 @@ _POSITION_TOLERANCE = 0.2  # of the slice distance: 0.5 mm slices rounded to 0.1
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read(source: Path) -> Volume:
-    """Load a CT volume from a folder with one series, or from an enhanced CT's file."""
-    slices, _ = _sorted_slices(source)
+def read(source: Path, modality: str = "CT") -> Volume:
+    """Load a volume from a folder with one series, or from an enhanced CT's file."""
+    slices, _ = _sorted_slices(source, modality)
     hu, in_file, affine = allocate_ras(_shape(slices), _affine_ras(source, slices), np.int16)
     for index, piece, stored in _decoded(slices):
         in_file[:, :, index] = piece.hounsfield(stored).T
-    check_hounsfield(source, hu)
-    return Volume(hu, affine)
+    if modality == "CT":
+        check_hounsfield(source, hu)
+    return Volume(hu, affine, modality)
 
 
-def describe(source: Path) -> ImageDescription:
+def describe(source: Path, modality: str = "CT") -> ImageDescription:
     """Describe what `read` reads, from the headers."""
-    slices, left_out = _sorted_slices(source)
-    return describe_grid(_shape(slices), _affine_ras(source, slices), left_out)
+    slices, left_out = _sorted_slices(source, modality)
+    return describe_grid(_shape(slices), _affine_ras(source, slices), modality, left_out)
 
 
-def _sorted_slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
+class Stack(NamedTuple):
+    """The slices of a series from bottom to top, for marks that were made on them.
+
+    shape: columns, rows, slices.
+    affine: (4, 4), column, row and slice index to RAS mm.
+    slices: in order.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    slices: tuple[Slice, ...]
+
+
+def stack(source: Path, modality: str = "CT") -> Stack:
+    """How the slices of what `read` reads lie, from the headers.
+
+    Raises:
+        ImageError: as `read`, as far as headers can tell.
+    """
+    slices, _ = _sorted_slices(source, modality)
+    return Stack(_shape(slices), _affine_ras(source, slices), tuple(slices))
+
+
+def _sorted_slices(source: Path, modality: str) -> tuple[list[Slice], tuple[str, ...]]:
     """One stack of slices by depth, and what is left out."""
-    slices, left_out = members(source)
+    slices, left_out = members(source, modality)
     _check_one_stack(source, slices)
     check_voxels(source, _shape(slices))
     return sorted(slices, key=lambda piece: piece.depth_mm), left_out

@@ -78,8 +78,10 @@ class Slice:
         return to_hounsfield(stored, self.slope, self.intercept)
 
 
-def slice_of(path: Path, header: Dataset, frame: int | None = None) -> Slice:
+def slice_of(path: Path, header: Dataset, frame: int | None = None, modality: str = "CT") -> Slice:
     """What a header says of a slice; of a frame, its macros are at the top of the data set.
+
+    Only a CT needs a rescale: the signal of others has no unit.
 
     Raises:
         ImageError: `image_unsupported`, `image_unreadable`; `geometry_missing`, if its place in
@@ -102,7 +104,8 @@ def slice_of(path: Path, header: Dataset, frame: int | None = None) -> Slice:
             "geometry_missing",
             f"{path} has an ImageOrientationPatient that is not two directions at a right angle",
         )
-    slope, intercept = _rescale(path, header)
+    has_unit = modality == "CT" or dicom.has_rescale(header)
+    slope, intercept = _rescale(path, header) if has_unit else (1.0, 0.0)
     return Slice(
         path=path,
         series=str(header.get("SeriesInstanceUID") or ""),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from storage.images.nifti import read_label_ids
+from storage.images.volume_files import read_label_ids
 
 
 class LabelMap:

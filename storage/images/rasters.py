@@ -1,4 +1,4 @@
-"""PNG and JPEG pictures of radiographs, read with Pillow."""
+"""PNG, JPEG and TIFF pictures of radiographs, read with Pillow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from storage.images.grayscale import stretched
 from storage.images.limits import check_pixels
 from storage.images.types import ImageError
 
-SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+_CLASSES: dict[str, type[ImageFile]] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "TIFF": TiffImageFile,
+}
 _CHANNEL_TOLERANCE = 8  # of 255: JPEG's rounding sets the channels of a grey image apart
 _ROWS = 256  # rows compared at a time, so that copies stay small
 _UPRIGHT = 1
@@ -82,8 +93,9 @@ def _opened(path: Path, stream: BinaryIO) -> ImageFile:
     """The picture, its header read. By its class: Image.open has a limit of its own."""
     start = stream.read(_PNG_DEPTH.stop)
     stream.seek(0)
-    is_png = start.startswith(b"\x89PNG")
-    image = PngImageFile(stream) if is_png else JpegImageFile(stream)
+    kind = next(name for magic, name in SIGNATURES.items() if start.startswith(magic))
+    is_png = kind == "PNG"
+    image = _CLASSES[kind](stream)
     check_pixels(path, image.height, image.width)
     if (frames := getattr(image, "n_frames", 1)) > 1:
         raise ImageError(

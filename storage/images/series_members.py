@@ -41,8 +41,12 @@ _ACROSS = 0.1
 _SAME_PLACE_MM = 1e-3
 
 
-def members(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
+def members(source: Path, modality: str = "CT") -> tuple[list[Slice], tuple[str, ...]]:
     """The slices of a folder, or of one file, in any order, and a sentence on what is left out.
+
+    Args:
+        source: The folder or file.
+        modality: Of the series; the other objects of the folder are left out.
 
     Raises:
         ImageError: if a file is damaged, there is no slice, or slices are said to be missing.
@@ -50,15 +54,15 @@ def members(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
     headers = _headers(source)
     slices: list[Slice] = []
     with decoding(source, "DICOM"):
-        left_out = _not_slices(headers)
+        left_out = _not_slices(headers, modality)
     if len(left_out) == len(headers):
         raise ImageError(
-            "image_unsupported", f"{source} holds no CT slice: {left_out[min(left_out)]}"
+            "image_unsupported", f"{source} holds no {modality} slice: {left_out[min(left_out)]}"
         )
     for path, header in headers.items():
         if path not in left_out:
             with decoding(path, "DICOM"):
-                slices += _slices_of(path, header)
+                slices += _slices_of(path, header, modality)
     _leave_out_across(slices, left_out)
     _leave_out_duplicates(slices, left_out)
     with decoding(source, "DICOM"):
@@ -90,8 +94,8 @@ def _may_be_dicom(path: Path) -> bool:
     return path.suffix.lower() == ".dcm" or path.stat().st_size == 0 or dicom.is_dicom(path)
 
 
-def _not_slices(headers: dict[Path, Dataset]) -> dict[Path, str]:
-    """What says of itself that it is no slice of a CT, each with a sentence."""
+def _not_slices(headers: dict[Path, Dataset], wanted: str) -> dict[Path, str]:
+    """What says of itself that it is no slice of the modality, each with a sentence."""
     found = {}
     captures = {}
     for path, header in headers.items():
@@ -99,8 +103,10 @@ def _not_slices(headers: dict[Path, Dataset]) -> dict[Path, str]:
         modality = str(header.get("Modality") or ("CT" if kind in _CT else "not stated")).upper()
         if "LOCALIZER" in list(header.get("ImageType") or []):
             found[path] = f"{path.name} is a localizer"
-        elif modality != "CT":
-            found[path] = f"{path.name} has the modality {modality}, not CT"
+        elif modality != wanted:
+            found[path] = f"{path.name} has the modality {modality}, not {wanted}"
+        elif wanted != "CT":
+            continue
         elif kind and kind not in _CT and "Rows" not in header:
             found[path] = f"{path.name} holds no image ({kind.name})"
         elif kind and kind not in _CT:
@@ -114,10 +120,10 @@ def _sop_class(header: Dataset) -> UID:
     return UID(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
 
 
-def _slices_of(path: Path, header: Dataset) -> list[Slice]:
+def _slices_of(path: Path, header: Dataset, modality: str) -> list[Slice]:
     if _sop_class(header) in ENHANCED_CT:
         return frames_of(path, header)
-    return [slice_of(path, header)]
+    return [slice_of(path, header, modality=modality)]
 
 
 def _leave_out_across(slices: list[Slice], left_out: dict[Path, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,10 @@ class Radiograph:
 
 @dataclass(frozen=True)
 class Volume:
-    """A CT volume on a RAS+ grid.
+    """A CT volume, or one of another modality, on a RAS+ grid.
 
-    hu: int16 (x, y, z), C order, Hounsfield units; the indices grow towards the patient's right,
-        anterior and superior (RAS+).
+    hu: int16 (x, y, z), C order; the indices grow towards the patient's right, anterior and
+        superior (RAS+). Hounsfield units of a CT; the signal of another modality, without unit.
     affine: (4, 4), voxel index to RAS millimetres, translation in the last column.
     stored_affine: the same for the voxels in the order of the file's own axes; None for a series
         of slices, which has no grid of its own.
@@ -74,6 +74,7 @@ class ImageDescription:
     spacing_mm: in the order of shape; None when the file does not say.
     left_out: a sentence on each object in the folder of a series that is no part of the image,
         such as a localizer; notes and indices are not among them.
+    affine: (4, 4), voxel index of the RAS+ grid to RAS mm; None of a radiograph.
     """
 
     modality: str
@@ -81,3 +82,4 @@ class ImageDescription:
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...] | None
     left_out: tuple[str, ...] = ()
+    affine: NDArray[np.float64] | None = field(default=None, compare=False)

@@ -94,15 +94,31 @@ def allocate_ras(
 
 
 def describe_grid(
-    shape: tuple[int, int, int], affine: NDArray[np.float64], left_out: tuple[str, ...] = ()
+    shape: tuple[int, int, int],
+    affine: NDArray[np.float64],
+    modality: str = "CT",
+    left_out: tuple[str, ...] = (),
 ) -> ImageDescription:
-    """Describe the RAS+ grid of a CT that is stored with this shape and affine."""
-    axes = np.argsort(io_orientation(affine)[:, 0])
+    """Describe the RAS+ grid of a volume that is stored with this shape and affine."""
+    orientation = io_orientation(affine)
+    axes = np.argsort(orientation[:, 0])
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return ImageDescription(
-        modality="CT",
+        modality=modality,
         view=None,
         shape=tuple(shape[axis] for axis in axes),
         spacing_mm=tuple(float(lengths[axis]) for axis in axes),
         left_out=left_out,
+        affine=affine @ inv_ornt_aff(orientation, shape),
     )
+
+
+def to_ras(voxels: NDArray[Voxel], affine: NDArray[np.float64]) -> NDArray[Voxel]:
+    """Voxels along other axes on the RAS+ grid that `allocate_ras` makes; C order.
+
+    affine: their index to RAS mm.
+    """
+    first, second, third = voxels.shape
+    ras, in_file, _ = allocate_ras((first, second, third), affine, voxels.dtype.type)
+    in_file[...] = voxels
+    return ras

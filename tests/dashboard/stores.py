@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.images.loading import describe_image, load_volume
-from storage.images.nifti import read_label_ids
+from storage.images.volume_files import read_label_ids
 from storage.manifests import Manifest, read_manifest, recipe_digest, write_manifest
 from storage.records import Box, Mask, MaskKey, SiteKey
 from storage.shards import Part, shard_path, table_from_rows, write_shard

@@ -9,8 +9,8 @@ from PIL import Image
 
 from dashboard.pictures import target_window
 from dashboard.views import box_shape, mask_shape, radiograph_view, slice_view
-from storage.images.nifti import read_label_ids
 from storage.images.types import Radiograph, Volume
+from storage.images.volume_files import read_label_ids
 from storage.imaging.slice_selection import WindowedSlice
 from storage.imaging.slices import Slice, largest_slices
 from storage.imaging.windows import windows

@@ -12,8 +12,8 @@ import pytest
 
 from storage.images.hounsfield import check_hounsfield
 from storage.images.loading import load_volume
-from storage.images.nifti import read_label_ids
 from storage.images.types import ImageError
+from storage.images.volume_files import read_label_ids
 
 CHEST, HEART, ABDOMEN = (
     "chest_ct/cxr.nii.gz",

@@ -12,8 +12,8 @@ from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
 from storage.images.loading import describe_image, load_volume
-from storage.images.nifti import read_label_ids
 from storage.images.types import ImageError
+from storage.images.volume_files import read_label_ids
 
 
 def save(path, voxels, affine=None, *, codes=(1, 1), image_class=nib.Nifti1Image):

@@ -6,8 +6,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from storage.images.loading import describe_image, load_volume
-from storage.images.nifti import read_label_ids
 from storage.images.types import ImageError
+from storage.images.volume_files import read_label_ids
 
 SHAPE = (20, 15, 10)
 SPACING_MM = (0.7, 0.7, 2.5)

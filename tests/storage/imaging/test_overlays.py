@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from storage.images.nifti import read_label_ids
+from storage.images.volume_files import read_label_ids
 from storage.imaging.overlays import jpeg_data_uri, mask_outlines, picture
 from storage.imaging.slices import largest_slices
 from storage.overlap import mask_iou

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from storage.images.nifti import read_label_ids
+from storage.images.volume_files import read_label_ids
 from storage.imaging.slice_selection import MaskProfile, best_slice, choose_slices
 from storage.imaging.windows import window_of, windows
 

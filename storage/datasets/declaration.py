@@ -21,6 +21,8 @@ from storage.inputs import artefacts, home
 
 FAMILIES = {
     "boxes": ".boxes:BoxesReader",
+    "masks": ".masks:MasksReader",
+    "nnunet": ".nnunet:NnUnetReader",
     "table": ".table:TableReader",
     "vqa": ".vqa:VqaReader",
 }
@@ -90,6 +92,7 @@ class Declaration(BaseModel):
         of the data set's own name, and the common ones where there are none.
     reader: a family, or `module:Class` of a class that takes this declaration and the folder.
     layout: what the reader must know of the files; its own model checks it.
+    notes: what to know before it is used: doubts of its labels, and what of it is not read.
     homepage: where to get the data set and read its conditions.
     modalities: of its images, as DICOM names them: CR, DX, CT, MR, US.
     reports: whether its studies have reports to annotate; without them they are only ingested.
@@ -120,6 +123,7 @@ class Declaration(BaseModel):
     prompts: str | None = None
     reader: Text
     layout: Mapping[str, Any] = {}
+    notes: str | None = None
     homepage: str | None = None
     modalities: tuple[Text, ...] = ()
     reports: bool = True

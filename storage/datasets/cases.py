@@ -1,0 +1,193 @@
+"""Cases of a segmentation data set: images, and the files of masks that people drew on them.
+
+The readers of the families say which files belong to a case; all else is the same for them. Sets of
+masks have some thousand cases, whose names and paths are in memory at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from storage.datasets.case_masks import Canvas, MaskFile, MasksError, gold_masks
+from storage.datasets.declaration import Declaration
+from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
+from storage.gold import Gold
+from storage.images.loading import describe_image
+from storage.images.types import ImageDescription, ImageError
+from storage.paths import listing_digest
+from storage.rejects import Reject
+
+
+class ImageFile(NamedTuple):
+    """An image of a case, as `load_volume` or `load_radiograph` takes its path.
+
+    modality: as DICOM names it.
+    view: of a radiograph.
+    """
+
+    image_id: str
+    path: Path
+    modality: str
+    view: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case.
+
+    images: the first is the one that the masks lie on; the others share its grid.
+    masks: of any number of labels each.
+    problem: why the case is no study: a reason code and a sentence.
+    """
+
+    key: str
+    split: str
+    images: tuple[ImageFile, ...] = ()
+    masks: tuple[MaskFile, ...] = ()
+    patient_id: str | None = None
+    problem: tuple[str, str] | None = None
+
+    def paths(self) -> Iterator[Path]:
+        """Of all files."""
+        yield from (image.path for image in self.images)
+        yield from (mask.path for mask in self.masks)
+
+
+class CasesReader(ABC):
+    """A reader of a segmentation data set; a family says how its cases are found."""
+
+    def __init__(self, declaration: Declaration, source: Path) -> None:
+        self.declaration = declaration
+        self.source = source
+
+    @abstractmethod
+    def cases(self) -> Iterator[Case]:
+        """The cases in a fixed order; only names of files are looked at.
+
+        Raises:
+            DatasetError: if the data set cannot be read at all.
+        """
+
+    @abstractmethod
+    def labels(self) -> frozenset[str]:
+        """What masks may be called, so that each has its line in `targets` of the declaration."""
+
+    def tables(self) -> tuple[Path, ...]:
+        """Files beside images and masks that the reader reads."""
+        return ()
+
+    def records(self) -> Iterator[SourceRecord]:
+        """A record per case."""
+        for case in self._cases.values():
+            yield SourceRecord(case.split, case.key, case.patient_id)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the declaration and tables, and of the paths, sizes and times of all files."""
+        digest = hashlib.sha256(self.declaration.file.read_bytes())
+        for table in self.tables():
+            with table.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        cases = self._cases.values()
+        paths = (path for case in cases for path in case.paths())
+        digest.update(listing_digest(paths).encode())
+        return digest.hexdigest()
+
+    def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
+        """The study of each record; a case without image or masks that can be used is rejected."""
+        for record in records:
+            case = self._cases[record.key]
+            if case.problem is not None:
+                yield Reject(case.key, case.key, *case.problem)
+                continue
+            try:
+                yield self._study(case)
+            except ImageError as error:
+                yield Reject(case.key, case.key, error.reason, error.detail)
+            except MasksError as error:
+                yield Reject(case.key, case.key, error.reason, str(error))
+
+    def census(self) -> Mapping[str, int]:
+        """How many images and files of masks there are."""
+        cases = self._cases.values()
+        return {
+            "images": sum(len(case.images) for case in cases),
+            "mask files": sum(len(case.masks) for case in cases),
+        }
+
+    @cached_property
+    def _cases(self) -> dict[str, Case]:
+        found: dict[str, Case] = {}
+        for case in self.cases():
+            if (other := found.get(case.key)) is not None:
+                detail = f"{_place(other)} and {_place(case)} are both called {case.key}"
+                case = Case(case.key, other.split, problem=("case_ambiguous", detail))  # noqa: PLW2901
+            found[case.key] = case
+        if not found:
+            raise DatasetError(
+                f"{self.source} holds no cases of {self.declaration.name}: expected "
+                + (
+                    ", ".join(file.path for file in self.declaration.files)
+                    or "its images and masks"
+                )
+            )
+        if unknown := sorted(self.labels() - self.declaration.targets.keys()):
+            raise DatasetError(
+                f"{self.declaration.file}: targets: {', '.join(unknown)} "
+                f"{'is' if len(unknown) == 1 else 'are'} missing: give each label a target of the "
+                "taxonomy, or null"
+            )
+        return found
+
+    def _study(self, case: Case) -> Study:
+        described = [describe_image(image.path, image.modality) for image in case.images]
+        canvas = Canvas(case.images[0].image_id, case.images[0].path, described[0])
+        masks, left_out = gold_masks(case.masks, canvas, self.declaration.targets)
+        images, apart = _sharing_the_grid(case, described)
+        return Study(
+            study_id=case.key,
+            findings=None,
+            impression=None,
+            source=self.declaration.source,
+            patient_id=case.patient_id,
+            images=images,
+            gold=Gold(masks=tuple(masks)),
+            left_out=(
+                *apart,
+                *(Reject(case.key, what, reason, said) for what, reason, said in left_out),
+            ),
+        )
+
+
+def _sharing_the_grid(
+    case: Case, described: list[ImageDescription]
+) -> tuple[tuple[StudyImage, ...], list[Reject]]:
+    """The images of a case on the grid of the first, on which the masks lie."""
+    canvas = Canvas(case.images[0].image_id, case.images[0].path, described[0])
+    images: list[StudyImage] = []
+    apart: list[Reject] = []
+    for file, said in zip(case.images, described, strict=True):
+        if differs := canvas.differs(said.shape, said.affine):
+            detail = f"{file.path.name} is not on the grid of {canvas.path.name}: {differs}"
+            apart.append(Reject(case.key, file.image_id, "grids_differ", detail, file.image_id))
+            continue
+        images.append(
+            StudyImage(
+                file.image_id,
+                str(file.path),
+                file.modality,
+                file.view or said.view,
+                said.shape,
+                said.spacing_mm,
+            )
+        )
+    return tuple(images), apart
+
+
+def _place(case: Case) -> str:
+    return str(next(case.paths(), "another case"))

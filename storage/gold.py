@@ -67,7 +67,10 @@ class GoldBox:
 
 @dataclass(frozen=True, slots=True)
 class GoldMask:
-    """A mask that people drew or corrected; its fields are those of a `GoldBox`."""
+    """A mask that people drew or corrected; its fields are those of a `GoldBox`.
+
+    One without voxels says that people looked for the label and found none of it.
+    """
 
     image_id: str
     mask: Mask

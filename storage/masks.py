@@ -76,8 +76,8 @@ def decode_mask(data: bytes) -> NDArray[np.bool_]:
     return voxels
 
 
-def mask_box(voxels: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box that holds all set voxels, half-open; of size zero if there are none."""
+def mask_box(voxels: NDArray[np.bool_ | np.integer]) -> tuple[slice, ...]:
+    """The smallest box that holds all voxels that are not 0, half-open; empty if there are none."""
     box: list[slice] = []
     for axis in range(voxels.ndim):
         others = tuple(other for other in range(voxels.ndim) if other != axis)

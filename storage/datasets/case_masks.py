@@ -129,7 +129,8 @@ def gold_masks(
     """The masks of a case, and what is left out of it.
 
     Raises:
-        MasksError: if a file has another grid than the image, or no file can be read.
+        MasksError: if a file that is not optional cannot be read or has another grid than the
+            image, or no file can be used.
     """
     masks: list[GoldMask] = []
     left_out: list[LeftOut] = []
@@ -140,8 +141,11 @@ def gold_masks(
             continue
         try:
             labels = _labels(file, canvas)
-        except ImageError as error:
-            raise MasksError(error.reason, error.detail) from error
+        except MasksError as error:
+            if not file.optional:
+                raise
+            left_out.append((file.path.name, error.reason, str(error)))
+            continue
         seen = Counter(mask.label for mask in masks)
         for label, instance, mask in _masks(file, labels, left_out):
             masks.append(
@@ -155,6 +159,8 @@ def gold_masks(
                 )
             )
     needed = [file for file in missing if not file.optional]
+    if not masks and left_out:
+        raise MasksError(*left_out[0][1:])
     if needed or not masks:
         at = (needed or missing)[0].path if missing else canvas.path
         raise MasksError("mask_not_found", f"{at} is not there: the image has no masks")
@@ -165,6 +171,18 @@ def gold_masks(
 
 
 def _labels(file: MaskFile, canvas: Canvas) -> _Labels:
+    """The ids of a file on the grid of its image.
+
+    Raises:
+        MasksError: if it cannot be read, or has another grid.
+    """
+    try:
+        return _read_labels(file, canvas)
+    except ImageError as error:
+        raise MasksError(error.reason, error.detail) from error
+
+
+def _read_labels(file: MaskFile, canvas: Canvas) -> _Labels:
     described = canvas.described
     origin = (0,) * len(described.shape)
     if described.affine is None:

@@ -20,6 +20,7 @@ from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImag
 from storage.gold import Gold
 from storage.images.loading import describe_image
 from storage.images.types import ImageDescription, ImageError
+from storage.images.volume_files import split_channel
 from storage.paths import listing_digest
 from storage.rejects import Reject
 
@@ -119,6 +120,12 @@ class CasesReader(ABC):
             "images": sum(len(case.images) for case in cases),
             "mask files": sum(len(case.masks) for case in cases),
         }
+
+    def image_paths(self) -> Iterator[Path]:
+        """The images' files and folders."""
+        for case in self._cases.values():
+            for image in case.images:
+                yield split_channel(image.path)[0]
 
     @cached_property
     def _cases(self) -> dict[str, Case]:

@@ -23,6 +23,7 @@ from storage.images.hounsfield import check_hounsfield
 from storage.images.limits import check_voxels
 from storage.images.types import ImageDescription, ImageError, Volume
 from storage.images.voxels import Voxel, allocate_ras, describe_grid, to_hounsfield
+from storage.masks import mask_box
 
 _SLAB_BYTES = 8 << 20  # read and converted at a time
 
@@ -110,7 +111,7 @@ class VolumeFormat:
     ) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
         """The label ids (x, y, z) on the RAS+ grid, and its affine."""
         with decoding(path, self.name), self.opened(path, how) as (stream, grid):
-            return _read_ras(path, stream, grid, np.uint16, _whole_numbers(path, grid))
+            return _read_labels(path, stream, grid)
 
     def describe(self, path: Path, how: Reading, modality: str) -> ImageDescription:
         """Describe a volume from its header."""
@@ -186,6 +187,20 @@ def _read_ras(
     ras, in_file, affine = allocate_ras(grid.shape, grid.affine_mm, dtype)
     for start, slab in _slabs(path, stream, grid):
         in_file[:, :, start : start + slab.shape[2]] = convert(slab)
+    return ras, affine
+
+
+def _read_labels(
+    path: Path, stream: io.BufferedIOBase, grid: StoredGrid
+) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
+    """The labels on the RAS+ grid; most voxels are background, and are not turned one by one."""
+    whole = _whole_numbers(path, grid)
+    ras, in_file, affine = allocate_ras(grid.shape, grid.affine_mm, np.uint16)
+    ras[...] = 0
+    for start, slab in _slabs(path, stream, grid):
+        ids = whole(slab)
+        x, y, z = box = mask_box(ids)
+        in_file[x, y, start + z.start : start + z.stop] = ids[box]
     return ras, affine
 
 

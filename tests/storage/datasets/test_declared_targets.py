@@ -55,4 +55,4 @@ def assert_same_places(mask: Mask, indices: set[tuple[int, ...]], stored: np.nda
         sorted((at @ affine[:3, :3].T + affine[:3, 3]).round(2).tolist())
         for at, affine in ((found, np.reshape(mask.affine, (4, 4))), (wanted, stored))
     ]
-    np.testing.assert_allclose(*places, atol=0.011)
+    np.testing.assert_allclose(places[0], places[1], atol=0.011)

@@ -1,5 +1,7 @@
 """The family `masks`: what its layout says of files, and what it makes of broken ones."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from PIL import Image
 from storage.datasets import registry
 from storage.datasets.declaration import read_declaration
 from storage.datasets.reader import DatasetError, Study
+from storage.images.loading import load_volume
 from storage.rejects import Reject
 from tests.storage.datasets.declared_trees import AFFINE, SHAPE
 from tests.storage.images.volume_writers import write_volume
@@ -47,7 +50,7 @@ def labels(*values):
     return ids
 
 
-def read(reader):
+def read(reader) -> dict[str, Any]:
     return {r.study_id: r for r in reader.read(reader.records())}
 
 
@@ -187,7 +190,7 @@ def test_totalsegmentator_tolerates_missing_files_and_tells_of_unknown_ones(tmp_
     reader = registry.find_declaration("totalsegmentator").open(tmp_path / "set")
     records = {record.key: record for record in reader.records()}
     assert records["s0001"].split == "validate"
-    found = {r.study_id: r for r in reader.read(records.values())}
+    found: dict[str, Any] = {r.study_id: r for r in reader.read(records.values())}
     study = found["s0001"]
     assert isinstance(study, Study)
     assert study.gold is not None
@@ -219,3 +222,31 @@ def test_a_folder_of_something_else_is_told(tmp_path) -> None:
     (tmp_path / "set").mkdir()
     with pytest.raises(DatasetError, match="holds no cases of own"):
         list(open_own(tmp_path, PART).records())
+
+
+def test_real_masks_lie_on_their_real_ct(tmp_path, real_input) -> None:
+    """That of the aorta has a part of the grid of the CT, which its data set may declare."""
+    folder = tmp_path / "set" / "s0001" / "segmentations"
+    folder.mkdir(parents=True)
+    ct = folder.parent / "ct.nii.gz"
+    ct.symlink_to(real_input("totalsegmentator/thorax_ct.nii.gz"))
+    (folder / "heart.nii.gz").symlink_to(real_input("totalsegmentator/heart_heart.nii.gz"))
+    (folder / "aorta.nii.gz").symlink_to(real_input("totalsegmentator/thorax_aorta.nii.gz"))
+    (tmp_path / "set" / "meta.csv").write_text("image_id;split\ns0001;train\n")
+    reader = registry.find_declaration("totalsegmentator").open(tmp_path / "set")
+    (study,) = reader.read(reader.records())
+    assert isinstance(study, Study), study
+    assert study.gold is not None
+    (heart,) = study.gold.masks
+    assert heart.target == "heart"
+    assert {left.reason for left in study.left_out} == {"grids_differ", "mask_not_found"}
+    masks = {"path": "{case}/segmentations/aorta.nii.gz", "rest": "liver", "part": True}
+    (study,) = read(open_own(tmp_path, {"images": IMAGES, "masks": [masks]})).values()
+    assert isinstance(study, Study), study
+    assert study.gold is not None
+    (aorta,) = study.gold.masks
+    hu = load_volume(ct).hu
+    for mask in (heart.mask, aorta.mask):
+        assert mask.voxel_count > 10_000
+        blood = mask.voxels
+        assert hu[blood].mean() - hu[blood[::-1]].mean() > 100  # mirrored, it hits lung too

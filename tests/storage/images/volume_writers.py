@@ -58,6 +58,7 @@ def write_metaimage(path, voxels, affine, compressed=True, **fields):
         "BinaryData": "True",
         "BinaryDataByteOrderMSB": "False",
         "CompressedData": str(compressed),
+        "CompressedDataSize": len(data),
         "TransformMatrix": " ".join(map(repr, (lps[:3, :3] / spacing).T.ravel().tolist())),
         "Offset": " ".join(map(repr, lps[:3, 3].tolist())),
         "ElementSpacing": " ".join(map(repr, spacing.tolist())),

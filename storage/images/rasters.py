@@ -126,6 +126,10 @@ def _orientation_in(data: bytes) -> int:
 def _grey(path: Path, image: Image.Image) -> NDArray[np.float32]:
     if image.mode.startswith("I"):
         return stretched(np.asarray(image))
+    if image.mode == "F":
+        raise ImageError(
+            "image_unsupported", f"{path} holds floats: save it as 8 or 16 bits of grey"
+        )
     if image.mode == "CMYK":
         image = image.convert("RGB")
     alpha = None

@@ -176,11 +176,21 @@ def test_several_frames_are_unsupported(tmp_path):
     assert reason_of(path, words, [load_radiograph, describe_image]) == "image_unsupported"
 
 
-@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "WEBP"])
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "WEBP"])
 def test_other_formats_in_disguise_are_unreadable(tmp_path, kind):
     path = saved(tmp_path / "a.png", Image.fromarray(GREY), format=kind)
     words = "no DICOM, PNG or JPEG"
     assert reason_of(path, words, [load_radiograph, describe_image]) == "image_unreadable"
+
+
+def test_tiff_is_read_as_png_is_unless_it_holds_floats(tmp_path):
+    for grey in (GREY, GREY.astype(np.uint16) * 9):
+        path = saved(tmp_path / "a.tif", Image.fromarray(grey))
+        png = saved(tmp_path / "a.png", Image.fromarray(grey))
+        np.testing.assert_array_equal(load_radiograph(path).pixels, load_radiograph(png).pixels)
+        assert describe_image(path).shape == GREY.shape
+    floats = saved(tmp_path / "a.tif", Image.fromarray(GREY.astype(np.float32)))
+    assert reason_of(floats, "holds floats", [load_radiograph]) == "image_unsupported"
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -20,8 +20,8 @@ from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImag
 from storage.datasets.row_index import RowIndex
 from storage.datasets.rows import Row
 from storage.gold import Gold, GoldMask, GoldPhrase
-from storage.images.nifti import read_label_ids
 from storage.images.types import ImageError
+from storage.images.volume_files import read_label_ids
 from storage.paths import listing_digest
 from storage.records import Mask
 from storage.rejects import Reject

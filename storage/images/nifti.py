@@ -30,7 +30,7 @@ _PAIR = {_SIZE_OF_FIRST: slice(344, 347), _SIZE_OF_SECOND: slice(4, 7)}  # where
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     """The shape along the file's own axes and the affine in mm, from the header."""
-    with decoding(path, "NIfTI"), _opened(path) as (_, grid):
+    with decoding(path, FORMAT.name), opened(path, AS_IT_SAYS) as (_, grid):
         return grid.shape, grid.affine_mm
 
 

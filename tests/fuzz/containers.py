@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hypothesis.strategies import SearchStrategy
 
-from storage.datasets.openi import ARCHIVE, METADATA, METADATA_COLUMNS
+from storage.datasets.openi import ARCHIVE
+from storage.datasets.openi_images import METADATA, METADATA_COLUMNS
 from storage.datasets.reader import Study
 from storage.datasets.registry import find_declaration
 from storage.rejects import Reject

@@ -6,7 +6,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from storage.datasets.openi import FOLDER, IMAGES
+from storage.datasets.openi import FOLDER
+from storage.datasets.openi_images import PNG
 from storage.datasets.reader import LARGEST_REPORT
 from storage.datasets.registry import find_declaration
 from tests.fuzz.edits import Damaged, Edit, edited, edits_of, several
@@ -98,7 +99,7 @@ def outcome(given: Damaged, folder: Path) -> str | None:
             assert len(text or "") <= LARGEST_REPORT
         for image in study.images:
             path = Path(image.uri).resolve()
-            assert path.is_relative_to((folder / IMAGES).resolve()), f"outside: {image.uri}"
+            assert path.is_relative_to((folder / PNG).resolve()), f"outside: {image.uri}"
     return rejects[0].reason if rejects else None
 
 

@@ -33,7 +33,7 @@ _ROWS_AT_ONCE = 1000
 
 _SAME_TEXT = """
 WITH texts AS (
-    SELECT study_id, list_transform(images, i -> i.uri) AS uris,
+    SELECT study_id, [i.uri FOR i IN images] AS uris,
         md5(concat_ws(chr(0), coalesce(findings, ''), coalesce(impression, ''))) AS text
     FROM studies
     WHERE dataset = ? AND len(images) > 0

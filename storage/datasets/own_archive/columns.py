@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -24,10 +23,6 @@ class ColumnMap:
 
     columns: Mapping[str, str | list[str]]
     unused: tuple[str, ...]
-
-    def layout(self) -> dict[str, Any]:
-        """What `layout.columns` of the declaration says."""
-        return dict(self.columns)
 
 
 @cache

@@ -67,7 +67,9 @@ def look_at_table(
             "column"
         )
     places, of_images = _images(table, form, columns, images)
-    layout = {"table": _below(table, places.folder), "columns": _columns(columns), **of_images}
+    # A pattern stands in place of the column that it is made of.
+    named = {k: v for k, v in columns.columns.items() if k != "images" or "image" not in of_images}
+    layout = {"table": _below(table, places.folder), "columns": named, **of_images}
     layout |= _reports(table, form, columns, reports) | _form(form)
     splits = list(percent) or ["train"]
     if percent:
@@ -95,10 +97,6 @@ def look_at_table(
         understood["left off paths"] = places.path_prefix
     understood["splits"] = told_splits(percent, splits, split_column)
     return Looked(understood, values, checked, columns)
-
-
-def _columns(columns: ColumnMap) -> dict[str, str | list[str]]:
-    return dict(columns.columns)
 
 
 def _one(columns: ColumnMap, holds: str) -> str | None:

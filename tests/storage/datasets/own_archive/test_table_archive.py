@@ -1,0 +1,208 @@
+"""Tables as sites export them: what is understood, what is wrong with which row, what is read."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from storage.datasets.declaration import read_declaration
+from storage.datasets.own_archive.columns import parse_given
+from storage.datasets.own_archive.declare import parse_split, require_free, write
+from storage.datasets.own_archive.looked import Looked
+from storage.datasets.own_archive.table_archive import look_at_table
+from storage.datasets.reader import DatasetError, Study
+
+REPORT = "FINAL REPORT\nHISTORY: cough.\n\nFINDINGS:\nClear lungs.\n\nIMPRESSION:\nNo disease."
+
+
+def look(
+    folder: Path,
+    table: str,
+    *columns: str,
+    split: str | None = None,
+    encoding: str | None = None,
+    images: Path | None = None,
+) -> Looked:
+    return look_at_table(
+        folder / "mine.yaml",
+        folder / table,
+        images=images,
+        reports=None,
+        given=parse_given(columns),
+        encoding=encoding,
+        percent=parse_split(split),
+        progress=lambda _: lambda: None,
+    )
+
+
+def save(path: Path, rows: list[list[str]], separator: str = ",", encoding: str = "utf-8") -> None:
+    with path.open("w", newline="", encoding=encoding) as stream:
+        csv.writer(stream, delimiter=separator).writerows(rows)
+
+
+def film(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (30, 20), 7).save(path)
+
+
+def studies(folder: Path, looked: Looked) -> dict[str, Study]:
+    """What a build reads by the declaration, once it is written."""
+    write(looked.values, folder / "mine.yaml")
+    reader = read_declaration(folder / "mine.yaml").open()
+    read = [study for study in reader.read(reader.records()) if isinstance(study, Study)]
+    return {study.study_id: study for study in read}
+
+
+def test_a_german_table_from_windows_with_paths_of_another_machine(tmp_path: Path) -> None:
+    film(tmp_path / "bilder" / "lunge" / "a.png")
+    rows = [
+        ["Fallnummer", "PatNr", "Befund", "Beurteilung", "Datei"],
+        ["F1", "P1", "Größe normal.", "Normal.", r"D:\Export 3\lunge\a.png"],
+        ["F2", "P2", "Clear.", "Normal.", r"D:\Export 3\lunge\A.PNG"],
+    ]
+    save(tmp_path / "t.csv", rows, ";", "cp1252")
+    with pytest.raises(DatasetError, match=r"not utf-8 text, line 2: .* --encoding cp1252"):
+        look(tmp_path, "t.csv")
+    with pytest.raises(DatasetError, match="--columns study_id=Fallnummer; the columns are"):
+        look(tmp_path, "t.csv", encoding="cp1252")
+    named = ["study_id=fallnummer", "findings=Befund", "impression=Beurteilung"]
+    unused = look(tmp_path, "t.csv", *named, encoding="cp1252", images=tmp_path / "bilder")
+    assert unused.checked.remarks["column_of_paths"].examples == ["Datei"]
+
+    looked = look(
+        tmp_path, "t.csv", *named, "images=Datei", encoding="cp1252", images=tmp_path / "bilder"
+    )
+    assert looked.columns
+    assert looked.columns.unused == ("PatNr",)
+    assert looked.understood["left off paths"] == "D:\\Export 3\\"
+    assert looked.checked.images == {"OT": 1}
+    [wrong] = looked.checked.faults["image_not_found"].examples
+    assert wrong.startswith("study F2: ")
+    assert wrong.endswith("perhaps a.png was meant for A.PNG")
+    found = studies(tmp_path, looked)
+    assert (found["F1"].findings, found["F1"].impression) == ("Größe normal.", "Normal.")
+    assert found["F1"].images[0].shape == (20, 30)
+
+
+def test_whole_reports_lists_of_images_and_splits_by_patient(tmp_path: Path) -> None:
+    film(tmp_path / "x" / "a.png")
+    film(tmp_path / "y" / "a.png")
+    lines = [
+        {
+            "Accession-Number": f"A{n}",
+            "MRN": f"P{n // 2}",
+            "Report_Text": REPORT,
+            "image paths": ["x/a.png", "y/a.png"],
+        }
+        for n in range(40)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "t.jsonl").write_text(text)
+    looked = look(tmp_path, "t.jsonl", split="50/25/25")
+    assert not looked.checked.faults
+    assert looked.checked.sections == {"findings and impression": 40}
+    assert looked.checked.patients == 20
+    assert set(looked.checked.splits) == {"train", "validate", "test"}
+    first = studies(tmp_path, looked)["A0"]
+    assert (first.findings, first.impression) == ("Clear lungs.", "No disease.")
+    assert [image.image_id for image in first.images] == ["x/a.png", "y/a.png"]
+    reader = read_declaration(tmp_path / "mine.yaml").open()
+    assert len({(r.patient_id, r.split) for r in reader.records()}) == 20
+
+    lines.append(lines[0] | {"Accession-Number": "new", "MRN": "someone else"})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    before = {record.key: record.split for record in reader.records()}
+    (tmp_path / "t.jsonl").write_text(text)
+    after = {r.key: r.split for r in read_declaration(tmp_path / "mine.yaml").open().records()}
+    assert after.items() > before.items(), "patients stay in their split when others come"
+
+
+def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:
+    film(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
+    (tmp_path / "notes").mkdir()
+    rows = [
+        ["Study", "Patient", "Findings", "Impression", "Image", "View", "Fold"],
+        ["1", "P1", "Clear.", "None.", "a.png", "PA", "Training"],
+        ["1", "P1", "Nodule.", "None.", "a.png", "PA", "Training"],
+        ["2", "P2", "Clear.", "None.", "b.png", "PA", "val"],
+        ["3", "P3", "Clear.", "None.", "../secret.png", "PA", "test"],
+        ["4", "P2", "Clear.", "None.", "a.png", "PA", "test"],
+        ["5", "P5", "", "", "a.png", "upside down", "test"],
+        ["6", "P6", "Clear.", "None.", "notes", "PA", "tets"],
+        ["7", "P7", "Clear.", "", "notes", "PA", "test"],
+        ["", "P8", "Clear."],
+    ]
+    save(tmp_path / "t.csv", rows)
+    looked = look(tmp_path, "t.csv")
+    faults = {code: found.examples for code, found in looked.checked.faults.items()}
+    assert set(faults) == {
+        "rows_disagree",
+        "image_unreadable",
+        "path_outside_source",
+        "patient_in_two_splits",
+        "split_unknown",
+        "row_malformed",
+    }
+    assert faults["rows_disagree"][0] == "t.csv row 1, 2: rows of one study differ in Findings"
+    two = "study 2 in validate and study 4 in test are of one patient"
+    assert faults["patient_in_two_splits"] == [two]
+    assert len(faults["image_unreadable"]) == 2, "a file cut short, and a folder without DICOM"
+    assert looked.values["splits"] == ["train", "validate", "test"]
+    remarks = looked.checked.remarks
+    assert remarks["no_text"].examples == ["study 5"]
+    assert remarks["one_section"].examples == ["study 7 has findings only"]
+    assert remarks["view_not_known"].examples == ["study 5: 'UPSIDE DOWN'"]
+    assert looked.checked.rejected + looked.checked.studies == 8
+    told = json.dumps([faults, {code: found.examples for code, found in remarks.items()}])
+    assert "Nodule" not in told, "no text of a report"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", b"PK\x03\x04rest", "an Excel file.*save it as `CSV UTF-8`"),
+        ("t.xls", b"\xd0\xcf\x11\xe0rest", "is an Excel file"),
+        ("t.csv", b"sep=;\nid;text\n", "only Excel understands: delete this line"),
+        ("t.csv", b"id,text\n", "holds no rows"),
+        ("t.pdf", b"%PDF", "a table is one of csv"),
+    ],
+)
+def test_a_file_that_is_no_table_is_one_sentence(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=words):
+        look(tmp_path, name)
+
+
+def test_utf_16_names_without_a_suffix_and_report_files(tmp_path: Path) -> None:
+    film(tmp_path / "images" / "d1.png")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "1.txt").write_text(REPORT, encoding="utf-8-sig")
+    rows = [["id", "image", "report_file"], ["1", "d1", str(tmp_path / "texts" / "1.txt")]]
+    save(tmp_path / "t.txt", rows, "\t", "utf-16")
+    looked = look(tmp_path, "t.txt", images=tmp_path / "images")
+    assert not looked.checked.faults
+    [study] = studies(tmp_path, looked).values()
+    assert (study.impression, study.images[0].image_id) == ("No disease.", "d1")
+
+
+def test_a_declaration_that_someone_changed_is_left_alone(tmp_path: Path) -> None:
+    save(tmp_path / "t.csv", [["id", "sex"], ["1", "f"]])
+    looked = look(tmp_path, "t.csv")
+    assert looked.values["reports"] is False
+    assert "no_text_column" in looked.checked.remarks
+    file = tmp_path / "mine.yaml"
+    write(looked.values, file)
+    require_free(file)
+    file.write_text(yaml.safe_dump(looked.values))
+    with pytest.raises(DatasetError, match="did not write, or that was changed"):
+        require_free(file)
+    with pytest.raises(DatasetError, match="perhaps findings was meant"):
+        parse_given(["finding=Befund"])
+    with pytest.raises(DatasetError, match="80/10/10"):
+        parse_split("80/10")

@@ -219,12 +219,11 @@ def _findings(findings: dict[str, Finding], style: str) -> None:
 
 def _verdict(checked: Checked, *, skip_bad: bool) -> str:
     if skip_bad and checked.studies:
-        return "declared in spite of them: a build rejects these records, and counts them"
+        return "declared in spite of them"
     if not checked.studies:
         return "no study can be used: nothing was written"
     return (
-        "nothing was written: mend these, or declare the archive in spite of them with --skip-bad; "
-        "a build then rejects these records, and counts them"
+        "nothing was written: mend these, or declare the archive in spite of them with --skip-bad"
     )
 
 

@@ -83,6 +83,11 @@ def _no_report(tables: Tables, study: str) -> StoreError:
             f"{first['dataset']} {study} has no grounded report, it was rejected by "
             f"{first['stage']}: {first['reason']}: {first['detail']}"
         )
+    if study in ids and (name := _without_reports(tables, study)):
+        return StoreError(
+            f"{study} is of {name}, which has no reports and is only ingested: `vividmed sql` "
+            "shows its rows, in `studies` and in the tables of what people marked"
+        )
     if study in ids:
         return StoreError(
             f"{root} holds no grounded report of {study} yet: `vividmed status` shows what is "
@@ -99,6 +104,17 @@ def _no_report(tables: Tables, study: str) -> StoreError:
     meant = " or ".join(f"`{name}`" for name, *_ in found)
     hint = f"perhaps {meant} was meant" if meant else "`vividmed sql` can list those in `studies`"
     return StoreError(f"{root} holds no study {study}: {hint}")
+
+
+def _without_reports(tables: Tables, study: str) -> str | None:
+    """The data set of a study, if its plan makes no reports."""
+    from storage.plans import read_plan
+
+    for row in tables.rows_of_study("studies", study)[0]:
+        plan = read_plan(tables.store, row["dataset"])
+        if plan is not None and "assemble" not in plan.stages:
+            return str(row["dataset"])
+    return None
 
 
 def _has_passed(rejects: Iterable[dict[str, Any]]) -> bool:

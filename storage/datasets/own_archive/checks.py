@@ -6,6 +6,7 @@ and something about it may not be meant so. No text of a report stands in either
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from storage.images.types import ImageError
 from storage.images.vocabulary import is_volume, view_positions
 from storage.reasons import explain
 from storage.rejects import Reject
+
+_ROUNDED = re.compile(r"\d[.,]\d+E\+?\d+")
 
 EXAMPLES = 3
 """Of each kind of fault, how many are told."""
@@ -35,6 +38,10 @@ REMARKS = {
     "no_series_image": "series that hold no CT slice or no radiograph that can be read",
     "report_of_no_study": "reports that name no study of the folder: the report's file, its folder "
     "or its row must have the accession number, the Study Instance UID or the folder of the study",
+    "rounded_id": "study ids in scientific notation: a spreadsheet has rounded them, and several "
+    "studies may have become one: export the table again, with this column as text",
+    "one_patient": "all studies have one patient id, as some anonymizers write: no split by "
+    "patient can be made",
     "column_of_paths": "columns that seem to hold paths of images and are not used: name them with "
     "--columns images=…",
     "no_text_column": "no column is known to hold text, so the studies are only ingested: name it "
@@ -120,6 +127,8 @@ def check_studies(
             _look_at(study, result, with_reports=with_reports)
         tick()
     result.patients = len(patients)
+    if len(patients) == 1 and result.studies > 1:
+        result.remark("one_patient", f"{result.studies:,} studies")
 
 
 def _kept(
@@ -152,6 +161,8 @@ def _look_at(study: Study, result: Checked, *, with_reports: bool) -> None:
             result.remark("one_section", f"{where} has {there[0]} only")
     if not study.images:
         result.remark("no_images", where)
+    if _ROUNDED.fullmatch(study.study_id):
+        result.remark("rounded_id", where)
     for left_out in study.left_out:
         if left_out.reason in REMARKS:
             result.remark(left_out.reason, f"{where}: {left_out.detail}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from storage.datasets.own_archive.checks import Checked
@@ -20,15 +21,21 @@ _OF_STUDY = (*_TEXTS, "split")
 
 
 class StudyNames:
-    """What reports may call the studies of a folder."""
+    """What reports may call the studies of a folder.
+
+    only: the one study that there is, if there is one alone.
+    """
 
     def __init__(self, dicom: DicomFolder) -> None:
         self._studies: dict[str, str] = {}
+        self.only: str | None = None
         ambiguous: set[str] = set()
         for name, study in dicom.names():
             form = name.casefold()
             if self._studies.setdefault(form, study) != study:
                 ambiguous.add(form)
+        if len(studies := set(islice(dicom.studies(), 2))) == 1:
+            self.only = studies.pop()
         for form in ambiguous:
             del self._studies[form]
 
@@ -41,7 +48,7 @@ class ReportTexts:
     """Files of whole reports, found by their names or folders.
 
     A file is a study's if its name, a word of it, or the folder that it is in is a name of the
-    study, or the folder holds DICOM objects of this study alone.
+    study, or the folder holds DICOM objects of this study alone. Of a single study, every file is.
     """
 
     columns: Sequence[str] = ("report_file",)
@@ -78,7 +85,7 @@ class ReportTexts:
         for name in self._may_name(path, dicom):
             if study := names.find(name):
                 return study
-        return None
+        return names.only
 
     def _may_name(self, path: Path, dicom: Path) -> Iterator[str]:
         yield path.stem

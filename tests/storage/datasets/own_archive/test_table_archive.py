@@ -191,6 +191,14 @@ def test_utf_16_names_without_a_suffix_and_report_files(tmp_path: Path) -> None:
     assert (study.impression, study.images[0].image_id) == ("No disease.", "d1")
 
 
+def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None:
+    rows = [["Accession", "PID", "Report"], ["1,23457E+11", "X", "Clear."], ["2", "X", "Clear."]]
+    save(tmp_path / "t.csv", rows)
+    remarks = look(tmp_path, "t.csv").checked.remarks
+    assert remarks["rounded_id"].examples == ["study 1,23457E+11"]
+    assert remarks["one_patient"].count == 1
+
+
 def test_a_declaration_that_someone_changed_is_left_alone(tmp_path: Path) -> None:
     save(tmp_path / "t.csv", [["id", "sex"], ["1", "f"]])
     looked = look(tmp_path, "t.csv")

@@ -1,0 +1,91 @@
+"""`vividmed ingest` and `vividmed doctor DATASET`, as a user runs them."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from flows.cli.main import app
+from storage.datasets.reader import DatasetError
+from storage.datasets.registry import find_declaration
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    """What is printed, but for the notes beside it."""
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, DatasetError):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VIVIDMED_HOME", str(tmp_path / "data"))
+    Image.new("L", (30, 20), 7).save(tmp_path / "a.png")
+    rows = [
+        ["Nr", "Befund", "Impression", "Image"],
+        ["1", "Clear.", "None.", "a.png"],
+        ["2", "Secret words.", "None.", "b.png"],
+    ]
+    with (tmp_path / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream, delimiter=";").writerows(rows)
+    return tmp_path
+
+
+def test_faults_stop_it_and_skip_bad_declares_it(export: Path) -> None:
+    asked = ("ingest", "mine", "--table", str(export / "t.csv"), "--columns", "study_id=Nr")
+    shown = run(*asked, "findings=Befund", code=1)
+    assert "1 image_not_found" in shown
+    assert "perhaps a.png was meant for b.png" in shown
+    assert "nothing was written" in shown
+    assert "Secret" not in shown
+    assert not (export / "data" / "datasets").exists()
+
+    shown = run(*asked, "findings=Befund", "--skip-bad")
+    assert "next: vividmed build mine" in shown
+    assert find_declaration("mine").splits == ("train",)
+    checked = json.loads(run("doctor", "mine", "--json"))
+    assert checked["ready"]
+    images = next(check for check in checked["checks"] if check["name"] == "image files")
+    assert (images["verdict"], images["found"][:6]) == ("part", "1 of 2")
+    assert "next: vividmed build mine" in run("doctor", "mine")
+
+    (export / "t.csv").unlink()
+    assert "nothing can be built" in run("doctor", "mine", code=1)
+    told = json.loads(run(*asked[:2], "--dicom", str(_dicom(export)), "--json"))
+    assert (told["studies"], told["images"], told["reports"]) == (1, {"DX": 1}, {})
+    assert (export / "data" / "datasets" / "mine" / "studies.csv").is_file()
+
+
+def _dicom(folder: Path) -> Path:
+    import numpy as np
+
+    from tests.storage.images.dicom_files import write_radiograph
+
+    (folder / "pacs").mkdir()
+    write_radiograph(folder / "pacs" / "1", np.zeros((2, 2), np.uint16), StudyInstanceUID="1.2")
+    return folder / "pacs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["ingest", "mine"], "give a table of studies with --table, or a folder"),
+        (["ingest", "openi", "--table", "t.csv"], "there is a data set openi already"),
+        (["ingest", "my/archive", "--table", "t.csv"], "cannot be the name of a data set"),
+        (["ingest", "mine", "--table", "none.csv"], "none.csv cannot be read: No such file"),
+        (["ingest", "mine", "--table", "."], "cannot be read: Is a directory"),
+        (["ingest", "mine", "--dicom", "none"], "--dicom none: there is no such folder"),
+        (["ingest", "mine", "--table", "t.csv", "--output", "x.yaml"], "write mine.yaml"),
+        (["ingest", "mine", "--table", "t.csv", "Befund"], "--columns Befund: write what"),
+        (["doctor", "opni"], "perhaps openi was meant"),
+    ],
+)
+def test_a_mistake_is_one_sentence(export: Path, arguments: list[str], sentence: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        run(*arguments)
+    assert sentence in str(caught.value)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from storage.datasets.own_archive.checks import Checked, Finding
     from storage.datasets.own_archive.looked import Looked, Progress
 
+_MODALITIES = {"OT": "of a modality that the file does not state"}
 _EVERY = 100
 """Files or studies after which the count on the screen is renewed."""
 
@@ -194,13 +195,12 @@ def _pairs(told: dict[str, str]) -> None:
 
 
 def _counts(checked: Checked) -> dict[str, str]:
-    splits = ", ".join(f"{split} {n:,}" for split, n in checked.splits.items())
+    splits = ", ".join(f"{split}: {n:,}" for split, n in checked.splits.items())
     told = {"studies": f"{checked.studies:,}" + (f" ({splits})" if len(checked.splits) > 1 else "")}
     if checked.patients:
         told["patients"] = f"{checked.patients:,}"
-    told["images"] = (
-        ", ".join(f"{n:,} {kind}" for kind, n in checked.images.most_common()) or "none"
-    )
+    kinds = [f"{n:,} {_MODALITIES.get(m, m)}" for m, n in checked.images.most_common()]
+    told["images"] = ", ".join(kinds) or "none"
     if checked.sections:
         told["reports"] = ", ".join(f"{n:,} {what}" for what, n in checked.sections.most_common())
     return told

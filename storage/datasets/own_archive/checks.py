@@ -7,7 +7,7 @@ and something about it may not be meant so. No text of a report stands in either
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -106,7 +106,12 @@ def meaning(code: str) -> str:
 
 
 def check_studies(
-    reader: DatasetReader, result: Checked, *, with_reports: bool, tick: Callable[[], None]
+    reader: DatasetReader,
+    result: Checked,
+    *,
+    with_reports: bool,
+    with_images: bool,
+    tick: Callable[[], None],
 ) -> None:
     """Read every study and look at the headers of its images.
 
@@ -114,17 +119,23 @@ def check_studies(
         reader: of the declared archive.
         result: counts are added to it.
         with_reports: whether the archive has texts at all.
+        with_images: whether images are looked at; those of a DICOM folder were already.
         tick: called after each study.
     """
     patients: dict[str, tuple[str, str]] = {}
-    records = _kept(reader, result, patients)
+    splits: deque[str] = deque()
+    records = _kept(reader, result, patients, splits)
     for study in reader.read(records):
+        split = splits.popleft()  # what is read comes in the order of the records
         if isinstance(study, Reject):
             result.rejected += 1
             result.fault(study.reason, study.detail)
         else:
             result.studies += 1
+            result.splits[split] += 1
             _look_at(study, result, with_reports=with_reports)
+            if with_images:
+                _look_at_images(study, result)
         tick()
     result.patients = len(patients)
     if len(patients) == 1 and result.studies > 1:
@@ -132,9 +143,19 @@ def check_studies(
 
 
 def _kept(
-    reader: DatasetReader, result: Checked, patients: dict[str, tuple[str, str]]
+    reader: DatasetReader,
+    result: Checked,
+    patients: dict[str, tuple[str, str]],
+    splits: deque[str],
 ) -> Iterator[SourceRecord]:
-    """The records whose patient is in no other split; each patient's first split and study."""
+    """The records whose patient is in no other split.
+
+    Args:
+        reader: gives the records.
+        result: the others are counted as faults.
+        patients: gets the first split and study of each patient.
+        splits: gets the split of each record that is kept.
+    """
     for record in reader.records():
         if record.patient_id is not None:
             split, study = patients.setdefault(record.patient_id, (record.split, record.key))
@@ -146,7 +167,7 @@ def _kept(
                     "patient",
                 )
                 continue
-        result.splits[record.split] += 1
+        splits.append(record.split)
         yield record
 
 
@@ -159,10 +180,14 @@ def _look_at(study: Study, result: Checked, *, with_reports: bool) -> None:
             result.remark("no_text", where)
         elif len(there) == 1:
             result.remark("one_section", f"{where} has {there[0]} only")
-    if not study.images:
-        result.remark("no_images", where)
     if _ROUNDED.fullmatch(study.study_id):
         result.remark("rounded_id", where)
+
+
+def _look_at_images(study: Study, result: Checked) -> None:
+    where = f"study {study.study_id}"
+    if not study.images:
+        result.remark("no_images", where)
     for left_out in study.left_out:
         if left_out.reason in REMARKS:
             result.remark(left_out.reason, f"{where}: {left_out.detail}")

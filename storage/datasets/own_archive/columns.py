@@ -24,6 +24,12 @@ class ColumnMap:
     columns: Mapping[str, str | list[str]]
     unused: tuple[str, ...]
 
+    def without(self, holds: str) -> ColumnMap:
+        """The same, with the column that holds one thing left unused."""
+        column = self.columns.get(holds)
+        kept = {key: value for key, value in self.columns.items() if key != holds}
+        return ColumnMap(kept, (*self.unused, column) if isinstance(column, str) else self.unused)
+
 
 @cache
 def known_names() -> Mapping[str, list[str]]:

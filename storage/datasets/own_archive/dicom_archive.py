@@ -50,7 +50,7 @@ def look_at_dicom(
         DatasetError: if there is nothing to read.
     """
     if not folder.is_dir():
-        raise DatasetError(f"--dicom {folder}: there is no such folder")
+        raise DatasetError(f"--dicom {folder}: this is no folder")
     checked = Checked()
     dicom = DicomFolder(folder.absolute(), checked, progress("reading DICOM headers"))
     texts = _reports(reports, dicom, given, encoding, checked)
@@ -70,7 +70,7 @@ def look_at_dicom(
         values = values_of(
             file.stem, layout, folder=index, splits=splits, reports=texts is not None
         )
-        values = check(values, file, checked, progress) | {"folder": file.stem}
+        values = check(values, file, checked, progress, with_images=False)
     except BaseException:
         shutil.rmtree(index, ignore_errors=True)
         raise
@@ -83,7 +83,7 @@ def look_at_dicom(
         "reports": _told_reports(texts, reports or folder),
         "splits": told_splits(percent, splits, split_column),
     }
-    return Looked(understood, values, checked, columns, index)
+    return Looked(understood, values | {"folder": file.stem}, checked, columns, index)
 
 
 def _reports(

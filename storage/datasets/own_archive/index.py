@@ -40,8 +40,10 @@ def write_index(
         for study in dicom.studies():
             cells = {"study_id": dicom.name_of(study), "patient_id": dicom.patient_of(study)}
             cells |= reports.of(study) if reports else {}
-            images = list(_images(folder, dicom, study, checked)) or [("", "")]
-            for image_id, path in images:
+            images = list(_images(folder, dicom, study, checked))
+            if not images:
+                checked.remark("no_images", f"study {cells['study_id']}")
+            for image_id, path in images or [("", "")]:
                 writer.writerow(cells | {"image_id": image_id, "image": path})
             tick()
 
@@ -53,15 +55,18 @@ def _images(
     ids = Counter[str]()
     for series in dicom.series(study, checked):
         for name, path in _of_series(folder, series):
+            where = f"study {dicom.name_of(study)}"
             try:
-                describe_image(folder / path)
+                described = describe_image(folder / path)
             except ImageError as error:
-                where = f"study {dicom.name_of(study)}: {error.detail}"
                 if _is_no_image(series, error):
-                    checked.remark("no_series_image", where)
+                    checked.remark("no_series_image", f"{where}: {error.detail}")
                 else:
-                    checked.fault(error.reason, where)
+                    checked.fault(error.reason, f"{where}: {error.detail}")
                 continue
+            checked.images[described.modality] += 1
+            for left_out in described.left_out:
+                checked.remark("not_part_of_series", f"{where}: {left_out}")
             ids[name] += 1
             yield (name if ids[name] == 1 else f"{name} ({ids[name]})"), path
 

@@ -48,13 +48,29 @@ class Looked:
 
 
 def check(
-    values: dict[str, Any], file: Path, checked: Checked, progress: Progress
+    values: dict[str, Any],
+    file: Path,
+    checked: Checked,
+    progress: Progress,
+    *,
+    with_images: bool = True,
 ) -> dict[str, Any]:
     """Read every study as a build would; the values with the size of shards that fits."""
-    reader = draft(values, file).open()
-    tick = progress("checking studies and images")
-    check_studies(reader, checked, with_reports=values.get("reports", True), tick=tick)
+    reader = draft(values if with_images else _without_images(values), file).open()
+    check_studies(
+        reader,
+        checked,
+        with_reports=values.get("reports", True),
+        with_images=with_images,
+        tick=progress("checking studies"),
+    )
     return values | {"shard_size": shard_size(checked.studies, checked.volumes)}
+
+
+def _without_images(values: Mapping[str, Any]) -> dict[str, Any]:
+    layout = values["layout"]
+    columns = {key: column for key, column in layout["columns"].items() if key != "images"}
+    return {**values, "layout": {**layout, "columns": columns}}
 
 
 def splits_of(table: Path, form: TextForm, column: str) -> tuple[list[str], dict[str, str]]:

@@ -60,12 +60,9 @@ def look_at_table(
     table = table.absolute()
     form = recognize_form(table, encoding)
     columns = understand(table, columns_of(table, form), given)
+    if percent:
+        columns = columns.without("split")
     split_column = _one(columns, "split")
-    if percent and split_column:
-        raise DatasetError(
-            f"{table} has splits in the column {split_column}: leave --split out, or rename the "
-            "column"
-        )
     places, of_images = _images(table, form, columns, images)
     # A pattern stands in place of the column that it is made of.
     named = {k: v for k, v in columns.columns.items() if k != "images" or "image" not in of_images}

@@ -47,6 +47,8 @@ def recognize_form(table: Path, encoding: str | None = None) -> TextForm:
                 f"{table} is {what or 'a spreadsheet'}: in Excel, save it as `CSV UTF-8`, and give "
                 "that file"
             )
+        if kind == "json":
+            raise DatasetError(f"{table}: write one JSON object a line, in a file named .jsonl")
         if kind not in _TEXT_KINDS:
             return USUAL
         if encoding is None:

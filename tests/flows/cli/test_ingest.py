@@ -79,7 +79,7 @@ def _dicom(folder: Path) -> Path:
         (["ingest", "my/archive", "--table", "t.csv"], "cannot be the name of a data set"),
         (["ingest", "mine", "--table", "none.csv"], "none.csv cannot be read: No such file"),
         (["ingest", "mine", "--table", "."], "cannot be read: Is a directory"),
-        (["ingest", "mine", "--dicom", "none"], "--dicom none: there is no such folder"),
+        (["ingest", "mine", "--dicom", "none"], "--dicom none: this is no folder"),
         (["ingest", "mine", "--table", "t.csv", "--output", "x.yaml"], "write mine.yaml"),
         (["ingest", "mine", "--table", "t.csv", "Befund"], "--columns Befund: write what"),
         (["doctor", "opni"], "perhaps openi was meant"),

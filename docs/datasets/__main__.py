@@ -68,6 +68,11 @@ def _page(declared: Declaration) -> Iterator[str]:
     yield from _item("Images", ", ".join(declared.modalities))
     yield from _item("Splits", ", ".join(declared.splits))
     yield from _item("Reader", _reader(declared))
+    yield from _item("Selection", ", then ".join(rule.rule for rule in declared.selection))
+    if declared.paper:
+        kept = ", ".join(f"{split} {n:,}" for split, n in declared.paper.kept.items())
+        note = f"; {declared.paper.note}" if declared.paper.note else ""
+        yield from _item("The paper kept", f"{kept} {declared.paper.unit}{note}")
     if declared.counts:
         yield from ("", "| official count | |", "|---|--:|")
         yield from (f"| {_cell(name)} | {count:,} |" for name, count in declared.counts.items())

@@ -45,7 +45,7 @@ def check_dataset(dataset: str, folder: Path | None, store: str | None, *, as_js
             option = f" --source {folder}" if folder else ""
             out.print(f"next: vividmed build {dataset}{option}", style="green", soft_wrap=True)
         else:
-            out.print("what is needed is missing: nothing can be built", style="red")
+            out.print("there is nothing to build", style="red")
     if not ready:
         raise typer.Exit(1)
 
@@ -77,7 +77,7 @@ def _duplicates(root: str, dataset: str) -> Iterator[Check]:
             if found := read_duplicates(store, holding):
                 yield Check("duplicates", "more" if found.studies else "ok", found.sentence())
     except StoreError as error:
-        yield Check("duplicates", "ok", f"not known: {error}", needed=False)
+        yield Check("duplicates", "ok", f"not known: {error}")
 
 
 def _selected(root: str, declaration: Declaration) -> Iterator[Check]:

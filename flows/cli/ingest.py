@@ -231,9 +231,9 @@ def _print_next(name: str, file: Path, looked: Looked, output: Path | None) -> N
     checked = looked.checked
     which = str(file) if output else name
     out.print(f"declaration: {file}", soft_wrap=True, highlight=False)
-    needs_any = checked.sections and not checked.sections["findings and impression"]
-    option = " --require-sections any" if needs_any else ""
-    out.print(f"next: vividmed build {which}{option}", soft_wrap=True, highlight=False)
+    if checked.has_one_section:
+        out.print("no study has both findings and impression: one is enough (`sections: any`)")
+    out.print(f"next: vividmed build {which}", soft_wrap=True, highlight=False)
 
 
 def _print_json(looked: Looked, file: Path | None) -> None:

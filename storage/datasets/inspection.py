@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from storage.datasets.declaration import Declaration, ExpectedFile
-from storage.datasets.downloads import find_files, folders_below
+from storage.datasets.downloads import find_files, folders_below, is_junk
 from storage.datasets.reader import (
     CountsFiles,
     DatasetError,
@@ -25,6 +25,8 @@ from storage.datasets.reader import (
     SourceRecord,
 )
 
+STUDIES = "studies"
+
 Verdict = Literal["ok", "part", "missing", "more"]
 
 
@@ -33,18 +35,20 @@ class Check:
     """One thing that was looked for.
 
     verdict: `more` is more than the owners count, as of another release.
-    needed: whether the data set cannot be used without it.
     """
 
     name: str
     verdict: Verdict
     found: str
-    needed: bool = True
 
     @property
     def is_fault(self) -> bool:
-        """Whether something is missing that is needed."""
-        return self.needed and self.verdict == "missing"
+        """Whether nothing can be built: the reader finds no study.
+
+        Files that are not where the declaration has them may be in another form that is read too,
+        such as unpacked: the reader tells.
+        """
+        return self.name == STUDIES and self.verdict == "missing"
 
 
 def inspect_source(
@@ -67,16 +71,14 @@ def inspect_source(
     for expected in declaration.files:
         yield _file(root, expected)
     if missing := declaration.missing_images(folder):
-        yield Check(
-            "images", "missing", f"a download of their own, expected in {missing}", needed=False
-        )
+        yield Check("images", "missing", f"a download of their own, expected in {missing}")
     try:
         reader = declaration.open(folder)
         if isinstance(reader, FindsFiles):
             yield from (Check("read from", "ok", said) for said in reader.found())
         counts = _count(reader, tick)
     except DatasetError as error:
-        yield Check("studies", "missing", str(error))
+        yield Check(STUDIES, "missing", str(error))
         return
     yield from _compared(counts, declaration.counts)
     if isinstance(reader, NamesImages) and not missing:
@@ -84,32 +86,37 @@ def inspect_source(
 
 
 def _file(root: Path, expected: ExpectedFile) -> Check:
-    found = 0
-    for _ in _matching(root, expected.path):
-        found += 1
+    """Whether a file, or any of a pattern, is below the folder, at most some folders deeper."""
+    pattern = expected.path.removeprefix("*/")
+    found, deeper = _found(root, pattern)
     if found:
-        count = f"{found:,} of this pattern" if "*" in expected.path else "there"
-        return Check(expected.path, "ok", f"{count}: {expected.what}")
+        count = f"{found:,} of this pattern" if "*" in pattern.removeprefix("**/") else "there"
+        return Check(expected.path, "ok", f"{count}{deeper}: {expected.what}")
     lost = "can be done without" if expected.optional else "needed"
-    return Check(expected.path, "missing", f"{expected.what}; {lost}", needed=not expected.optional)
+    return Check(expected.path, "missing", f"{expected.what}; {lost}")
 
 
-def _matching(root: Path, pattern: str) -> Iterator[Path]:
-    """What fits a pattern; one of a name at any depth is not looked for in folders of patients."""
+def _found(root: Path, pattern: str) -> tuple[int, str]:
+    """How many files fit a pattern, and how much deeper they are, for a person.
+
+    A name at any depth is not looked for in folders of patients.
+    """
     name = pattern.removeprefix("**/")
-    if name == pattern or "/" in name:
-        yield from root.glob(pattern)
-    else:
-        yield from find_files(root, name)
-        yield from (folder for folder in folders_below(root) if fnmatchcase(folder.name, name))
+    if name != pattern and "/" not in name:
+        folders = (folder for folder in folders_below(root) if fnmatchcase(folder.name, name))
+        return sum(1 for _ in (*find_files(root, name), *folders)), ""
+    for folder in folders_below(root):
+        if found := sum(not is_junk(path.name) for path in folder.glob(pattern)):
+            return found, f", in {folder.relative_to(root)}" if folder != root else ""
+    return 0, ""
 
 
 def _count(reader: DatasetReader, tick: Callable[[], None]) -> dict[str, int]:
     """Studies by split, patients, and what else the reader counts."""
-    counts = Counter[str]()
+    counts = Counter({STUDIES: 0})
     patients: set[bytes] = set()
     for record in reader.records():
-        counts["studies"] += 1
+        counts[STUDIES] += 1
         counts[f"studies.{record.split}"] += 1
         if record.patient_id is not None:
             patients.add(_short_digest(record))
@@ -135,18 +142,17 @@ def _compared(counts: Mapping[str, int], official: Mapping[str, int]) -> Iterato
         if name not in counts:
             is_split = name.startswith("studies.")
             found = f"none of {count:,}" if is_split else f"{count:,} officially; not counted here"
-            yield Check(name, "missing" if is_split else "ok", found, needed=False)
+            yield Check(name, "missing" if is_split else "ok", found)
 
 
 def _against(name: str, count: int, official: int | None) -> Check:
     if official is None:
-        return Check(name, "ok" if count else "missing", f"{count:,}", needed=name == "studies")
+        return Check(name, "ok" if count else "missing", f"{count:,}")
     if count == official:
         return Check(name, "ok", f"all {count:,}")
     if count > official:
         return Check(name, "more", f"{count:,}, officially {official:,}: another release?")
-    needed = name == "studies"
-    return Check(name, "part" if count else "missing", f"{count:,} of {official:,}", needed=needed)
+    return Check(name, "part" if count else "missing", f"{count:,} of {official:,}")
 
 
 def _images(reader: NamesImages, tick: Callable[[], None]) -> Iterator[Check]:
@@ -166,7 +172,7 @@ def _images(reader: NamesImages, tick: Callable[[], None]) -> Iterator[Check]:
         yield Check("image files", "ok", f"all {named:,}")
     else:
         found = f"{there:,} of {named:,}; the first that is missing: {first}"
-        yield Check("image files", "part" if there else "missing", found, needed=False)
+        yield Check("image files", "part" if there else "missing", found)
 
 
 def _exists(path: Path) -> bool:

@@ -50,6 +50,9 @@ REMARKS = {
 }
 """What is told and stops nothing, by a code."""
 
+BOTH = "findings and impression"
+"""What the counts by section call studies that have both."""
+
 OWN_FAULTS = {
     "several_reports": "Studies with several reports, of which none is preferred.",
 }
@@ -85,6 +88,11 @@ class Checked:
     sections: Counter[str] = field(default_factory=Counter)
     faults: dict[str, Finding] = field(default_factory=dict)
     remarks: dict[str, Finding] = field(default_factory=dict)
+
+    @property
+    def has_one_section(self) -> bool:
+        """Whether no study has both sections, so that one must be enough."""
+        return not self.sections[BOTH] and bool(self.sections.keys() & {"findings", "impression"})
 
     @property
     def volumes(self) -> int:

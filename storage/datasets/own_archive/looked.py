@@ -64,6 +64,9 @@ def check(
         with_images=with_images,
         tick=progress("checking studies"),
     )
+    if checked.has_one_section:
+        values = values | {"sections": "any"}
+        checked.remarks.pop("one_section", None)
     return values | {"shard_size": shard_size(checked.studies, checked.volumes)}
 
 

@@ -55,7 +55,7 @@ def test_faults_stop_it_and_skip_bad_declares_it(export: Path) -> None:
     assert "next: vividmed build mine" in run("doctor", "mine")
 
     (export / "t.csv").unlink()
-    assert "nothing can be built" in run("doctor", "mine", code=1)
+    assert "there is nothing to build" in run("doctor", "mine", code=1)
     told = json.loads(run(*asked[:2], "--dicom", str(_dicom(export)), "--json"))
     assert (told["studies"], told["images"], told["reports"]) == (1, {"DX": 1}, {})
     assert (export / "data" / "datasets" / "mine" / "studies.csv").is_file()

@@ -27,12 +27,16 @@ def test_files_counts_and_images_against_what_the_owners_say(tmp_path: Path) -> 
     (tmp_path / "t.csv").write_text(
         "id,split,p,image\n1,train,a,1.png\n2,train,a,2.png\n3,train,b,\n"
     )
+    (tmp_path / "v1.0" / "deep").mkdir(parents=True)
+    (tmp_path / "v1.0" / "deep" / "notes.txt").touch()
+    (tmp_path / "._2.png").touch()
     (tmp_path / "1.png").write_bytes(b"no image: it is not opened")
     found = checks(
         tmp_path,
         files=[
             {"path": "t.csv", "what": "studies"},
             {"path": "*.png", "what": "images"},
+            {"path": "*/notes.txt", "what": "notes"},
             {"path": "views.csv", "what": "without it no views are known", "optional": True},
         ],
         counts={"studies": 3, "studies.train": 2, "studies.test": 4, "patients": 3, "boxes": 7},
@@ -42,6 +46,7 @@ def test_files_counts_and_images_against_what_the_owners_say(tmp_path: Path) -> 
         "folder": ("ok", str(tmp_path)),
         "t.csv": ("ok", "there: studies"),
         "*.png": ("ok", "1 of this pattern: images"),
+        "*/notes.txt": ("ok", "there, in v1.0/deep: notes"),
         "views.csv": ("missing", "without it no views are known; can be done without"),
         "studies": ("ok", "all 3"),
         "studies.train": ("more", "3, officially 2: another release?"),
@@ -55,7 +60,8 @@ def test_files_counts_and_images_against_what_the_owners_say(tmp_path: Path) -> 
 
 def test_what_is_needed_and_missing_is_a_fault(tmp_path: Path) -> None:
     found = checks(tmp_path, files=[{"path": "t.csv", "what": "studies"}])
-    assert [name for name, check in found.items() if check.is_fault] == ["t.csv", "studies"]
+    assert [name for name, check in found.items() if check.is_fault] == ["studies"]
+    assert found["t.csv"].verdict == "missing"
     declared = read_declaration(write(tmp_path))
     with pytest.raises(DatasetError, match="there is no folder"):
         list(inspect_source(declared, tmp_path / "elsewhere", lambda: None))

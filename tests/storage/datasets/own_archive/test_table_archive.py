@@ -194,7 +194,9 @@ def test_utf_16_names_without_a_suffix_and_report_files(tmp_path: Path) -> None:
 def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None:
     rows = [["Accession", "PID", "Report"], ["1,23457E+11", "X", "Clear."], ["2", "X", "Clear."]]
     save(tmp_path / "t.csv", rows)
-    remarks = look(tmp_path, "t.csv").checked.remarks
+    looked = look(tmp_path, "t.csv")
+    assert looked.values["sections"] == "any", "no study has an impression"
+    remarks = looked.checked.remarks
     assert remarks["rounded_id"].examples == ["study 1,23457E+11"]
     assert remarks["one_patient"].count == 1
 

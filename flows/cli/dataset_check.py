@@ -22,14 +22,16 @@ _EVERY = 1000
 def check_dataset(dataset: str, folder: Path | None, store: str | None, *, as_json: bool) -> None:
     """Print what is there; exit with 1 if something is missing that is needed."""
     from flows.cli.json_output import print_json
+    from storage.datasets.reader import DatasetError
     from storage.datasets.registry import find_declaration
 
     declaration = find_declaration(dataset)
-    checks = [
-        *_inspected(declaration, folder),
-        *_duplicates(store_root(store), declaration.name),
-        *_selected(store_root(store), declaration),
-    ]
+    if folder is None and not declaration.inputs and declaration.folder is None:
+        raise DatasetError(
+            f"{declaration.name} is not fetched ({declaration.access}): name the folder of your "
+            f"copy, as in `vividmed doctor {dataset} FOLDER`"
+        )
+    checks = [*_inspected(declaration, folder), *_built(store_root(store), declaration)]
     ready = not any(check.is_fault for check in checks)
     if as_json:
         print_json(
@@ -65,23 +67,8 @@ def _inspected(declaration: Declaration, folder: Path | None) -> Iterator[Check]
         yield from inspect_source(declaration, folder, tick)
 
 
-def _duplicates(root: str, dataset: str) -> Iterator[Check]:
-    """What a build found of studies that are there twice."""
-    from storage.duplicates import read_duplicates
-    from storage.plans import read_holdings
-    from storage.store import Store, StoreError
-
-    try:
-        store = Store(root)
-        for holding in read_holdings(store, dataset):
-            if found := read_duplicates(store, holding):
-                yield Check("duplicates", "more" if found.studies else "ok", found.sentence())
-    except StoreError as error:
-        yield Check("duplicates", "ok", f"not known: {error}")
-
-
-def _selected(root: str, declaration: Declaration) -> Iterator[Check]:
-    """What the rules of a build took out, and what the paper kept."""
+def _built(root: str, declaration: Declaration) -> Iterator[Check]:
+    """What a store tells of the data set: studies that are there twice, and the paper's figures."""
     from storage.datasets.comparison import compared_with_paper
     from storage.funnel import sentence
     from storage.store import Store, StoreError
@@ -89,13 +76,14 @@ def _selected(root: str, declaration: Declaration) -> Iterator[Check]:
 
     try:
         for summary in stored_summaries(Store(root), declaration.name):
+            if found := summary.duplicates:
+                yield Check("duplicates", "more" if found.studies else "ok", found.sentence())
             for split, funnel in summary.funnels.items():
-                yield Check(f"selection, {split}", "ok", sentence(funnel), needed=False)
-            if summary.funnels:
-                for said in compared_with_paper(declaration, summary.funnels):
-                    yield Check("the paper", "ok", said, needed=False)
+                yield Check(f"selection, {split}", "ok", sentence(funnel))
+            for said in compared_with_paper(declaration, summary.funnels):
+                yield Check("paper", "ok", said)
     except StoreError as error:
-        yield Check("selection", "ok", f"not known: {error}", needed=False)
+        yield Check("store", "ok", f"not looked into: {error}")
 
 
 def _print(declaration: Declaration, checks: list[Check]) -> None:

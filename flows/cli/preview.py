@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import webbrowser
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,8 +17,9 @@ from storage.inputs import home
 
 if TYPE_CHECKING:
     from dashboard.summary import DatasetSummary
-    from storage.datasets.reader import Study
+    from storage.datasets.reader import DatasetReader, Study
     from storage.records import Row
+    from storage.rejects import Reject
     from tasks.ground import GroundedStudy
     from tasks.pipeline.settings import BuildSettings
 
@@ -101,13 +103,10 @@ def _find(study_id: str, dataset: str | None, source: Path | None) -> tuple[str,
     for name in names:
         try:
             reader = find_declaration(name).open(source)
-            for found in reader.read(reader.records()):
-                if found.study_id == study_id:
-                    if isinstance(found, Study):
-                        return name, found
-                    refused = found.detail
-                    break
-                seen.append(found.study_id)
+            for found in _candidates(reader, study_id, seen):
+                if isinstance(found, Study):
+                    return name, found
+                refused = found.detail
         except DatasetError:
             if dataset:
                 raise  # else it is a data set that is not on this machine
@@ -116,6 +115,27 @@ def _find(study_id: str, dataset: str | None, source: Path | None) -> tuple[str,
     raise DatasetError(
         f"there is no study {study_id} in {', '.join(names)}{perhaps(study_id, seen)}"
     )
+
+
+def _candidates(reader: DatasetReader, study_id: str, seen: list[str]) -> Iterator[Study | Reject]:
+    """What a reader has of a study id; `seen` gets the ids that it has.
+
+    Where the first record is found by its study id, all are: only the study itself is read.
+    """
+    first = next(reader.records(), None)
+    if first is None:
+        return
+    [read] = reader.read([first])
+    if read.study_id == first.key:
+        for record in reader.records():
+            if record.key == study_id:
+                yield from reader.read([record])
+            seen.append(record.key)
+    else:
+        for found in reader.read(reader.records()):
+            if found.study_id == study_id:
+                yield found
+            seen.append(found.study_id)
 
 
 def _print(study: Study, found: GroundedStudy) -> None:

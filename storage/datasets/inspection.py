@@ -92,8 +92,8 @@ def _file(root: Path, expected: ExpectedFile) -> Check:
     if found:
         count = f"{found:,} of this pattern" if "*" in pattern.removeprefix("**/") else "there"
         return Check(expected.path, "ok", f"{count}{deeper}: {expected.what}")
-    lost = "can be done without" if expected.optional else "needed"
-    return Check(expected.path, "missing", f"{expected.what}; {lost}")
+    how = "optional" if expected.optional else "needed"
+    return Check(expected.path, "missing", f"{how}: {expected.what}")
 
 
 def _found(root: Path, pattern: str) -> tuple[int, str]:

@@ -9,8 +9,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli.main import app
+from flows.cli.preview import _find
+from storage.datasets import table
 from storage.datasets.reader import DatasetError
 from storage.datasets.registry import find_declaration
+from storage.images.loading import describe_image
+from storage.images.types import ImageDescription
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -61,6 +65,25 @@ def test_faults_stop_it_and_skip_bad_declares_it(export: Path) -> None:
     assert (export / "data" / "datasets" / "mine" / "studies.csv").is_file()
 
 
+def test_a_study_is_found_without_reading_the_others(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("ingest", "mine", "--table", str(export / "t.csv"), "--columns", "study_id=Nr")
+    run(*asked, "findings=Befund", "--skip-bad")
+    opened: list[Path] = []
+
+    def described(path: Path) -> ImageDescription:
+        opened.append(path)
+        return describe_image(path)
+
+    monkeypatch.setattr(table, "describe_image", described)
+    name, study = _find("2", "mine", None)
+    assert (name, study.findings) == ("mine", "Secret words.")
+    assert [path.name for path in opened] == ["a.png", "b.png"], "the first tells what keys are"
+    with pytest.raises(DatasetError, match="perhaps 2 was meant"):
+        _find("22", "mine", None)
+
+
 def _dicom(folder: Path) -> Path:
     import numpy as np
 
@@ -82,6 +105,7 @@ def _dicom(folder: Path) -> Path:
         (["ingest", "mine", "--dicom", "none"], "--dicom none: this is no folder"),
         (["ingest", "mine", "--table", "t.csv", "--output", "x.yaml"], "write mine.yaml"),
         (["ingest", "mine", "--table", "t.csv", "Befund"], "--columns Befund: write what"),
+        (["doctor", "mimic-cxr"], "as in `vividmed doctor mimic-cxr FOLDER`"),
         (["doctor", "opni"], "perhaps openi was meant"),
     ],
 )

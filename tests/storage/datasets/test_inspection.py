@@ -47,7 +47,7 @@ def test_files_counts_and_images_against_what_the_owners_say(tmp_path: Path) -> 
         "t.csv": ("ok", "there: studies"),
         "*.png": ("ok", "1 of this pattern: images"),
         "*/notes.txt": ("ok", "there, in v1.0/deep: notes"),
-        "views.csv": ("missing", "without it no views are known; can be done without"),
+        "views.csv": ("missing", "optional: without it no views are known"),
         "studies": ("ok", "all 3"),
         "studies.train": ("more", "3, officially 2: another release?"),
         "studies.test": ("missing", "none of 4"),

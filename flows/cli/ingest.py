@@ -61,6 +61,7 @@ def ingest(
     from storage.datasets.own_archive.columns import parse_given
     from storage.datasets.own_archive.declare import parse_split, require_free
     from storage.datasets.own_archive.dicom_archive import look_at_dicom
+    from storage.datasets.own_archive.index import require_replaceable
     from storage.datasets.own_archive.table_archive import look_at_table
     from storage.datasets.reader import DatasetError
 
@@ -70,6 +71,8 @@ def ingest(
         )
     file = _declaration_file(name, output)
     require_free(file)
+    if dicom is not None:
+        require_replaceable(file.with_suffix(""))
     given = parse_given([*(columns or ()), *(more_columns or ())])
     percent = parse_split(split)
     with _progress() as progress:
@@ -133,13 +136,10 @@ def _declaration_file(name: str, output: Path | None) -> Path:
 def _write(looked: Looked, file: Path) -> None:
     """Put the table of a DICOM folder and the declaration in their places."""
     from storage.datasets.own_archive.declare import write
+    from storage.datasets.own_archive.index import put_in_place
 
     if looked.index is not None:
-        place = file.with_suffix("")
-        if place.exists():
-            shutil.rmtree(place)
-        looked.index.rename(place)
-        place.chmod(0o755)
+        put_in_place(looked.index, file.with_suffix(""))
     write(looked.values, file)
 
 

@@ -162,10 +162,26 @@ class DicomFolder:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file, folder after folder in order of names; hidden ones are left out."""
-    for above, folders, names in os.walk(folder, followlinks=True):
+    """Every file, folder after folder in order of names; hidden ones are left out.
+
+    Links are followed, each folder is looked into once.
+
+    Raises:
+        DatasetError: if a folder cannot be listed, which would leave out studies unseen.
+    """
+    seen: set[tuple[int, int]] = set()
+    for above, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        status = Path(above).stat()
+        if (place := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(above, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DatasetError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
 
 def _headers(folder: Path, tick: Callable[[], None]) -> Iterator[Header | ImageError | str]:

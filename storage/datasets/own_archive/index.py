@@ -7,6 +7,7 @@ whose slices lie among other objects gets a folder of links to them; nothing is 
 from __future__ import annotations
 
 import csv
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from storage.datasets.own_archive.checks import Checked
 from storage.datasets.own_archive.dicom_folder import DicomFolder, Series
 from storage.datasets.own_archive.reports import ReportTable, ReportTexts
+from storage.datasets.reader import DatasetError
 from storage.images.loading import describe_image
 from storage.images.types import ImageError
 from storage.images.vocabulary import is_volume
@@ -21,6 +23,37 @@ from storage.images.vocabulary import is_volume
 TABLE = "studies.csv"
 _IMAGES = "images"
 _SERIES = "series"
+
+
+def require_replaceable(place: Path) -> None:
+    """Refuse to put the table in the place of a folder that is something else.
+
+    Raises:
+        DatasetError: if there is such a folder, which may hold the archive itself.
+    """
+    is_ours = (place / TABLE).is_file() and (place / _IMAGES).is_symlink()
+    if place.exists() and not (is_ours and not place.is_symlink()):
+        raise DatasetError(
+            f"{place} is in the way: the table of the DICOM studies is to be put there, beside the "
+            "declaration; give the archive another name, or name another file with --output"
+        )
+
+
+def put_in_place(index: Path, place: Path) -> None:
+    """Move a table with its links to where it belongs, in place of an earlier one.
+
+    Raises:
+        DatasetError: as `require_replaceable`.
+    """
+    require_replaceable(place)
+    if place.exists():
+        shutil.rmtree(place)  # links are removed, not what they lead to
+    index.rename(place)
+    place.chmod(_FOLDER_MODE)
+
+
+_FOLDER_MODE = 0o755
+"""A temporary folder is its maker's alone; workers of another account must read this one."""
 
 
 def write_index(

@@ -62,7 +62,13 @@ def test_faults_stop_it_and_skip_bad_declares_it(export: Path) -> None:
     assert "there is nothing to build" in run("doctor", "mine", code=1)
     told = json.loads(run(*asked[:2], "--dicom", str(_dicom(export)), "--json"))
     assert (told["studies"], told["images"], told["reports"]) == (1, {"DX": 1}, {})
-    assert (export / "data" / "datasets" / "mine" / "studies.csv").is_file()
+    index = export / "data" / "datasets" / "mine"
+    assert (index / "studies.csv").is_file()
+    run(*asked[:2], "--dicom", str(export / "pacs"))
+    beside = str(export / "pacs.yaml")
+    with pytest.raises(DatasetError, match="pacs is in the way"):
+        run("ingest", "pacs", "--dicom", str(export / "pacs"), "--output", beside)
+    assert (export / "pacs" / "1").is_file(), "the archive itself is not the table's place"
 
 
 def test_a_study_is_found_without_reading_the_others(

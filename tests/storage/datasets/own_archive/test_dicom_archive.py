@@ -56,6 +56,7 @@ def pacs(tmp_path: Path) -> Path:
     third = {"AccessionNumber": "A3", **study("3", "P3")}
     write_radiograph(folder / "p3" / "case 3" / "x.dcm", FILM, **third)
     (folder / "all" / "cut.dcm").write_bytes((folder / "all" / "IM1").read_bytes()[:90])
+    (folder / "p3" / "loop").symlink_to(folder)
     (folder / "DICOMDIR").write_bytes(b"index")
     (folder / "readme.pdf").write_bytes(b"%PDF")
     return folder

@@ -98,7 +98,8 @@ class TableReader:
 
     @cached_property
     def _index(self) -> RowIndex:
-        named = (*self._layout.columns.names(), *fields(self._layout.image))
+        patterns = (*fields(self._layout.image), *fields(self._layout.report_file))
+        named = (*self._layout.columns.names(), *patterns)
         form = TextForm(self._layout.encoding, self._layout.separator)
         return RowIndex(self._table, self._key, named, form=form)
 
@@ -207,6 +208,9 @@ class TableReader:
 
     def _report_path(self, row: Row) -> Path | OutsideError | None:
         cell = row.cells.get(self._layout.columns.report_file or "", "")
+        pattern = self._layout.report_file
+        if pattern is not None and all(row.cells.get(name) for name in fields(pattern)):
+            cell = pattern.format_map(row.cells)
         if row.fault or not cell:
             return None
         return self._below(self._source / self._layout.reports, self._as_path(cell))

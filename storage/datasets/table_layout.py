@@ -54,9 +54,10 @@ class Layout(BaseModel):
     image: an image's path below the folder, `{column}` standing for a cell of the row and
         `{column:.3}` for its first three characters; a row of which one such cell is empty has
         no image. Where a column holds the paths themselves, `columns.images` names it.
+    report_file: a report file's path below `reports`, made like `image`.
     path_prefix: what paths in cells begin with on the machine that wrote the table; left off.
     windows_paths: whether the paths in cells have backslashes between folders.
-    reports: folder of the files of `columns.report_file`, below the data set's folder.
+    reports: folder of report files, below the data set's folder.
     encoding, separator: of a table of text.
     report_encoding: of report files that are not UTF-8; by default that of the table.
     split_by_patient: percent of the patients in each split, where the table has no splits. Which
@@ -71,6 +72,7 @@ class Layout(BaseModel):
     table: Annotated[str, Field(min_length=1)]
     columns: Columns
     image: str | None = None
+    report_file: str | None = None
     path_prefix: str = ""
     windows_paths: bool = False
     reports: str = ""
@@ -82,7 +84,7 @@ class Layout(BaseModel):
     views: Mapping[str, str] = {}
     splits: Mapping[str, str] = {}
 
-    @field_validator("image")
+    @field_validator("image", "report_file")
     @classmethod
     def _fields_are_columns(cls, value: str | None) -> str | None:
         for name in fields(value):

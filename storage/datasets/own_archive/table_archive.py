@@ -19,6 +19,7 @@ from storage.datasets.own_archive.looked import (
     told_splits,
 )
 from storage.datasets.own_archive.places import Places, find_places
+from storage.datasets.own_archive.reports import REPORT_SUFFIXES
 from storage.datasets.own_archive.table_form import columns_of, recognize_form, told_form
 from storage.datasets.reader import DatasetError
 from storage.datasets.rows import TextForm, read_rows
@@ -48,7 +49,7 @@ def look_at_table(
         file: the declaration that is going to be written.
         table: CSV, TSV, JSON lines or Parquet.
         images: what paths of images lie below, where that is not the table's folder.
-        reports: the same for report files.
+        reports: the same for report files; without a column for them, they are named by study id.
         given: columns that the user named, by what they hold.
         encoding: as the user names it; None for UTF-8.
         percent: of the patients in each split; empty for the splits of the table.
@@ -68,6 +69,8 @@ def look_at_table(
     named = {k: v for k, v in columns.columns.items() if k != "images" or "image" not in of_images}
     layout = {"table": _below(table, places.folder), "columns": named, **of_images}
     layout |= _reports(table, form, columns, reports) | _form(form)
+    if encoding and "reports" in layout:
+        layout["report_encoding"] = encoding
     splits = list(percent) or ["train"]
     if percent:
         layout["split_by_patient"] = dict(percent)
@@ -79,7 +82,7 @@ def look_at_table(
         layout,
         folder=places.folder.absolute(),
         splits=splits,
-        reports=any(name in columns.columns for name in TEXTS),
+        reports=reports is not None or any(name in columns.columns for name in TEXTS),
     )
     checked = Checked()
     for column in _columns_of_paths(table, form, columns):
@@ -92,6 +95,8 @@ def look_at_table(
         understood["images below"] = str(places.folder)
     if places.path_prefix:
         understood["left off paths"] = places.path_prefix
+    if reports is not None:
+        understood["reports below"] = str(reports.absolute())
     understood["splits"] = told_splits(percent, splits, split_column)
     return Looked(understood, values, checked, columns)
 
@@ -143,18 +148,32 @@ def _reports(
     """What the layout says of the folder of report files."""
     column = _one(columns, "report_file")
     if column is None:
-        if reports is not None:
-            raise DatasetError(
-                "--reports is the folder of files that a column of the table names: name this "
-                "column, such as --columns report_file=Path"
-            )
-        return {}
+        return {} if reports is None else _reports_by_id(table, form, columns, reports)
 
     def paths() -> Iterator[str]:
         return (cell for row in read_rows(table, form) if (cell := row.cells.get(column, "")))
 
     places = find_places(paths, table.parent, reports.absolute() if reports else None)
     return {"reports": str(places.folder.absolute()), **places.layout()}
+
+
+def _reports_by_id(
+    table: Path, form: TextForm, columns: ColumnMap, reports: Path
+) -> dict[str, Any]:
+    """What the layout says of report files that are named by the study id.
+
+    Raises:
+        DatasetError: if there are none.
+    """
+    column = str(columns.columns["study_id"])
+    sample = [row.cells.get(column, "") for row in islice(read_rows(table, form), _SAMPLE)]
+    for suffix in REPORT_SUFFIXES:
+        if any((reports / f"{name}{suffix}").is_file() for name in sample if name):
+            return {"reports": str(reports.absolute()), "report_file": f"{{{column}}}{suffix}"}
+    raise DatasetError(
+        f"--reports {reports}: it has no file named by {column}, such as {sample[0]}.txt: name the "
+        "column that holds the names of the files, as in --columns report_file=Path"
+    )
 
 
 def _form(form: TextForm) -> dict[str, str]:

@@ -20,6 +20,12 @@ _OFFICE = {
     b"\xd0\xcf\x11\xe0": "an Excel file",
 }
 _TEXT_KINDS = ("csv", "tsv", "txt", "jsonl")
+_NOT_UTF8 = (
+    "save it as UTF-8 (in Excel: `CSV UTF-8`), or say what it is: --encoding cp1252 for files of "
+    "Windows in western Europe and America"
+)
+_NOT_AS_SAID = "give the encoding that it was saved in"
+
 _READ_AT_ONCE = 1 << 20  # bytes
 _HEADER = 1 << 16  # bytes of which the first line is looked for
 _FIRST_ROWS = 1000
@@ -31,13 +37,15 @@ def recognize_form(table: Path, encoding: str | None = None) -> TextForm:
 
     Args:
         table: the file.
-        encoding: as the user names it; None for UTF-8, or UTF-16 where the file begins with its
-            mark.
+        encoding: of a file that is neither UTF-8 nor UTF-16 with its mark, as the user names it.
+            One that is UTF-8 is read as such all the same: by chance no other text is.
 
     Raises:
         DatasetError: if it is an Excel file, is not in this encoding, or cannot be read; the
             message says what to do.
     """
+    if encoding is not None:
+        _require_known(encoding)
     try:
         with table.open("rb") as stream:
             start = stream.read(4)
@@ -51,34 +59,35 @@ def recognize_form(table: Path, encoding: str | None = None) -> TextForm:
             raise DatasetError(f"{table}: write one JSON object a line, in a file named .jsonl")
         if kind not in _TEXT_KINDS:
             return USUAL
-        if encoding is None:
-            encoding = "utf-16" if start.startswith(_UTF16) else "utf-8"
-        _require_encoding(table, encoding)
-        return TextForm(encoding, None if kind == "jsonl" else _separator(table, encoding))
+        used = "utf-16" if start.startswith(_UTF16) else "utf-8"
+        if (line := _undecodable(table, used)) and encoding is not None:
+            used, line = encoding, _undecodable(table, encoding)
+        if line:
+            fix = _NOT_UTF8 if used == "utf-8" else _NOT_AS_SAID
+            raise DatasetError(f"{table} is not {used} text, line {line}: {fix}")
+        return TextForm(used, None if kind == "jsonl" else _separator(table, used))
     except DAMAGE as error:
         raise DatasetError(f"{table} cannot be read: {what_is_wrong(error)}") from error
 
 
-def _require_encoding(table: Path, encoding: str) -> None:
-    """Decode the whole file once."""
+def _require_known(encoding: str) -> None:
     try:
-        decoder = codecs.getincrementaldecoder(encoding)()
+        codecs.lookup(encoding)
     except LookupError as error:
         raise DatasetError(f"--encoding {encoding}: there is none of this name") from error
+
+
+def _undecodable(table: Path, encoding: str) -> int | None:
+    """The first line that is not text in this encoding; None where the whole file is."""
+    decoder = codecs.getincrementaldecoder(encoding)()
     line = 1
     for block in _blocks(table):
         try:
             decoder.decode(block)
         except UnicodeDecodeError as error:
-            line += block[: error.start].count(b"\n")
-            fix = (
-                "save it as UTF-8 (in Excel: `CSV UTF-8`), or say what it is: --encoding cp1252 "
-                "for files of Windows in western Europe and America"
-                if encoding == "utf-8"
-                else "give the encoding that it was saved in"
-            )
-            raise DatasetError(f"{table} is not {encoding} text, line {line}: {fix}") from error
+            return line + block[: error.start].count(b"\n")
         line += block.count(b"\n")
+    return None
 
 
 def _blocks(table: Path) -> Iterator[bytes]:

@@ -25,12 +25,13 @@ def look(
     split: str | None = None,
     encoding: str | None = None,
     images: Path | None = None,
+    reports: Path | None = None,
 ) -> Looked:
     return look_at_table(
         folder / "mine.yaml",
         folder / table,
         images=images,
-        reports=None,
+        reports=reports,
         given=parse_given(columns),
         encoding=encoding,
         percent=parse_split(split),
@@ -169,6 +170,7 @@ def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:
         ("t.csv", b"sep=;\nid;text\n", "only Excel understands: delete this line"),
         ("t.csv", b"id,text\n", "holds no rows"),
         ("t.pdf", b"%PDF", "a table is one of csv"),
+        ("t.json", b"[]", "one JSON object a line"),
     ],
 )
 def test_a_file_that_is_no_table_is_one_sentence(
@@ -199,6 +201,21 @@ def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None
     remarks = looked.checked.remarks
     assert remarks["rounded_id"].examples == ["study 1,23457E+11"]
     assert remarks["one_patient"].count == 1
+
+
+def test_reports_in_files_named_by_study_id(tmp_path: Path) -> None:
+    save(tmp_path / "t.csv", [["Study", "Größe"], ["1", "ä"], ["2", "ö"]])
+    with pytest.raises(DatasetError, match=r"no file named by Study, such as 1\.txt"):
+        look(tmp_path, "t.csv", reports=tmp_path)
+    (tmp_path / "1.txt").write_bytes(REPORT.replace("Clear", "Größe").encode("cp1252"))
+    looked = look(tmp_path, "t.csv", reports=tmp_path)
+    assert [*looked.checked.faults] == ["file_unreadable"]
+    assert looked.checked.rejected == 2, "one is not UTF-8, one is missing"
+    looked = look(tmp_path, "t.csv", reports=tmp_path, encoding="cp1252")
+    assert looked.checked.faults["file_unreadable"].examples[0].startswith("t.csv row 2: 2.txt")
+    assert looked.columns
+    assert looked.columns.unused == ("Größe",), "the table is UTF-8, the reports are not"
+    assert studies(tmp_path, looked)["1"].findings == "Größe lungs."
 
 
 def test_a_declaration_that_someone_changed_is_left_alone(tmp_path: Path) -> None:

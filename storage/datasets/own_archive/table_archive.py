@@ -122,11 +122,10 @@ def _images(
         return Places(images or table.parent), {}
     places = find_places(paths, table.parent, images.absolute() if images else None)
     sample = list(islice(paths(), _SAMPLE))
-    for suffix in _SUFFIXES:
-        if len(named) == 1 and any(
-            (places.folder / f"{path}{suffix}").is_file() for path in sample
-        ):
-            return places, {"image": f"{{{named[0]}}}{suffix}"}
+    if len(named) == 1 and not any((places.folder / path).exists() for path in sample):
+        for suffix in _SUFFIXES:
+            if any((places.folder / f"{path}{suffix}").is_file() for path in sample):
+                return places, {"image": f"{{{named[0]}}}{suffix}"}
     return places, places.layout()
 
 

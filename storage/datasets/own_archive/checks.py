@@ -210,7 +210,9 @@ def _look_at_image(where: str, image: StudyImage, result: Checked) -> None:
         try:
             describe_image(Path(image.uri))
         except ImageError as error:
-            hint = _hint(Path(image.uri)) if error.reason == "image_not_found" else ""
+            is_told = len(result.faults.get(error.reason, Finding()).examples) < EXAMPLES
+            look = is_told and error.reason == "image_not_found"  # it lists a folder, each time
+            hint = _hint(Path(image.uri)) if look else ""
             result.fault(error.reason, f"{where}: {error.detail}{hint}")
             return
     result.images[image.modality or "OT"] += 1

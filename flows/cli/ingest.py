@@ -24,7 +24,7 @@ _EVERY = 100
 def ingest(
     name: Annotated[str, typer.Argument(help="What the archive is to be called.")],
     more_columns: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=COLUMN]...", help="As of --columns.")
+        list[str] | None, typer.Argument(metavar="KEY=COLUMN", help="As of --columns.")
     ] = None,
     table: Annotated[
         Path | None, typer.Option(help="CSV, TSV, JSONL or Parquet: a row a study or an image.")

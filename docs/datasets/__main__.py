@@ -76,6 +76,8 @@ def _page(declared: Declaration) -> Iterator[str]:
     if declared.counts:
         yield from ("", "| official count | |", "|---|--:|")
         yield from (f"| {_cell(name)} | {count:,} |" for name, count in declared.counts.items())
+    if declared.notes:
+        yield from ("", "## Before it is used", "", " ".join(declared.notes.split()))
     if declared.targets:
         yield from ("", "## Targets", "", "| label of the data set | target |", "|---|---|")
         for label, target in declared.targets.items():
@@ -93,7 +95,8 @@ def _files(declared: Declaration) -> Iterator[str]:
     else:
         yield "The declaration names no files."
     if declared.images_apart:
-        yield from ("", f"The images are a download of their own, below `{declared.images_apart}`.")
+        places = " or ".join(f"`{place}`" for place in declared.images_apart)
+        yield from ("", f"The images are a download of their own, below {places}.")
 
 
 def _command(declared: Declaration) -> str:

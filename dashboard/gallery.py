@@ -82,8 +82,11 @@ def write_gallery(store: Store) -> Path | None:
     digest = _digest(manifests)
     if _written_digest(page) == digest:
         return page
+    # A data set without reports is only ingested.
+    shown = {m.part.dataset for m in manifests if "grounded_reports" in m.outputs}
     with connect(store) as catalogue:
-        datasets = [_with_articles(s, catalogue) for s in summarize(manifests, catalogue)]
+        summaries = summarize(manifests, catalogue)
+        datasets = [_with_articles(s, catalogue) for s in summaries if s.dataset in shown]
     store.write(FILE, render_page(digest, datasets).encode())
     return page
 

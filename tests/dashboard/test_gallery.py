@@ -14,6 +14,7 @@ from dashboard.gallery import write_gallery
 from storage.shards import Part
 from storage.store import Store
 from tests.dashboard import stores
+from tests.storage.stores import write_part
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
@@ -150,6 +151,17 @@ def test_a_store_without_reports_says_so(tmp_path: Path) -> None:
     written = write_gallery(Store(str(tmp_path)))
     assert written is not None
     assert "holds no grounded reports yet" in written.read_text(encoding="utf-8")
+
+
+def test_a_data_set_that_is_only_ingested_is_not_shown(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    write_part(store, Part("masks-alone", "train", 0), ["a"], until="ingest")
+    page = write_gallery(store)
+    assert page is not None
+    assert "masks-alone" not in page.read_text()
+    write_part(store, Part("reports", "train", 0), [])
+    write_gallery(store)
+    assert "masks-alone" not in page.read_text()
 
 
 def test_a_bucket_has_no_gallery() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -87,6 +88,12 @@ class Masks(_Layout):
     def by_class(self) -> bool:
         """Whether each label has a file of its own."""
         return CLASS in names_in(self.path)
+
+    @property
+    def folder(self) -> str:
+        """The pattern of what a case has of it: a file, or the folder of one file a class."""
+        pieces = takewhile(lambda piece: CLASS not in names_in(piece), self.path.split("/"))
+        return "/".join(pieces) if self.by_class else self.path
 
     @model_validator(mode="after")
     def _says_what_values_mean(self) -> Self:
@@ -223,9 +230,9 @@ class MasksReader(CasesReader):
     ) -> Iterator[tuple[str, Captured]]:
         """Cases of which there are masks and no image, with the first file of masks."""
         for masks in part.masks:
-            if masks.by_class or masks.stack:
-                continue  # too many files to look through, or none that belong to a case alone
-            for path, known in find(self.source, masks.path):
+            if masks.stack:
+                continue  # none of its files belongs to a case alone
+            for path, known in find(self.source, masks.folder):
                 if known.keys() >= set(names_in(part.key)):
                     key = part.key.format_map(known)
                     if key not in images:
@@ -241,9 +248,8 @@ class MasksReader(CasesReader):
     def _case(self, part: Part, key: str, path: Path, known: Captured) -> Case:
         split = self._split(part, key, known)
         if split not in self.declaration.splits:
-            detail = (
-                f"{path.name} is not in a split of {', '.join(self.declaration.splits)}: the data "
-                f"set's files say {split!r}"
+            detail = f"{path.name} is not in a split of {', '.join(self.declaration.splits)}: " + (
+                f"the data set's files say {split!r}" if split else "no file says which"
             )
             return Case(key, self.declaration.splits[0], problem=("split_unknown", detail))
         images = [self._image(part.images[0], key, path)]

@@ -189,8 +189,12 @@ def _cells(path: Path, lines: _Lines, separator: str) -> Iterator[list[str] | _F
 
 
 def _row(number: int, header: list[str], cells: list[str]) -> Row:
-    known = dict(zip(header, map(str.strip, cells), strict=False))
-    known.pop("", None)  # an index that pandas wrote, as a rule
+    pairs = list(zip(header, map(str.strip, cells), strict=False))
+    known = {name: cell for name, cell in pairs if name}
+    # the first column without a name is an index that pandas wrote, as a rule
+    if any(cell for name, cell in pairs[1:] if not name):
+        said = "text stands under a column without a name: are quotation marks missing in the row?"
+        return Row(number, known, said)
     without = header[len(cells) :]
     if len(cells) > len(header) or any(without):  # a column without a name may end before others
         return Row(number, known, f"{len(cells)} cells stand under {len(header)} columns")

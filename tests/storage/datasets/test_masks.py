@@ -185,6 +185,7 @@ def test_totalsegmentator_tolerates_missing_files_and_tells_of_unknown_ones(tmp_
     write(tmp_path, "s0001/segmentations/spleen.nii.gz", labels())
     write(tmp_path, "s0001/segmentations/face.nii.gz", labels(1))
     write(tmp_path, "s0003/segmentations/liver.nii.gz", labels(1))
+    write(tmp_path, "s0004/segmentations/liver.nii.gz", labels(1))
     table = tmp_path / "set" / "meta.csv"
     table.write_bytes("\ufeffimage_id;age;split\ns0001;64;val\ns0002;5;train\n".encode())
     reader = registry.find_declaration("totalsegmentator").open(tmp_path / "set")
@@ -201,6 +202,7 @@ def test_totalsegmentator_tolerates_missing_files_and_tells_of_unknown_ones(tmp_
     assert sorted(left.reason for left in study.left_out) == ["label_unknown", "mask_not_found"]
     assert found["s0002"].reason == "mask_not_found"
     assert found["s0003"].reason == "split_unknown"
+    assert found["s0004"].reason == "image_not_found"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,13 @@ def test_a_faulty_row_is_kept_with_its_fault(tmp_path: Path) -> None:
     assert row.fault == "1 cells stand under 2 columns"
 
 
+def test_text_under_a_column_without_a_name_is_a_fault(tmp_path: Path) -> None:
+    """A comma that no quotation marks protect moves the text into an empty column of the header."""
+    text = ",study,findings,impression,,\n0,a,Nodule, not left,Nodule.,\n1,b,Clear.,None.,,\n"
+    index = RowIndex(_table(tmp_path, text), "study", ["findings"])
+    assert [bool(index.rows(key)[0].fault) for key in ("a", "b")] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

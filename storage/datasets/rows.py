@@ -191,8 +191,8 @@ def _cells(path: Path, lines: _Lines, separator: str) -> Iterator[list[str] | _F
 def _row(number: int, header: list[str], cells: list[str]) -> Row:
     pairs = list(zip(header, map(str.strip, cells), strict=False))
     known = {name: cell for name, cell in pairs if name}
-    # the first column without a name is an index that pandas wrote, as a rule
-    if any(cell for name, cell in pairs[1:] if not name):
+    # numbers without a name are an index that pandas wrote, as a rule
+    if any(any(map(str.isalpha, cell)) for name, cell in pairs if not name):
         said = "text stands under a column without a name: are quotation marks missing in the row?"
         return Row(number, known, said)
     without = header[len(cells) :]

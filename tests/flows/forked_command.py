@@ -80,7 +80,7 @@ def _serve(requests: socket.socket) -> None:
                 os.dup2(file, number)
                 os.close(file)
             arguments, environment = json.loads(message)
-            sys.argv[1:] = arguments
+            sys.argv = [str(Path(sys.executable).with_name("vividmed")), *arguments]
             os.environ.clear()
             os.environ.update(environment)
             return
@@ -94,6 +94,7 @@ if __name__ == "__main__":
     for name in _LIBRARIES:
         importlib.import_module(name)
     _serve(socket.socket(fileno=int(sys.argv[1])))
+    __package__ = None  # else help and completion would call the command `python -m …`
     from vividmed.__main__ import main
 
     main()

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.golden.difference import compare, show
 from benchmarks.golden.freezing import freeze, load
 from storage.catalogue import connect
+from storage.gold import GOLD_TABLES
 from storage.schemas import SCHEMAS
 from storage.store import Store
 from tests.flows.conftest import Command
@@ -172,7 +173,7 @@ def test_five_libraries_read_every_table_by_its_folder(
     demo: str, demo_home: Path, rows: duckdb.DuckDBPyConnection, reader: str
 ) -> None:
     assert demo
-    for table in SCHEMAS:
+    for table in SCHEMAS.keys() - {*GOLD_TABLES}:  # nobody marked anything in these data sets
         found = Counter(READERS[reader](str(demo_home / "store" / table)))
         held = rows.sql(f"SELECT dataset, count(*) FROM {table} GROUP BY dataset").fetchall()
         assert found == dict(held), table

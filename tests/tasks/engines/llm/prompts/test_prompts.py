@@ -180,5 +180,5 @@ def test_whatever_a_report_says_stays_inside_its_quotation_marks(words: str) -> 
 
 def test_a_word_of_a_prompt_changes_the_fingerprint() -> None:
     prompts = {digest(dict(step.fingerprint)) for d in DATASETS for step in steps(d).values()}
-    # Seven steps; clean differs in four datasets, spans/extract too, spans/filter in three.
-    assert len(prompts) == 4 + 4 + 3 + 4 + 4 + 1 + 1
+    # Seven steps; cleaning differs in five datasets, spans/extract in four, spans/filter in three.
+    assert len(prompts) == 5 + 4 + 3 + 5 + 5 + 1 + 1

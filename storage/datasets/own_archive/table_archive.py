@@ -56,12 +56,19 @@ def look_at_table(
         progress: told what is done.
 
     Raises:
-        DatasetError: if the table cannot be used at all.
+        DatasetError: if the table cannot be used at all, or is to be split by patients that it does
+            not name.
     """
     table = table.absolute()
     form = recognize_form(table, encoding)
     columns = understand(table, columns_of(table, form), given)
     if percent:
+        if "patient_id" not in columns.columns:
+            raise DatasetError(
+                f"--split puts whole patients into a split, and no column of {table} is known to "
+                "hold the patient: name it with --columns patient_id=…; not used are "
+                f"{', '.join(columns.unused) or 'none'}"
+            )
         columns = columns.without("split")
     split_column = _one(columns, "split")
     places, of_images = _images(table, form, columns, images)

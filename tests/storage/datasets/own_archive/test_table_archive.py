@@ -77,7 +77,7 @@ def test_a_german_table_from_windows_with_paths_of_another_machine(tmp_path: Pat
         tmp_path, "t.csv", *named, "images=Datei", encoding="cp1252", images=tmp_path / "bilder"
     )
     assert looked.columns
-    assert looked.columns.unused == ("PatNr",)
+    assert looked.columns.columns["patient_id"] == "PatNr"
     assert looked.understood["left off paths"] == "D:\\Export 3\\"
     assert looked.checked.images == {"OT": 1}
     [wrong] = looked.checked.faults["image_not_found"].examples
@@ -119,6 +119,13 @@ def test_whole_reports_lists_of_images_and_splits_by_patient(tmp_path: Path) -> 
     (tmp_path / "t.jsonl").write_text(text)
     after = {r.key: r.split for r in read_declaration(tmp_path / "mine.yaml").open().records()}
     assert after.items() > before.items(), "patients stay in their split when others come"
+
+
+def test_no_split_by_patient_without_a_column_of_patients(tmp_path: Path) -> None:
+    save(tmp_path / "t.csv", [["Accession", "Report", "Who"], ["1", REPORT, "X"]])
+    with pytest.raises(DatasetError, match=r"hold the patient: .* patient_id=…; not used are Who"):
+        look(tmp_path, "t.csv", split="80/10/10")
+    assert look(tmp_path, "t.csv", "patient_id=Who", split="80/10/10").checked.patients == 1
 
 
 def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ everything but the image. `layout` in the declaration says which column holds wh
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -27,6 +28,11 @@ from storage.sections import findings_and_impression
 
 LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": None}
 """What a label's cell may hold: present, absent, uncertain, or that nothing is known."""
+
+_SPREADSHEET_ERROR = re.compile(r"#[A-ZÄÖÜ/0]{3,}[?!]|#N/A|#NV")
+"""What Excel and its like write for a cell that they cannot work out, as a text that begins with =
+or - may become.
+"""
 
 
 class _RowError(Exception):
@@ -177,6 +183,12 @@ class TableReader:
     ) -> tuple[str | None, str | None]:
         """Findings and impression: of their own columns, else of the whole report."""
         columns = self._layout.columns
+        for column in (columns.findings, columns.impression, columns.report):
+            if column and _SPREADSHEET_ERROR.fullmatch(said := values.get(column, "")):
+                raise _RowError(
+                    "row_malformed",
+                    f"{column} holds {said}, an error of a spreadsheet, and no text any more",
+                )
         findings = values.get(columns.findings or "") or None
         impression = values.get(columns.impression or "") or None
         if findings and impression:

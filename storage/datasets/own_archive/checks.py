@@ -21,6 +21,7 @@ from storage.reasons import explain
 from storage.rejects import Reject
 
 _ROUNDED = re.compile(r"\d[.,]\d+E\+?\d+")
+_FORMULA = re.compile(r'=".*"', re.DOTALL)
 
 EXAMPLES = 3
 """Of each kind of fault, how many are told."""
@@ -40,6 +41,8 @@ REMARKS = {
     "or its row must have the accession number, the Study Instance UID or the folder of the study",
     "rounded_id": "study ids in scientific notation: a spreadsheet has rounded them, and several "
     "studies may have become one: export the table again, with this column as text",
+    "formula": 'cells that a spreadsheet has written as a formula of text, as ="001": they are '
+    "taken with the sign and the quotation marks: export the table again without",
     "one_patient": "all studies have one patient id, as some anonymizers write: no split by "
     "patient can be made",
     "column_of_paths": "columns that seem to hold paths of images and are not used: name them with "
@@ -190,6 +193,15 @@ def _look_at(study: Study, result: Checked, *, with_reports: bool) -> None:
             result.remark("one_section", f"{where} has {there[0]} only")
     if _ROUNDED.fullmatch(study.study_id):
         result.remark("rounded_id", where)
+    cells = {
+        "the study id": study.study_id,
+        "the patient id": study.patient_id,
+        "findings": study.findings,
+        "the impression": study.impression,
+    }
+    for what, cell in cells.items():
+        if cell and _FORMULA.fullmatch(cell):
+            result.remark("formula", f"{what} of study {study.study_id}")
 
 
 def _look_at_images(study: Study, result: Checked) -> None:

@@ -209,6 +209,16 @@ def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None
     assert remarks["rounded_id"].examples == ["study 1,23457E+11"]
     assert remarks["one_patient"].count == 1
 
+    rows = [["Accession", "Findings", "Impression"], ['="001"', "Clear.", "None."]]
+    rows += [["2", "Clear.", "#NAME?"], ["3", "#N/A", "None."], ["4", "#1 nodule!", "None."]]
+    save(tmp_path / "t.csv", rows)
+    checked = look(tmp_path, "t.csv").checked
+    assert checked.remarks["formula"].examples == ['the study id of study ="001"']
+    assert checked.faults["row_malformed"].examples == [
+        "t.csv row 2: Impression holds #NAME?, an error of a spreadsheet, and no text any more",
+        "t.csv row 3: Findings holds #N/A, an error of a spreadsheet, and no text any more",
+    ]
+
 
 def test_reports_in_files_named_by_study_id(tmp_path: Path) -> None:
     save(tmp_path / "t.csv", [["Study", "Größe"], ["1", "ä"], ["2", "ö"]])

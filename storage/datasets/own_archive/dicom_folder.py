@@ -31,7 +31,7 @@ _IN_PROCESS = 256
 
 
 class Header(NamedTuple):
-    """What is kept of an object; `path` is below the folder, with slashes."""
+    """What is kept of an object; `path` is below the folder, with slashes; `size` in bytes."""
 
     study: str
     series: str
@@ -42,12 +42,13 @@ class Header(NamedTuple):
     sop: str
     path: str
     folder: str
+    size: int
 
 
 class Series(NamedTuple):
     """A series of images of one study.
 
-    paths: of its objects, one for each that is not a copy of another.
+    paths: of its objects; of the copies of one, the largest, as others may be cut short.
     folder: the folder that holds this series and no other object; None if there is none.
     """
 
@@ -129,8 +130,10 @@ class DicomFolder:
 
     def _paths(self, study: str, series: str, modality: str) -> list[str]:
         query = (
-            "SELECT min(path) FROM objects WHERE study = ? AND series = ? AND modality = ? "
-            "GROUP BY CASE sop WHEN '' THEN path ELSE sop END ORDER BY 1"
+            "SELECT path FROM (SELECT path, row_number() OVER (PARTITION BY "
+            "CASE sop WHEN '' THEN path ELSE sop END ORDER BY size DESC, path) AS place "
+            "FROM objects WHERE study = ? AND series = ? AND modality = ?) "
+            "WHERE place = 1 ORDER BY path"
         )
         return [path for (path,) in self._db.cursor().execute(query, (study, series, modality))]
 
@@ -229,4 +232,5 @@ def _header(folder: Path, path: Path) -> Header | ImageError | str:
         sop=dicom.text(header, "SOPInstanceUID"),
         path=name,
         folder=above,
+        size=path.stat().st_size,
     )

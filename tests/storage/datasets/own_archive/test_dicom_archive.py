@@ -113,6 +113,17 @@ def test_reports_in_a_table_and_two_of_one_study(tmp_path: Path, pacs: Path) -> 
         look(tmp_path, table, "study_id=Nr")
 
 
+def test_of_two_copies_the_whole_one_is_read(tmp_path: Path) -> None:
+    whole = tmp_path / "pacs" / "b.dcm"
+    whole.parent.mkdir()
+    write_radiograph(whole, FILM, SOPInstanceUID="1.2.1", **study("1", "P1"))
+    (whole.parent / "a.dcm").write_bytes(whole.read_bytes()[:-8])
+    (whole.parent / "c.dcm").write_bytes(whole.read_bytes())
+    looked = look(tmp_path)
+    assert looked.checked.remarks["same_object"].count == 2
+    assert [image.image_id for image in studies(tmp_path, looked)["1.1"].images] == ["b"]
+
+
 def test_without_reports_or_without_dicom(tmp_path: Path, pacs: Path) -> None:
     looked = look(tmp_path)
     assert looked.values["reports"] is False

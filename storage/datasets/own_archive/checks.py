@@ -39,6 +39,8 @@ REMARKS = {
     "no_series_image": "series that hold no CT slice or no radiograph that can be read",
     "report_of_no_study": "reports that name no study of the folder: the report's file, its folder "
     "or its row must have the accession number, the Study Instance UID or the folder of the study",
+    "report_of_several": "reports whose name names several studies of the folder: "
+    "give the file or the row the Study Instance UID for a name",
     "rounded_id": "study ids in scientific notation: a spreadsheet has rounded them, and several "
     "studies may have become one: export the table again, with this column as text",
     "formula": 'cells that a spreadsheet has written as a formula of text, as ="001": they are '

@@ -137,15 +137,18 @@ class DicomFolder:
         )
         return [path for (path,) in self._db.cursor().execute(query, (study, series, modality))]
 
-    def names(self) -> Iterator[tuple[str, str]]:
-        """What a report may call a study, each with the study; a name may come with several.
+    def own_names(self) -> Iterator[tuple[str, str]]:
+        """Study Instance UIDs and accession numbers, each with the study; these are its own."""
+        yield from self._named("study")
+        yield from self._named("accession")
 
-        Accession number, Study Instance UID, patient's id, and every folder that holds objects of
-        this study alone, by its path below the folder and by its name.
+    def other_names(self) -> Iterator[tuple[str, str]]:
+        """What a report may call a study besides, each with the study.
+
+        The patient's id, and every folder that holds objects of this study alone, by its path below
+        the folder and by its name.
         """
-        for column in ("study", "accession", "patient"):
-            query = f"SELECT DISTINCT {column}, study FROM objects WHERE {column} != ''"  # noqa: S608
-            yield from self._db.cursor().execute(query)
+        yield from self._named("patient")
         self._db.execute("CREATE TABLE IF NOT EXISTS above (folder, study, UNIQUE (folder, study))")
         pairs = "SELECT DISTINCT folder, study FROM objects"
         for folder, study in self._db.cursor().execute(pairs):
@@ -158,6 +161,10 @@ class DicomFolder:
         for folder, study in self._db.cursor().execute(alone):
             yield folder, study
             yield folder.rpartition("/")[2], study
+
+    def _named(self, column: str) -> Iterator[tuple[str, str]]:
+        query = f"SELECT DISTINCT {column}, study FROM objects WHERE {column} != ''"  # noqa: S608
+        return self._db.cursor().execute(query)
 
     def _one(self, query: str, *values: str) -> int | str | None:
         found: tuple[int | str | None] = self._db.execute(query, values).fetchone()

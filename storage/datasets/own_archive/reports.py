@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -21,27 +21,41 @@ _OF_STUDY = (*_TEXTS, "split")
 
 
 class StudyNames:
-    """What reports may call the studies of a folder.
+    """What reports may call the studies of a folder; a name may be that of several.
+
+    The own name of a study, such as its accession number, is no name of another, whose folder or
+    patient may be called the same.
 
     only: the one study that there is, if there is one alone.
     """
 
     def __init__(self, dicom: DicomFolder) -> None:
-        self._studies: dict[str, str] = {}
+        self._studies = _by_name(dicom.other_names()) | _by_name(dicom.own_names())
         self.only: str | None = None
-        ambiguous: set[str] = set()
-        for name, study in dicom.names():
-            form = name.casefold()
-            if self._studies.setdefault(form, study) != study:
-                ambiguous.add(form)
         if len(studies := set(islice(dicom.studies(), 2))) == 1:
             self.only = studies.pop()
-        for form in ambiguous:
-            del self._studies[form]
 
     def find(self, name: str) -> str | None:
         """The one study that has this name."""
-        return self._studies.get(name.strip().casefold())
+        return self._studies.get(_form(name))
+
+    def is_of_several(self, name: str) -> bool:
+        """Whether several studies have this name."""
+        return self._studies.get(_form(name), "") is None
+
+
+def _by_name(names: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    """The study of each name; None where several have it."""
+    found: dict[str, str | None] = {}
+    for name, study in names:
+        form = _form(name)
+        if found.setdefault(form, study) != study:
+            found[form] = None
+    return found
+
+
+def _form(name: str) -> str:
+    return name.strip().casefold()
 
 
 class ReportTexts:
@@ -63,7 +77,8 @@ class ReportTexts:
             name = path.relative_to(folder).as_posix()
             study = self._study(path, names, dicom.folder)
             if study is None:
-                checked.remark("report_of_no_study", name)
+                several = any(map(names.is_of_several, self._may_name(path, dicom.folder)))
+                checked.remark("report_of_several" if several else "report_of_no_study", name)
             else:
                 found.setdefault(study, []).append(name)
         self._files = found
@@ -136,7 +151,9 @@ class ReportTable:
             if row.fault:
                 checked.fault("row_malformed", f"{table.name} row {row.number}: {row.fault}")
             else:
-                checked.remark("report_of_no_study", f"{table.name} row {row.number}")
+                several = names.is_of_several(row.cells.get(key, ""))
+                code = "report_of_several" if several else "report_of_no_study"
+                checked.remark(code, f"{table.name} row {row.number}")
         self._checked, self._table, self._dicom = checked, table, dicom
 
     def __len__(self) -> int:

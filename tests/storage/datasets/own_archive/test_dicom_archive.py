@@ -113,6 +113,30 @@ def test_reports_in_a_table_and_two_of_one_study(tmp_path: Path, pacs: Path) -> 
         look(tmp_path, table, "study_id=Nr")
 
 
+def test_an_accession_number_counts_before_the_name_of_a_folder(tmp_path: Path) -> None:
+    for uid, accession, folder in [("1", "A1", "x"), ("2", "A2", "a1"), ("3", "A3", "p")]:
+        (tmp_path / "pacs" / folder).mkdir(parents=True)
+        path = tmp_path / "pacs" / folder / "IM.dcm"
+        write_radiograph(path, FILM, AccessionNumber=accession, **study(uid, f"P{int(uid) // 2}"))
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    for name in ("A1", "P1", "none"):
+        (reports / f"{name}.txt").write_text(REPORT)
+    looked = look(tmp_path, reports)
+    remarks = looked.checked.remarks
+    assert remarks["report_of_no_study"].examples == ["none.txt"]
+    assert remarks["report_of_several"].examples == ["P1.txt"]
+    assert {name: s.findings for name, s in studies(tmp_path, looked).items()} == {
+        "A1": "Clear lungs.",
+        "A2": None,
+        "A3": None,
+    }
+    table = tmp_path / "reports.csv"
+    table.write_text("Accession,Report\na1,Clear.\nP1,Clear.\n")
+    remarks = look(tmp_path, table).checked.remarks
+    assert remarks["report_of_several"].examples == ["reports.csv row 2"]
+
+
 def test_of_two_copies_the_whole_one_is_read(tmp_path: Path) -> None:
     whole = tmp_path / "pacs" / "b.dcm"
     whole.parent.mkdir()

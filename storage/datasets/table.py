@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -237,14 +238,19 @@ class TableReader:
     def _images(
         self, study_id: str, rows: Sequence[tuple[Row, Path]]
     ) -> tuple[tuple[StudyImage, ...], tuple[Reject, ...]]:
-        """The images of a study, and what lies beside the slices of a series and is no part of it.
+        """The images of a study, and what is none of them.
 
+        That is what lies beside the slices of a series and is no part of it, and what is no file.
         The same image in two rows is one.
         """
         found: dict[Path, StudyImage] = {}
         beside: list[Reject] = []
         for row, path in rows:
             if path in found:
+                continue
+            if _is_device(path):
+                where, said = f"image of row {row.number}", f"{path} is neither a file nor a folder"
+                beside.append(Reject(study_id, where, "image_unreadable", said))
                 continue
             file = _described(path)
             image = found[path] = self._image(row, path, file)
@@ -307,6 +313,15 @@ class TableReader:
 
 def _are_ambiguous(images: Collection[StudyImage]) -> bool:
     return len({image.image_id for image in images}) < len(images)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a pipe or the like, reading which may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # as a missing file
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _described(path: Path) -> ImageDescription | None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,7 @@ def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:
     film(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
     (tmp_path / "notes").mkdir()
+    os.mkfifo(tmp_path / "pipe.dcm")
     rows = [
         ["Study", "Patient", "Findings", "Impression", "Image", "View", "Fold"],
         ["1", "P1", "Clear.", "None.", "a.png", "PA", "Training"],
@@ -141,7 +143,7 @@ def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:
         ["4", "P2", "Clear.", "None.", "a.png", "PA", "test"],
         ["5", "P5", "", "", "a.png", "upside down", "test"],
         ["6", "P6", "Clear.", "None.", "notes", "PA", "tets"],
-        ["7", "P7", "Clear.", "", "notes", "PA", "test"],
+        ["7", "P7", "Clear.", "", "notes;pipe.dcm", "PA", "test"],
         ["", "P8", "Clear."],
     ]
     save(tmp_path / "t.csv", rows)
@@ -158,7 +160,11 @@ def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:
     assert faults["rows_disagree"][0] == "t.csv row 1, 2: rows of one study differ in Findings"
     two = "study 2 in validate and study 4 in test are of one patient"
     assert faults["patient_in_two_splits"] == [two]
-    assert len(faults["image_unreadable"]) == 2, "a file cut short, and a folder without DICOM"
+    assert len(faults["image_unreadable"]) == 3, "a file cut short, no file, a folder without DICOM"
+    assert (
+        f"study 7: {tmp_path / 'pipe.dcm'} is neither a file nor a folder"
+        in faults["image_unreadable"]
+    )
     assert looked.values["splits"] == ["train", "validate", "test"]
     remarks = looked.checked.remarks
     assert remarks["no_text"].examples == ["study 5"]

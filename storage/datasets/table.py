@@ -182,21 +182,12 @@ class TableReader:
     def _sections(
         self, rows: Sequence[Row], values: Mapping[str, str]
     ) -> tuple[str | None, str | None]:
-        """Findings and impression: of their own columns, else of the whole report."""
+        """Findings and impression: of their own columns, or both of the whole report."""
         columns = self._layout.columns
-        for column in (columns.findings, columns.impression, columns.report):
-            if column and _SPREADSHEET_ERROR.fullmatch(said := values.get(column, "")):
-                raise _RowError(
-                    "row_malformed",
-                    f"{column} holds {said}, an error of a spreadsheet, and no text any more",
-                )
-        findings = values.get(columns.findings or "") or None
-        impression = values.get(columns.impression or "") or None
-        if findings and impression:
+        findings, impression = (_text(values, c) for c in (columns.findings, columns.impression))
+        if findings or impression:  # never half of each, which may contradict the other
             return findings, impression
-        whole = values.get(columns.report or "") or self._report_of_file(rows)
-        of_report = findings_and_impression(whole)
-        return findings or of_report[0], impression or of_report[1]
+        return findings_and_impression(_text(values, columns.report) or self._report_of_file(rows))
 
     def _report_of_file(self, rows: Sequence[Row]) -> str:
         named = [path for row in rows if (path := self._report_path(row)) is not None]
@@ -333,6 +324,17 @@ def _described(path: Path) -> ImageDescription | None:
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+
+
+def _text(values: Mapping[str, str], column: str | None) -> str | None:
+    """What a column of text says; None where it says nothing."""
+    said = values.get(column or "", "")
+    if _SPREADSHEET_ERROR.fullmatch(said):
+        raise _RowError(
+            "row_malformed",
+            f"{column} holds {said}, an error of a spreadsheet, and no text any more",
+        )
+    return said or None
 
 
 def _labels(values: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[str, int]]:

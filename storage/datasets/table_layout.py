@@ -21,7 +21,7 @@ class Columns(BaseModel):
     """The column that holds each thing.
 
     findings, impression: one section each.
-    report: a whole report; of its sections, those that no column of their own holds are read.
+    report: a whole report; its sections are read where findings and impression are both empty.
     report_file: the path of a file with a whole report, below `reports` of the layout.
     images: paths of images, several in a cell separated by `|` or `;`, or as a list of JSON.
     """

@@ -30,6 +30,7 @@ REMARKS = {
     "no_text": "studies without any text: a build rejects them",
     "one_section": "studies with only one of findings and impression: a build rejects them unless "
     "it is given --require-sections any",
+    "report_not_used": "rows with a report beside findings or an impression: only these are read",
     "no_images": "studies without an image: their phrases stay ungrounded",
     "view_not_known": "views that are no known view position: taken for frontal; "
     "`layout.views` in the declaration can rename them",

@@ -17,6 +17,7 @@ from storage.datasets.own_archive.looked import (
     Looked,
     Progress,
     check,
+    remark_unused_reports,
     splits_of,
     told_splits,
 )
@@ -95,7 +96,9 @@ def _reports(
 ) -> ReportTexts | ReportTable | None:
     """The reports that the user named, or the text files beside the images; None without any."""
     if reports is not None and reports.is_file():
-        return ReportTable(reports.absolute(), given, encoding, dicom, checked)
+        table = ReportTable(reports.absolute(), given, encoding, dicom, checked)
+        remark_unused_reports(reports.absolute(), table.form, table.map, checked)
+        return table
     if given:
         raise DatasetError("--columns is about a table of reports: name it with --reports")
     if reports is not None and not reports.is_dir():

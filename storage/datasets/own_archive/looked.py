@@ -102,6 +102,21 @@ def splits_of(table: Path, form: TextForm, column: str) -> tuple[list[str], dict
     return splits, {word: name for word, name in renamed.items() if word != name}
 
 
+def remark_unused_reports(
+    table: Path, form: TextForm, columns: ColumnMap, checked: Checked
+) -> None:
+    """Count the rows whose report is not read, since they have findings or an impression too."""
+    held = columns.columns
+    sections, reports = (
+        [str(held[name]) for name in names if name in held] for names in (TEXTS[:2], TEXTS[2:])
+    )
+    if not (sections and reports):
+        return
+    for row in read_rows(table, form):
+        if any(map(row.cells.get, sections)) and any(map(row.cells.get, reports)):
+            checked.remark("report_not_used", f"{table.name} row {row.number}")
+
+
 def told_splits(percent: Mapping[str, int], splits: Sequence[str], column: str | None) -> str:
     """For people: where the splits come from."""
     if percent:

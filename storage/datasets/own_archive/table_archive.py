@@ -15,6 +15,7 @@ from storage.datasets.own_archive.looked import (
     Looked,
     Progress,
     check,
+    remark_unused_reports,
     splits_of,
     told_splits,
 )
@@ -92,6 +93,7 @@ def look_at_table(
         reports=reports is not None or any(name in columns.columns for name in TEXTS),
     )
     checked = Checked()
+    remark_unused_reports(table, form, columns, checked)
     for column in _columns_of_paths(table, form, columns):
         checked.remark("column_of_paths", column)
     if not values.get("reports", True):

@@ -241,6 +241,19 @@ def test_reports_in_files_named_by_study_id(tmp_path: Path) -> None:
     assert studies(tmp_path, looked)["1"].findings == "Größe lungs."
 
 
+def test_a_report_is_read_where_findings_and_impression_are_empty(tmp_path: Path) -> None:
+    rows = [["Accession", "Findings", "Impression", "Report"], ["1", "Nodule.", "", REPORT]]
+    save(tmp_path / "t.csv", [*rows, ["2", "", "", REPORT], ["3", "Nodule.", "New.", ""]])
+    looked = look(tmp_path, "t.csv")
+    assert looked.checked.remarks["report_not_used"].examples == ["t.csv row 1"]
+    found = studies(tmp_path, looked)
+    assert {name: (s.findings, s.impression) for name, s in found.items()} == {
+        "1": ("Nodule.", None),
+        "2": ("Clear lungs.", "No disease."),
+        "3": ("Nodule.", "New."),
+    }
+
+
 def test_a_declaration_that_someone_changed_is_left_alone(tmp_path: Path) -> None:
     save(tmp_path / "t.csv", [["id", "sex"], ["1", "f"]])
     looked = look(tmp_path, "t.csv")

@@ -7,6 +7,7 @@ whose slices lie among other objects gets a folder of links to them; nothing is 
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -92,16 +93,28 @@ def _images(
             try:
                 described = describe_image(folder / path)
             except ImageError as error:
+                said = f"{where}: {_told(error.detail, folder, path, dicom, series)}"
                 if _is_no_image(series, error):
-                    checked.remark("no_series_image", f"{where}: {error.detail}")
+                    checked.remark("no_series_image", said)
                 else:
-                    checked.fault(error.reason, f"{where}: {error.detail}")
+                    checked.fault(error.reason, said)
                 continue
             checked.images[described.modality] += 1
             for left_out in described.left_out:
-                checked.remark("not_part_of_series", f"{where}: {left_out}")
+                said = f"{where}: {_told(left_out, folder, path, dicom, series)}"
+                checked.remark("not_part_of_series", said)
             ids[name] += 1
             yield (name if ids[name] == 1 else f"{name} ({ids[name]})"), path
+
+
+def _told(detail: str, folder: Path, path: str, dicom: DicomFolder, series: Series) -> str:
+    """What is said of an image, with the archive's own files in place of links to them."""
+    if path.startswith(f"{_SERIES}/"):
+        detail = detail.replace(f"{folder / path}/", "")
+        detail = detail.replace(str(folder / path), f"series {series.uid}")
+        files = {_link(number): name for number, name in enumerate(series.paths, start=1)}
+        return _LINK.sub(lambda link: files.get(link[0], link[0]), detail)
+    return detail.replace(str(folder / _IMAGES), str(dicom.folder))
 
 
 def _of_series(folder: Path, series: Series) -> Iterator[tuple[str, str]]:
@@ -124,8 +137,15 @@ def _linked(folder: Path, series: Series) -> str:
     place = f"{_SERIES}/{series.uid.replace('/', '_')}"
     (folder / place).mkdir(parents=True)
     for number, path in enumerate(series.paths, start=1):
-        (folder / place / f"{number:05}.dcm").symlink_to(Path("../..", _IMAGES, path))
+        (folder / place / _link(number)).symlink_to(Path("../..", _IMAGES, path))
     return place
+
+
+def _link(number: int) -> str:
+    return f"{number:05}.dcm"
+
+
+_LINK = re.compile(r"\b\d{5,}\.dcm\b")
 
 
 def _is_whole(path: Path) -> bool:

@@ -148,6 +148,22 @@ def test_of_two_copies_the_whole_one_is_read(tmp_path: Path) -> None:
     assert [image.image_id for image in studies(tmp_path, looked)["1.1"].images] == ["b"]
 
 
+def test_messages_name_the_files_of_the_archive(tmp_path: Path) -> None:
+    """A series among other objects, and one in a folder of its own, each without a slice."""
+    for folder, uid in [("all", "1"), ("own", "2")]:
+        (tmp_path / "pacs" / folder).mkdir(parents=True)
+        for n in (0, 1, 2, 4, 5):
+            place = tmp_path / "pacs" / folder / f"S{n}"
+            of_slice = {"SOPInstanceUID": f"1.{uid}.{n}", "InstanceNumber": f"{n}"}
+            write_ct_slice(place, SLICE, (0, 0, n), **study(uid, "P"), **of_slice)
+    write_radiograph(tmp_path / "pacs" / "all" / "film", FILM, **study("3", "P"))
+    looked = look(tmp_path)
+    among, alone = looked.checked.faults["series_incomplete"].examples
+    assert among.startswith("study 1.1: series 1.1.1 lacks slices")
+    assert "between all/S2 and all/S4" in among
+    assert alone.startswith(f"study 1.2: {tmp_path / 'pacs' / 'own'} lacks slices")
+
+
 def test_without_reports_or_without_dicom(tmp_path: Path, pacs: Path) -> None:
     looked = look(tmp_path)
     assert looked.values["reports"] is False

@@ -66,7 +66,8 @@ def look_at_dicom(
         if percent:
             layout["split_by_patient"] = dict(percent)
         elif split_column:
-            splits, layout["splits"] = splits_of(index / TABLE, USUAL, split_column)
+            own = f"{reports}: {columns.columns['split']}" if columns else None
+            splits, layout["splits"] = splits_of(index / TABLE, USUAL, split_column, own)
             layout["columns"]["split"] = split_column
         values = values_of(
             file.stem, layout, folder=index, splits=splits, reports=texts is not None

@@ -76,11 +76,14 @@ def _without_images(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "layout": {**layout, "columns": columns}}
 
 
-def splits_of(table: Path, form: TextForm, column: str) -> tuple[list[str], dict[str, str]]:
+def splits_of(
+    table: Path, form: TextForm, column: str, told: str | None = None
+) -> tuple[list[str], dict[str, str]]:
     """The splits of a table's column, and what the table calls those that have another name here.
 
     A word for training, validation or test is known in several forms. Beside such words, others
-    are mistakes; where there are none, every word is a split.
+    are mistakes; where there are none, every word is a split. A message names the table and column
+    as `told`, where they are copies.
 
     Raises:
         DatasetError: if the column holds too many words to be splits.
@@ -90,8 +93,9 @@ def splits_of(table: Path, form: TextForm, column: str) -> tuple[list[str], dict
         said[row.cells.get(column, "")] += 1
         if len(said) > _MOST_SPLITS:
             raise DatasetError(
-                f"{table}: {column} was taken for the split, and has more than {_MOST_SPLITS} "
-                "different words: name the right column with --columns split=…, or use --split"
+                f"{told or f'{table}: {column}'} was taken for the split, and has more than "
+                f"{_MOST_SPLITS} different words: name the right column with --columns split=…, or "
+                "use --split"
             )
     said.pop("", None)
     by_word = {word: name for name, words in _SPLIT_NAMES.items() for word in words}

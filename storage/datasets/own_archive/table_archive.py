@@ -67,8 +67,8 @@ def look_at_table(
         if "patient_id" not in columns.columns:
             raise DatasetError(
                 f"--split puts whole patients into a split, and no column of {table} is known to "
-                "hold the patient: name it with --columns patient_id=…; not used are "
-                f"{', '.join(columns.unused) or 'none'}"
+                "hold the patient: name it with --columns patient_id=…"
+                + (f"; not used are {', '.join(columns.unused)}" if columns.unused else "")
             )
         columns = columns.without("split")
     split_column = _one(columns, "split")

@@ -97,7 +97,9 @@ def test_studies_are_grouped_by_their_headers(tmp_path: Path, pacs: Path) -> Non
     assert not [path for path in (tmp_path / "out").rglob("*.dcm") if not path.is_symlink()]
 
 
-def test_reports_in_a_table_and_two_of_one_study(tmp_path: Path, pacs: Path) -> None:
+def test_reports_in_a_table_and_two_of_one_study(
+    tmp_path: Path, pacs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "reports.csv"
     table.write_text(
         "Nr;Befund;Fold\nA1;FINDINGS: Clear. IMPRESSION: None.;train\nA2;Normal.;test\n"
@@ -109,6 +111,9 @@ def test_reports_in_a_table_and_two_of_one_study(tmp_path: Path, pacs: Path) -> 
     assert looked.checked.faults["several_reports"].examples == [two]
     found = studies(tmp_path, looked)
     assert (found["A1"].findings, found["A1"].impression) == ("Clear.", "None.")
+    monkeypatch.setattr("storage.datasets.own_archive.looked._MOST_SPLITS", 1)
+    with pytest.raises(DatasetError, match=rf"^{table}: Fold was taken for the split"):
+        look(tmp_path, table, "study_id=Nr", "report=Befund")
     with pytest.raises(DatasetError, match="no column is known to hold text"):
         look(tmp_path, table, "study_id=Nr")
 

@@ -42,14 +42,19 @@ class PadChestGrReader:
         self._images = ImageFiles(source, IMAGES)
 
     def records(self) -> Iterator[SourceRecord]:
-        """A record a study; one that the table does not have is in the last split."""
+        """A record a study; one that the table puts in no split is counted in the last one."""
         for key in self._studies:
             row = next(iter(self._table.rows(key)), None)
-            cells = row.cells if row else {}
-            split = SPLIT_NAMES.get(cells.get("split", ""), cells.get("split", ""))
-            splits = self._declaration.splits
-            known = split if split in splits else splits[-1]
-            yield SourceRecord(known, key, cells.get("PatientID") or None)
+            patient = row.cells.get("PatientID") if row else None
+            yield SourceRecord(
+                self._split(key) or self._declaration.splits[-1], key, patient or None
+            )
+
+    def _split(self, key: str) -> str | None:
+        row = next(iter(self._table.rows(key)), None)
+        said = row.cells.get("split", "") if row else ""
+        split = SPLIT_NAMES.get(said, said)
+        return split if split in self._declaration.splits else None
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration, reports and table, and of the images' state."""
@@ -78,6 +83,10 @@ class PadChestGrReader:
             if not study:
                 detail = f"{record.key} has no StudyID, or that of an entry before it"
                 yield Reject(record.key, record.key, "row_malformed", detail)
+                continue
+            if self._split(record.key) is None:
+                detail = f"{TABLE} puts study {record.key} in no split"
+                yield Reject(record.key, record.key, "split_unknown", detail)
                 continue
             image = str(study.get("ImageID") or "")
             if not image or "/" in image:

@@ -16,7 +16,7 @@ from pathlib import Path
 from storage.datasets.reader import DatasetReader, SourceRecord, Study, StudyImage
 from storage.images.loading import describe_image
 from storage.images.types import ImageError
-from storage.images.vocabulary import is_volume, view_positions
+from storage.images.vocabulary import is_radiograph, is_volume, view_positions
 from storage.reasons import explain
 from storage.rejects import Reject
 
@@ -34,6 +34,8 @@ REMARKS = {
     "no_images": "studies without an image: their phrases stay ungrounded",
     "view_not_known": "views that are no known view position: taken for frontal; "
     "`layout.views` in the declaration can rename them",
+    "view_not_stated": "radiographs whose view is stated nowhere: taken for frontal, also lateral "
+    "ones; name a column that says it with --columns view=…",
     "not_part_of_series": explain("not_part_of_series"),
     "other_modality": "DICOM objects of a kind that is not read",
     "same_object": "copies of a DICOM object that is there already",
@@ -231,7 +233,9 @@ def _look_at_image(where: str, image: StudyImage, result: Checked) -> None:
             result.fault(error.reason, f"{where}: {error.detail}{hint}")
             return
     result.images[image.modality or "OT"] += 1
-    if image.view is not None and image.view not in view_positions():
+    if image.view is None and is_radiograph(image.modality or "OT"):
+        result.remark("view_not_stated", where)
+    elif image.view is not None and image.view not in view_positions():
         result.remark("view_not_known", f"{where}: {image.view!r}")
 
 

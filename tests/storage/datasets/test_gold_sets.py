@@ -98,6 +98,7 @@ def test_padchest_gr_places_fractions_on_the_image(tmp_path: Path) -> None:
     normal = {"sentence_en": "Normal heart.", "abnormal": False}
     long_id = "216840111366964012283393834152009027160348352"
     reports = [study(long_id, thickening, normal), study("2", thickening), study("2"), 7]
+    reports.append(study("3", thickening))  # the table puts it in no split
     write(tmp_path, "grounded_reports_20240819.json", json.dumps(reports))
     write(
         tmp_path,
@@ -105,6 +106,7 @@ def test_padchest_gr_places_fractions_on_the_image(tmp_path: Path) -> None:
         "StudyID,ImageID,label,split,PatientID",
         f"{long_id},{long_id}.png,apical pleural thickening,validation,9",
         f"{long_id},{long_id}.png,new sign,validation,9",
+        "2,2.png,new sign,test,8",
     )
     (tmp_path / "Padchest_GR_files").mkdir()
     parts = tmp_path / "Padchest_GR_files" / "PadChest_GR.zip.001"
@@ -117,7 +119,7 @@ def test_padchest_gr_places_fractions_on_the_image(tmp_path: Path) -> None:
     studies, rejected = read("padchest-gr", tmp_path)
     assert list(studies) == [f"validate/{long_id}", "test/2"]
     assert [(r.study_id, r.reason) for r in rejected] == [
-        ("entry 3", "row_malformed"), ("entry 4", "row_malformed"),
+        ("entry 3", "row_malformed"), ("entry 4", "row_malformed"), ("3", "split_unknown"),
     ]  # fmt: skip
     found = studies[f"validate/{long_id}"]
     assert found.findings == "Apical pleural thickening. Normal heart."

@@ -114,11 +114,11 @@ class CasesReader(ABC):
                 yield Reject(case.key, case.key, error.reason, str(error))
 
     def census(self) -> Mapping[str, int]:
-        """How many images and files of masks there are."""
+        """How many images and files of masks there are; a class that is not there has none."""
         cases = self._cases.values()
         return {
             "images": sum(len(case.images) for case in cases),
-            "mask files": sum(len(case.masks) for case in cases),
+            "mask files": sum(mask.path.exists() for case in cases for mask in case.masks),
         }
 
     def image_paths(self) -> Iterator[Path]:

@@ -94,7 +94,7 @@ if __name__ == "__main__":
     for name in _LIBRARIES:
         importlib.import_module(name)
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    __package__ = None  # else help and completion would call the command `python -m …`
+    globals()["__package__"] = None  # else help and completion would call the command `python -m …`
     from vividmed.__main__ import main
 
     main()

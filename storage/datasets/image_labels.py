@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from storage.datasets.label_values import LABEL_VALUES
 from storage.datasets.rows import Row
-
-VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": None}
-"""What a label's cell may hold: present, absent, uncertain, or that nothing is known."""
 
 
 class LabelError(Exception):
@@ -79,9 +77,9 @@ class LabelColumns(BaseModel):
         other = {name: column for column, name in self.also.items() if column in row.cells}
         said = {name: row.cells.get(other.get(name, name), "") for name in self.names}
         for name, cell in said.items():
-            if cell not in VALUES:
+            if cell not in LABEL_VALUES:
                 raise LabelError(f"{name} is {cell!r}, not 1, 0, -1 or empty")
-        values = {name: VALUES[cell] for name, cell in said.items()}
+        values = {name: LABEL_VALUES[cell] for name, cell in said.items()}
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -6,12 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from storage.datasets.label_values import LABEL_VALUES
 from storage.datasets.row_index import RowIndex
 from storage.datasets.rows import Row
 from storage.rejects import Reject
-
-_VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
-"""Present, absent, uncertain; an empty cell says nothing."""
 
 
 class Labels(NamedTuple):
@@ -68,8 +66,9 @@ class LabelTable:
         for column, said in rows[0].cells.items() if rows else ():
             if not said or column not in self._names:
                 continue
-            if said in _VALUES:
-                values[self._names[column]] = _VALUES[said]
+            value = LABEL_VALUES.get(said)
+            if value is not None:
+                values[self._names[column]] = value
             else:
                 detail = f"{column} is {said[:80]!r}, not 1, 0, -1 or empty"
                 left_out.append(Reject(study_id, self._names[column], "label_unreadable", detail))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -44,14 +45,14 @@ class Source:
     require: RequiredSections | None = None
 
 
-class _Rule(BaseModel):
+class _Rule(BaseModel, ABC):
     """A rule: its name under `rule`, and what it has to know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @abstractmethod
     def apply(self, study: Study, source: Source) -> Study | Reject:
         """The study, perhaps with less in it, or why it is taken out."""
-        raise NotImplementedError
 
     def files(self, source: Source) -> list[Path]:  # noqa: ARG002 most rules read none
         """Files of the data set that decide what the rule does."""

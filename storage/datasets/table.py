@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from storage.datasets.declaration import Declaration, checked
+from storage.datasets.label_values import LABEL_VALUES
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.datasets.report_files import UnusableFileError, read_report_file
 from storage.datasets.row_index import RowIndex
@@ -26,9 +27,6 @@ from storage.images.vocabulary import NOT_STATED, view_position
 from storage.paths import OutsideError, listing_digest, path_below
 from storage.rejects import Reject
 from storage.sections import findings_and_impression
-
-LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1, "": None}
-"""What a label's cell may hold: present, absent, uncertain, or that nothing is known."""
 
 _SPREADSHEET_ERROR = re.compile(r"#[A-ZÄÖÜ/0]{3,}[?!]|#N/A|#NV")
 """What Excel and its like write for a cell that they cannot work out, as a text that begins with =
@@ -340,8 +338,8 @@ def _text(values: Mapping[str, str], column: str | None) -> str | None:
 def _labels(values: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple[str, int]]:
     for name in names:
         said = values[name]
-        if said not in LABELS:
+        if said not in LABEL_VALUES:
             raise _RowError("label_unreadable", f"{name} is {said!r}, not 1, 0, -1 or empty")
-        value = LABELS[said]
+        value = LABEL_VALUES[said]
         if value is not None:
             yield name, value

@@ -116,7 +116,8 @@ def rescaled(low, high):
     ],
 )
 def test_other_scales_are_refused(tmp_path, thinned, name, change):
-    refusal(tmp_path, change(thinned(name).astype(np.int32)))
+    said = refusal(tmp_path, change(thinned(name).astype(np.int32)))
+    assert said.startswith(str(tmp_path))
 
 
 def test_a_file_that_says_how_is_converted(tmp_path, thinned):

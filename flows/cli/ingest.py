@@ -14,7 +14,8 @@ from flows.cli.options import JsonOption, notes, out
 
 if TYPE_CHECKING:
     from storage.datasets.own_archive.checks import Checked, Finding
-    from storage.datasets.own_archive.looked import Looked, Progress
+    from storage.datasets.own_archive.looked import Looked
+    from storage.datasets.own_archive.request import Progress, Request
 
 _MODALITIES = {"OT": "of a modality that the file does not state"}
 _EVERY = 100
@@ -60,44 +61,15 @@ def ingest(
     """Check your own archive and declare it; `vividmed build NAME` then builds it."""
     from storage.datasets.own_archive.columns import parse_given
     from storage.datasets.own_archive.declare import parse_split, require_free
-    from storage.datasets.own_archive.dicom_archive import look_at_dicom
-    from storage.datasets.own_archive.index import require_replaceable
-    from storage.datasets.own_archive.table_archive import look_at_table
-    from storage.datasets.reader import DatasetError
+    from storage.datasets.own_archive.request import Request
 
-    if (table is None) == (dicom is None):
-        raise DatasetError(
-            "give a table of studies with --table, or a folder of DICOM studies with --dicom"
-        )
     file = _declaration_file(name, output)
     require_free(file)
-    if dicom is not None:
-        require_replaceable(file.with_suffix(""))
     given = parse_given([*(columns or ()), *(more_columns or ())])
     percent = parse_split(split)
     with _progress() as progress:
-        if table is not None:
-            looked = look_at_table(
-                file,
-                table,
-                images=images,
-                reports=reports,
-                given=given,
-                encoding=encoding,
-                percent=percent,
-                progress=progress,
-            )
-        else:
-            assert dicom is not None  # noqa: S101 for the type checker
-            looked = look_at_dicom(
-                file,
-                dicom,
-                reports=reports,
-                given=given,
-                encoding=encoding,
-                percent=percent,
-                progress=progress,
-            )
+        request = Request(file, reports, given, encoding, percent, progress, _refused)
+        looked = _look(request, table, images, dicom)
     try:
         written = looked.checked.studies > 0 and (skip_bad or not looked.checked.faults)
         if written:
@@ -113,6 +85,35 @@ def ingest(
             _print_next(name, file, looked, output)
     if not written:
         raise typer.Exit(1)
+
+
+def _look(request: Request, table: Path | None, images: Path | None, dicom: Path | None) -> Looked:
+    """Understand the table or the folder, and check all of it."""
+    from storage.datasets.own_archive.dicom_archive import look_at_dicom
+    from storage.datasets.own_archive.index import require_replaceable
+    from storage.datasets.own_archive.table_archive import look_at_table
+    from storage.datasets.reader import DatasetError
+
+    if table is not None and dicom is None:
+        return look_at_table(request, table, images)
+    if dicom is not None and table is None:
+        if images is not None:
+            raise DatasetError(
+                "--images is about the paths in a table; the folder of --dicom holds the images"
+            )
+        require_replaceable(request.file.with_suffix(""))
+        return look_at_dicom(request, dicom)
+    raise DatasetError(
+        "give a table of studies with --table, or a folder of DICOM studies with --dicom"
+    )
+
+
+def _refused(text: str) -> tuple[str, str] | None:
+    """Why the cleaning of a build would not read a text."""
+    from tasks.engines.text.cleaning import refusal
+
+    failure = refusal(text)
+    return (failure.reason, failure.detail) if failure else None
 
 
 def _declaration_file(name: str, output: Path | None) -> Path:

@@ -1,6 +1,7 @@
 """Rows of a table file, one at a time: CSV, TSV, JSON lines (each also gzipped) and Parquet.
 
-Every value is text without the spaces around it: identifiers look like numbers and are none.
+Every value is text without the spaces around it: identifiers look like numbers and are none. What a
+spreadsheet puts around a text so that it is not taken for a number is left off.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ csv.field_size_limit(LARGEST_REPORT)  # for the whole process; Python's own is 1
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 """NUL, and half characters: what bytes that are not UTF-8 are read as."""
+
+_PROTECTED = re.compile(r"""="(?P<formula>(?:[^"]|"")*)"|'(?P<quoted>\d[\d./-]*)""")
+"""A text as spreadsheets protect it: ="001", or '001."""
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
@@ -90,7 +94,7 @@ def _separated(path: Path, separator: str, encoding: str) -> Iterator[Row]:
         header = next(rows, [])
         if isinstance(header, _Fault):
             raise DatasetError(f"{path}, its header: {header.words}")
-        names = [name.strip() for name in header]
+        names = [_unprotected(name.strip()) for name in header]
         _require_header(path, names, separator)
         for number, cells in enumerate(rows, start=1):
             if isinstance(cells, _Fault):
@@ -189,7 +193,7 @@ def _cells(path: Path, lines: _Lines, separator: str) -> Iterator[list[str] | _F
 
 
 def _row(number: int, header: list[str], cells: list[str]) -> Row:
-    pairs = list(zip(header, map(str.strip, cells), strict=False))
+    pairs = [(n, _unprotected(c.strip())) for n, c in zip(header, cells, strict=False)]
     known = {name: cell for name, cell in pairs if name}
     # numbers without a name are an index that pandas wrote, as a rule
     if any(any(map(str.isalpha, cell)) for name, cell in pairs if not name):
@@ -199,6 +203,13 @@ def _row(number: int, header: list[str], cells: list[str]) -> Row:
     if len(cells) > len(header) or any(without):  # a column without a name may end before others
         return Row(number, known, f"{len(cells)} cells stand under {len(header)} columns")
     return _checked(Row(number, known))
+
+
+def _unprotected(cell: str) -> str:
+    """A cell without what a spreadsheet put around it to keep it a text."""
+    if cell[:1] in ("=", "'") and (found := _PROTECTED.fullmatch(cell)):
+        return (found["quoted"] or (found["formula"] or "").replace('""', '"')).strip()
+    return cell
 
 
 def _checked(row: Row) -> Row:
@@ -282,10 +293,10 @@ def _text(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
-        return value.decode(errors="surrogateescape").strip()
+        return _unprotected(value.decode(errors="surrogateescape").strip())
     if isinstance(value, bool | int | float | list | dict):
         return json.dumps(value, default=str)
-    return str(value).strip()
+    return _unprotected(str(value).strip())
 
 
 def _open(path: Path, encoding: str) -> TextIO:

@@ -215,7 +215,9 @@ class TableReader:
             cell = pattern.format_map(row.cells)
         if row.fault or not cell:
             return None
-        return self._below(self._source / self._layout.reports, self._as_path(cell))
+        prefix = self._layout.report_path_prefix
+        path = self._as_path(cell, self._layout.path_prefix if prefix is None else prefix)
+        return self._below(self._source / self._layout.reports, path)
 
     def _shared(self, rows: list[Row], column: str) -> str:
         """What the rows of a study say in a column, where any does."""
@@ -264,7 +266,7 @@ class TableReader:
         if row.fault:
             return []
         named = [
-            self._as_path(p)
+            self._as_path(p, self._layout.path_prefix)
             for c in self._layout.columns.images
             for p in paths_in(row.cells.get(c, ""))
         ]
@@ -273,9 +275,9 @@ class TableReader:
             named.insert(0, pattern.format_map(row.cells))
         return [self._below(self._source, name) for name in named]
 
-    def _as_path(self, cell: str) -> str:
+    def _as_path(self, cell: str, prefix: str) -> str:
         """A path as this machine writes it, without what it began with on another."""
-        path = cell.removeprefix(self._layout.path_prefix)
+        path = cell.removeprefix(prefix)
         return path.replace("\\", "/") if self._layout.windows_paths else path
 
     def _below(self, folder: Path, name: str) -> Path | OutsideError:

@@ -56,6 +56,7 @@ class Layout(BaseModel):
         no image. Where a column holds the paths themselves, `columns.images` names it.
     report_file: a report file's path below `reports`, made like `image`.
     path_prefix: what paths in cells begin with on the machine that wrote the table; left off.
+    report_path_prefix: the same of report files; by default that of the images.
     windows_paths: whether the paths in cells have backslashes between folders.
     reports: folder of report files, below the data set's folder.
     encoding, separator: of a table of text.
@@ -74,6 +75,7 @@ class Layout(BaseModel):
     image: str | None = None
     report_file: str | None = None
     path_prefix: str = ""
+    report_path_prefix: str | None = None
     windows_paths: bool = False
     reports: str = ""
     encoding: str = "utf-8"

@@ -73,6 +73,17 @@ def describe_image(path: Path, modality: str = "CT") -> ImageDescription:
     return radiographs.describe(path)
 
 
+def check_grey(path: Path) -> None:
+    """Refuse a radiograph in colour, as `load_radiograph` does; one in grey is not decoded.
+
+    Raises:
+        ImageError: as `load_radiograph`.
+    """
+    from storage.images import radiographs
+
+    radiographs.check_grey(_existing(path))
+
+
 def is_volume(path: Path) -> bool:
     """Whether a path is to be read as a volume, by its name or, of a DICOM file, its kind.
 

@@ -41,6 +41,16 @@ def describe(path: Path) -> ImageDescription:
         return ImageDescription(NOT_STATED, None, rasters.read_shape(path), None)
 
 
+def check_grey(path: Path) -> None:
+    """Refuse colour; pixels are decoded only where the header leaves it open."""
+    kind = _format(path)
+    with decoding(path, kind):
+        if kind != "DICOM":
+            rasters.check_grey(path)
+        elif dicom.photometric_interpretation(dicom.read_header(path)) not in _GREY:
+            _read_dicom(path)
+
+
 def _format(path: Path) -> str:
     if dicom.is_dicom(path):
         return "DICOM"

@@ -73,6 +73,18 @@ def read_shape(path: Path) -> tuple[int, int]:
         return (columns, rows) if _orientation(image) in _TURNED else (rows, columns)
 
 
+def check_grey(path: Path) -> None:
+    """Refuse what `read_grey` refuses by its pixels; a picture of one channel is not decoded.
+
+    Raises:
+        ImageError: as `read_grey`.
+    """
+    with path.open("rb") as stream:
+        mode = _opened(path, stream).mode
+    if mode not in ("1", "L") and not mode.startswith("I"):
+        read_grey(path)
+
+
 def mean_of_channels(path: Path, rgb: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
     """The grey of red, green and blue (rows, columns, 3) that agree, in their unit.
 

@@ -13,21 +13,28 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+from storage.datasets.own_archive.request import Refuses
 from storage.datasets.reader import DatasetReader, SourceRecord, Study, StudyImage
-from storage.images.loading import describe_image
+from storage.images.loading import check_grey, describe_image
 from storage.images.types import ImageError
 from storage.images.vocabulary import is_radiograph, is_volume, view_positions
 from storage.reasons import explain
 from storage.rejects import Reject
 
 _ROUNDED = re.compile(r"\d[.,]\d+E\+?\d+")
-_FORMULA = re.compile(r'=".*"', re.DOTALL)
+_FORMULA = re.compile(r"=[A-Z$\"][^\n]*", re.IGNORECASE)
+
+_OF_A_FILM = 2
+"""Axes of a radiograph; a volume has three."""
 
 EXAMPLES = 3
 """Of each kind of fault, how many are told."""
 
 REMARKS = {
     "no_text": "studies without any text: a build rejects them",
+    "language_not_supported": "studies whose report is not in English: a build rejects them",
+    "too_long_to_read": "studies whose findings or impression are longer than any report: a build "
+    "rejects them",
     "one_section": "studies with only one of findings and impression: a build rejects them unless "
     "it is given --require-sections any",
     "report_not_used": "rows with a report beside findings or an impression: only these are read",
@@ -46,8 +53,8 @@ REMARKS = {
     "give the file or the row the Study Instance UID for a name",
     "rounded_id": "study ids in scientific notation: a spreadsheet has rounded them, and several "
     "studies may have become one: export the table again, with this column as text",
-    "formula": 'cells that a spreadsheet has written as a formula of text, as ="001": they are '
-    "taken with the sign and the quotation marks: export the table again without",
+    "formula": "cells that hold a spreadsheet's formula, as =A2&B2, not what it gives: they are "
+    "taken as they stand: export the table again with its values",
     "one_patient": "all studies have one patient id, as some anonymizers write: no split by "
     "patient can be made",
     "column_of_paths": "columns that seem to hold paths of images and are not used: name them with "
@@ -125,7 +132,7 @@ def check_studies(
     reader: DatasetReader,
     result: Checked,
     *,
-    with_reports: bool,
+    refuses: Refuses | None,
     with_images: bool,
     tick: Callable[[], None],
 ) -> None:
@@ -134,7 +141,7 @@ def check_studies(
     Args:
         reader: of the declared archive.
         result: counts are added to it.
-        with_reports: whether the archive has texts at all.
+        refuses: says of a text whether a build would read it; None if the archive has no texts.
         with_images: whether images are looked at; those of a DICOM folder were already.
         tick: called after each study.
     """
@@ -149,7 +156,7 @@ def check_studies(
         else:
             result.studies += 1
             result.splits[split] += 1
-            _look_at(study, result, with_reports=with_reports)
+            _look_at(study, result, refuses)
             if with_images:
                 _look_at_images(study, result)
         tick()
@@ -187,15 +194,18 @@ def _kept(
         yield record
 
 
-def _look_at(study: Study, result: Checked, *, with_reports: bool) -> None:
+def _look_at(study: Study, result: Checked, refuses: Refuses | None) -> None:
     where = f"study {study.study_id}"
-    if with_reports:
+    if refuses is not None:
         there = [name for name in ("findings", "impression") if getattr(study, name)]
         result.sections[" and ".join(there) or "neither"] += 1
         if not there:
             result.remark("no_text", where)
         elif len(there) == 1:
             result.remark("one_section", f"{where} has {there[0]} only")
+        refused = filter(None, (refuses(getattr(study, name)) for name in there))
+        if (reason := next(refused, None)) is not None:
+            result.remark(reason[0], f"{where}: {reason[1]}")
     if _ROUNDED.fullmatch(study.study_id):
         result.remark("rounded_id", where)
     cells = {
@@ -231,6 +241,12 @@ def _look_at_image(where: str, image: StudyImage, result: Checked) -> None:
             look = is_told and error.reason == "image_not_found"  # it lists a folder, each time
             hint = _hint(Path(image.uri)) if look else ""
             result.fault(error.reason, f"{where}: {error.detail}{hint}")
+            return
+    elif len(image.shape) == _OF_A_FILM:
+        try:
+            check_grey(Path(image.uri))
+        except ImageError as error:
+            result.fault(error.reason, f"{where}: {error.detail}")
             return
     result.images[image.modality or "OT"] += 1
     if image.view is None and is_radiograph(image.modality or "OT"):

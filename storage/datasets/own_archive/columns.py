@@ -102,6 +102,16 @@ def understand(table: Path, names: Sequence[str], given: Mapping[str, Sequence[s
     return ColumnMap(columns, tuple(name for name in names if name not in taken))
 
 
+def is_known_name(column: str) -> bool:
+    """Whether a column of this name is understood."""
+    return _form(column) in _known_forms()
+
+
+@cache
+def _known_forms() -> frozenset[str]:
+    return frozenset(_form(name) for names in known_names().values() for name in names)
+
+
 def _existing(table: Path, names: Sequence[str], said: str) -> str:
     """The column that the user named, in the table's own letters."""
     if said in names:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +14,52 @@ from storage.datasets.own_archive.index import TABLE, write_index
 from storage.datasets.own_archive.looked import (
     TEXTS,
     Looked,
-    Progress,
     check,
     remark_unused_reports,
     splits_of,
     told_splits,
 )
 from storage.datasets.own_archive.reports import REPORT_SUFFIXES, ReportTable, ReportTexts
+from storage.datasets.own_archive.request import Request
 from storage.datasets.reader import DatasetError
 from storage.datasets.rows import USUAL
 
 
-def look_at_dicom(
-    file: Path,
-    folder: Path,
-    *,
-    reports: Path | None,
-    given: Mapping[str, Sequence[str]],
-    encoding: str | None,
-    percent: Mapping[str, int],
-    progress: Progress,
-) -> Looked:
+def look_at_dicom(request: Request, folder: Path) -> Looked:
     """Understand a folder of DICOM studies with their reports, and check it.
 
     Args:
-        file: the declaration that is going to be written.
+        request: its columns are of the table of reports; without reports, text files are looked
+            for beside the images.
         folder: of DICOM files, in any order.
-        reports: a folder of text files, or a table; None to look for text files beside the images.
-        given: columns of the table of reports that the user named, by what they hold.
-        encoding: of reports that are not UTF-8.
-        percent: of the patients in each split; empty for the splits of the table of reports.
-        progress: told what is done.
 
     Raises:
         DatasetError: if there is nothing to read.
     """
     if not folder.is_dir():
         raise DatasetError(f"--dicom {folder}: this is no folder")
+    file, percent = request.file, request.percent
     checked = Checked()
-    dicom = DicomFolder(folder.absolute(), checked, progress("reading DICOM headers"))
-    texts = _reports(reports, dicom, given, encoding, checked)
+    dicom = DicomFolder(folder.absolute(), checked, request.progress("reading DICOM headers"))
+    texts = _reports(request, dicom, checked)
     columns = texts.map if isinstance(texts, ReportTable) else None
     split_column = "split" if texts and "split" in texts.columns and not percent else None
     file.parent.mkdir(parents=True, exist_ok=True)
     index = Path(tempfile.mkdtemp(prefix=f".{file.stem}-", dir=file.parent))
     try:
-        write_index(index, dicom, texts, checked, progress("looking at series"))
-        layout = _layout(texts, encoding)
+        write_index(index, dicom, texts, checked, request.progress("looking at series"))
+        layout = _layout(texts, request.encoding)
         splits = list(percent) or ["train"]
         if percent:
             layout["split_by_patient"] = dict(percent)
         elif split_column:
-            own = f"{reports}: {columns.columns['split']}" if columns else None
+            own = f"{request.reports}: {columns.columns['split']}" if columns else None
             splits, layout["splits"] = splits_of(index / TABLE, USUAL, split_column, own)
             layout["columns"]["split"] = split_column
         values = values_of(
             file.stem, layout, folder=index, splits=splits, reports=texts is not None
         )
-        values = check(values, file, checked, progress, with_images=False)
+        values = check(values, request, checked, with_images=False)
     except BaseException:
         shutil.rmtree(index, ignore_errors=True)
         raise
@@ -82,22 +69,19 @@ def look_at_dicom(
     understood = {
         "DICOM folder": str(folder.absolute()),
         "study id": "accession number" if dicom.is_known_by_accession else "Study Instance UID",
-        "reports": _told_reports(texts, reports or folder),
+        "reports": _told_reports(texts, request.reports or folder),
         "splits": told_splits(percent, splits, split_column),
     }
     return Looked(understood, values | {"folder": file.stem}, checked, columns, index)
 
 
 def _reports(
-    reports: Path | None,
-    dicom: DicomFolder,
-    given: Mapping[str, Sequence[str]],
-    encoding: str | None,
-    checked: Checked,
+    request: Request, dicom: DicomFolder, checked: Checked
 ) -> ReportTexts | ReportTable | None:
     """The reports that the user named, or the text files beside the images; None without any."""
+    reports, given = request.reports, request.given
     if reports is not None and reports.is_file():
-        table = ReportTable(reports.absolute(), given, encoding, dicom, checked)
+        table = ReportTable(reports.absolute(), given, request.encoding, dicom, checked)
         remark_unused_reports(reports.absolute(), table.form, table.map, checked)
         return table
     if given:

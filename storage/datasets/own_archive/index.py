@@ -17,9 +17,9 @@ from storage.datasets.own_archive.checks import Checked
 from storage.datasets.own_archive.dicom_folder import DicomFolder, Series
 from storage.datasets.own_archive.reports import ReportTable, ReportTexts
 from storage.datasets.reader import DatasetError
-from storage.images.loading import describe_image
+from storage.images.loading import check_grey, describe_image
 from storage.images.types import ImageError
-from storage.images.vocabulary import is_volume
+from storage.images.vocabulary import is_radiograph, is_volume
 
 TABLE = "studies.csv"
 _IMAGES = "images"
@@ -92,6 +92,8 @@ def _images(
             where = f"study {dicom.name_of(study)}"
             try:
                 described = describe_image(folder / path)
+                if is_radiograph(described.modality):
+                    check_grey(folder / path)
             except ImageError as error:
                 said = f"{where}: {_told(error.detail, folder, path, dicom, series)}"
                 if _is_no_image(series, error):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ from storage.datasets.declaration import is_usable_in_paths
 from storage.datasets.own_archive.checks import Checked, check_studies
 from storage.datasets.own_archive.columns import ColumnMap
 from storage.datasets.own_archive.declare import draft, shard_size
+from storage.datasets.own_archive.request import Request
 from storage.datasets.reader import DatasetError
 from storage.datasets.rows import TextForm, read_rows
-
-Progress = Callable[[str], Callable[[], None]]
-"""Called with what begins; what it gives is called after each file or study of it."""
 
 TEXTS = ("findings", "impression", "report", "report_file")
 """What a column may hold of a report's text."""
@@ -48,21 +46,16 @@ class Looked:
 
 
 def check(
-    values: dict[str, Any],
-    file: Path,
-    checked: Checked,
-    progress: Progress,
-    *,
-    with_images: bool = True,
+    values: dict[str, Any], request: Request, checked: Checked, *, with_images: bool = True
 ) -> dict[str, Any]:
     """Read every study as a build would; the values with the size of shards that fits."""
-    reader = draft(values if with_images else _without_images(values), file).open()
+    reader = draft(values if with_images else _without_images(values), request.file).open()
     check_studies(
         reader,
         checked,
-        with_reports=values.get("reports", True),
+        refuses=request.refuses if values.get("reports", True) else None,
         with_images=with_images,
-        tick=progress("checking studies"),
+        tick=request.progress("checking studies"),
     )
     if checked.has_one_section:
         values = values | {"sections": "any"}

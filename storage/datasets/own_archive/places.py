@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from storage.paths import OutsideError, is_there, path_below
+
 _SAMPLE = 1000
 """Paths that are looked at to find out how they are written."""
+
+_MOVES = 5
+"""Of the places where absolute paths of another machine may lead, those that are compared."""
 
 _ROOTED = re.compile(r"[A-Za-z]:[\\/]|[\\/]")
 
@@ -28,6 +33,14 @@ class Places:
     folder: Path
     path_prefix: str = ""
     windows_paths: bool = False
+
+    def leads_to_a_file(self, path: str) -> bool:
+        """Whether a path of the table is that of a file or folder of this machine."""
+        own = _slashed(path.removeprefix(self.path_prefix), self.windows_paths)
+        try:
+            return is_there(path_below(self.folder, own))
+        except OutsideError:
+            return False
 
     def layout(self) -> dict[str, object]:
         """What the layout of the declaration says of it."""
@@ -49,21 +62,12 @@ def find_places(paths: Callable[[], Iterable[str]], beside: Path, images: Path |
         re.match(r"[A-Za-z]:[\\/]|\\\\", p) or ("\\" in p and "/" not in p) for p in sample
     )
     rooted = [path for path in sample if _ROOTED.match(path)]
-    if not rooted:
-        there = Counter(
-            base
-            for path in sample
-            for base in bases
-            if (base / _slashed(path, is_windows)).exists()
-        )
-        return Places(max(bases, key=lambda base: there[base]), windows_paths=is_windows)
-    here = [path for path in rooted if Path(path).exists()]
-    if here and not is_windows:
-        return Places(_shared_folder(paths(), images))
-    found = Counter(place for path in rooted for place in _moved(path, bases, is_windows))
-    if found:
-        return found.most_common(1)[0][0]
-    return Places(bases[0], windows_paths=is_windows)
+    possible = [Places(base, windows_paths=is_windows) for base in bases]
+    if any(is_there(Path(path)) for path in rooted):
+        possible.append(Places(_shared_folder(paths(), images), windows_paths=is_windows))
+    moved = Counter(place for path in rooted for place in _moved(path, bases, is_windows))
+    possible += [place for place, _ in moved.most_common(_MOVES)]
+    return max(possible, key=lambda place: sum(map(place.leads_to_a_file, sample)))
 
 
 def _slashed(path: str, is_windows: bool) -> str:

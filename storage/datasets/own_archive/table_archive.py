@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from storage.datasets.own_archive.declare import values_of
 from storage.datasets.own_archive.looked import (
     TEXTS,
     Looked,
-    Progress,
     check,
     remark_unused_reports,
     splits_of,
@@ -21,6 +20,7 @@ from storage.datasets.own_archive.looked import (
 )
 from storage.datasets.own_archive.places import Places, find_places
 from storage.datasets.own_archive.reports import REPORT_SUFFIXES
+from storage.datasets.own_archive.request import Request
 from storage.datasets.own_archive.table_form import columns_of, recognize_form, told_form
 from storage.datasets.reader import DatasetError
 from storage.datasets.rows import TextForm, read_rows
@@ -33,36 +33,22 @@ _SAMPLE = 1000
 """Paths that are looked at to find such a suffix."""
 
 
-def look_at_table(
-    file: Path,
-    table: Path,
-    *,
-    images: Path | None,
-    reports: Path | None,
-    given: Mapping[str, Sequence[str]],
-    encoding: str | None,
-    percent: Mapping[str, int],
-    progress: Progress,
-) -> Looked:
+def look_at_table(request: Request, table: Path, images: Path | None = None) -> Looked:
     """Understand a table of studies and check everything that it names.
 
     Args:
-        file: the declaration that is going to be written.
+        request: its reports are a folder that paths of report files lie below; without a column
+            for them, the files are named by study id.
         table: CSV, TSV, JSON lines or Parquet.
         images: what paths of images lie below, where that is not the table's folder.
-        reports: the same for report files; without a column for them, they are named by study id.
-        given: columns that the user named, by what they hold.
-        encoding: as the user names it; None for UTF-8.
-        percent: of the patients in each split; empty for the splits of the table.
-        progress: told what is done.
 
     Raises:
         DatasetError: if the table cannot be used at all, or is to be split by patients that it does
             not name.
     """
-    table = table.absolute()
-    form = recognize_form(table, encoding)
-    columns = understand(table, columns_of(table, form), given)
+    table, reports, percent = table.absolute(), request.reports, request.percent
+    form = recognize_form(table, request.encoding)
+    columns = understand(table, columns_of(table, form), request.given)
     if percent:
         if "patient_id" not in columns.columns:
             raise DatasetError(
@@ -76,9 +62,9 @@ def look_at_table(
     # A pattern stands in place of the column that it is made of.
     named = {k: v for k, v in columns.columns.items() if k != "images" or "image" not in of_images}
     layout = {"table": _below(table, places.folder), "columns": named, **of_images}
-    layout |= _reports(table, form, columns, reports) | _form(form)
-    if encoding and "reports" in layout:
-        layout["report_encoding"] = encoding
+    layout |= _reports(table, form, columns, reports, places.path_prefix) | _form(form)
+    if request.encoding and "reports" in layout:
+        layout["report_encoding"] = request.encoding
     splits = list(percent) or ["train"]
     if percent:
         layout["split_by_patient"] = dict(percent)
@@ -86,7 +72,7 @@ def look_at_table(
         splits, renamed = splits_of(table, form, split_column)
         layout |= {"splits": renamed} if renamed else {}
     values = values_of(
-        file.stem,
+        request.file.stem,
         layout,
         folder=places.folder.absolute(),
         splits=splits,
@@ -98,7 +84,7 @@ def look_at_table(
         checked.remark("column_of_paths", column)
     if not values.get("reports", True):
         checked.remark("no_text_column", f"not used: {', '.join(columns.unused) or 'no column'}")
-    values = check(values, file, checked, progress)
+    values = check(values, request, checked)
     understood = {"table": f"{table}, {told_form(form)}"}
     if "images" in columns.columns:
         understood["images below"] = str(places.folder)
@@ -151,9 +137,9 @@ def _columns_of_paths(table: Path, form: TextForm, columns: ColumnMap) -> list[s
 
 
 def _reports(
-    table: Path, form: TextForm, columns: ColumnMap, reports: Path | None
+    table: Path, form: TextForm, columns: ColumnMap, reports: Path | None, prefix: str
 ) -> dict[str, Any]:
-    """What the layout says of the folder of report files."""
+    """What the layout says of the folder of report files; `prefix` is left off paths of images."""
     column = _one(columns, "report_file")
     if column is None:
         return {} if reports is None else _reports_by_id(table, form, columns, reports)
@@ -162,7 +148,11 @@ def _reports(
         return (cell for row in read_rows(table, form) if (cell := row.cells.get(column, "")))
 
     places = find_places(paths, table.parent, reports.absolute() if reports else None)
-    return {"reports": str(places.folder.absolute()), **places.layout()}
+    return {
+        "reports": str(places.folder.absolute()),
+        **({"windows_paths": True} if places.windows_paths else {}),
+        **({"report_path_prefix": places.path_prefix} if places.path_prefix != prefix else {}),
+    }
 
 
 def _reports_by_id(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from storage.archives import DAMAGE, what_is_wrong
+from storage.datasets.own_archive.columns import is_known_name
 from storage.datasets.reader import DatasetError
 from storage.datasets.rows import SEPARATORS, USUAL, TextForm, read_rows
 
@@ -29,6 +30,9 @@ _NOT_AS_SAID = "give the encoding that it was saved in"
 _READ_AT_ONCE = 1 << 20  # bytes
 _HEADER = 1 << 16  # bytes of which the first line is looked for
 _FIRST_ROWS = 1000
+_LINES_ABOVE = 10
+"""Lines in which the header is looked for; a title with a date and a query takes some."""
+
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -103,7 +107,11 @@ def _opened(table: Path) -> IO[bytes]:
 
 
 def _separator(table: Path, encoding: str) -> str:
-    """The one that gives the header most cells."""
+    """The one that gives the header most cells.
+
+    Raises:
+        DatasetError: if other lines stand above the header.
+    """
     with _opened(table) as stream:
         start = stream.read(_HEADER)
     text = codecs.getincrementaldecoder(encoding)("replace").decode(start).removeprefix("\ufeff")
@@ -112,14 +120,40 @@ def _separator(table: Path, encoding: str) -> str:
             f"{table} begins with the line `{text.splitlines()[0]}`, which only Excel "
             "understands: delete this line"
         )
+    rows = {separator: _first_rows(text, separator) for separator in SEPARATORS}
+    found = max(rows, key=lambda separator: len(rows[separator][0]) if rows[separator] else 0)
+    widest = max(rows, key=lambda separator: max(map(len, rows[separator]), default=0))
+    _require_header_first(table, rows[found] if found == widest else rows[widest])
+    return found
 
-    def cells(separator: str) -> int:
-        try:
-            return len(next(csv.reader(io.StringIO(text), delimiter=separator), []))
-        except csv.Error:
-            return 0
 
-    return max(SEPARATORS, key=cells)
+def _first_rows(text: str, separator: str) -> list[list[str]]:
+    """The cells that are not empty, of the first lines that are not."""
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if cells := [cell for cell in map(str.strip, row) if cell]:
+                rows.append(cells)
+            if len(rows) == _LINES_ABOVE:
+                break
+    except csv.Error:
+        pass  # the row is told when it is read
+    return rows
+
+
+def _require_header_first(table: Path, rows: list[list[str]]) -> None:
+    """Refuse a title above the header: a line without known names, or with far fewer cells."""
+    if not rows or any(map(is_known_name, rows[0])):
+        return
+    named = [row for row in rows[1:] if sum(map(is_known_name, row)) > 1]
+    header = named[0] if named else max(rows, key=len)
+    if named or 2 * len(rows[0]) <= len(header):
+        raise DatasetError(
+            f"{table} begins with `{rows[0][0][:60]}`, which is no name of a column, and "
+            f"`{header[0][:60]}` with {len(header)} cells comes below: delete the lines above the "
+            "names of the columns"
+        )
 
 
 def columns_of(table: Path, form: TextForm) -> list[str]:

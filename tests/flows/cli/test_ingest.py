@@ -71,6 +71,23 @@ def test_faults_stop_it_and_skip_bad_declares_it(export: Path) -> None:
     assert (export / "pacs" / "1").is_file(), "the archive itself is not the table's place"
 
 
+def test_what_a_build_would_refuse_is_told_before(export: Path) -> None:
+    Image.new("RGB", (30, 20), (200, 40, 40)).save(export / "red.jpg")
+    Image.new("RGB", (30, 20), (40, 40, 40)).save(export / "grey.jpg")
+    rows = [
+        ["id", "findings", "impression", "image"],
+        ["1", "Kein Nachweis eines Pneumothorax.", "Kein Pneumothorax.", "grey.jpg"],
+        ["2", "Clear. " * 20_000, "None.", "red.jpg"],
+    ]
+    with (export / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    told = json.loads(run("ingest", "mine", "--table", str(export / "t.csv"), "--json", code=1))
+    counts = {code: found["count"] for code, found in told["remarks"].items()}
+    assert counts["language_not_supported"] == counts["too_long_to_read"] == 1
+    [example] = told["faults"]["image_unsupported"]["examples"]
+    assert example == f"study 2: {export / 'red.jpg'} is a colour image: a grey one is needed"
+
+
 def test_a_study_is_found_without_reading_the_others(
     export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

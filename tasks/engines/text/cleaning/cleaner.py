@@ -51,6 +51,17 @@ _SPACES = re.compile(r"\s+")
 _OPEN_CLAUSE = re.compile(rf" ?,\s+(?:and\s+)?{MARK}\s+| and\s+{MARK}\s+(?=\w)")
 
 
+def refusal(text: str) -> Failure | None:
+    """Why a text is not read; None where it is: `too_long_to_read`, `language_not_supported`."""
+    if len(text) > LONGEST_TEXT:
+        detail = f"the text has {len(text):,} characters; up to {LONGEST_TEXT:,} are read"
+        return Failure("too_long_to_read", detail)
+    if language := foreign_language(text):
+        detail = f"the text is in {language}; only English reports are understood"
+        return Failure("language_not_supported", detail)
+    return None
+
+
 class RulesCleaner:
     """Drops or rewrites what one image cannot show; the same text always gives the same."""
 
@@ -73,12 +84,8 @@ class RulesCleaner:
         return [self._clean_text(text) for text in texts]
 
     def _clean_text(self, text: str) -> CleanedText | Failure:
-        if len(text) > LONGEST_TEXT:
-            detail = f"the text has {len(text):,} characters; up to {LONGEST_TEXT:,} are read"
-            return Failure("too_long_to_read", detail)
-        if language := foreign_language(text):
-            detail = f"the text is in {language}; only English reports are understood"
-            return Failure("language_not_supported", detail)
+        if failure := refusal(text):
+            return failure
         cleaned, removed = self._pass(text)
         before = text
         rounds = 1

@@ -9,6 +9,7 @@ from storage.datasets.own_archive.columns import parse_given
 from storage.datasets.own_archive.declare import draft
 from storage.datasets.own_archive.dicom_archive import look_at_dicom
 from storage.datasets.own_archive.looked import Looked
+from storage.datasets.own_archive.request import Request
 from storage.datasets.reader import DatasetError, Study
 from storage.images.loading import load_volume
 from tests.storage.images.dicom_files import write, write_ct_slice, write_radiograph
@@ -19,15 +20,8 @@ REPORT = "FINDINGS: Clear lungs.\n\nIMPRESSION: No disease.\n"
 
 
 def look(folder: Path, reports: Path | None = None, *columns: str) -> Looked:
-    return look_at_dicom(
-        folder / "out" / "mine.yaml",
-        folder / "pacs",
-        reports=reports,
-        given=parse_given(columns),
-        encoding=None,
-        percent={},
-        progress=lambda _: lambda: None,
-    )
+    request = Request(folder / "out" / "mine.yaml", reports, parse_given(columns))
+    return look_at_dicom(request, folder / "pacs")
 
 
 def studies(folder: Path, looked: Looked) -> dict[str, Study]:

@@ -13,6 +13,7 @@ from storage.datasets.declaration import read_declaration
 from storage.datasets.own_archive.columns import parse_given
 from storage.datasets.own_archive.declare import parse_split, require_free, write
 from storage.datasets.own_archive.looked import Looked
+from storage.datasets.own_archive.request import Request
 from storage.datasets.own_archive.table_archive import look_at_table
 from storage.datasets.reader import DatasetError, Study
 
@@ -28,16 +29,10 @@ def look(
     images: Path | None = None,
     reports: Path | None = None,
 ) -> Looked:
-    return look_at_table(
-        folder / "mine.yaml",
-        folder / table,
-        images=images,
-        reports=reports,
-        given=parse_given(columns),
-        encoding=encoding,
-        percent=parse_split(split),
-        progress=lambda _: lambda: None,
+    request = Request(
+        folder / "mine.yaml", reports, parse_given(columns), encoding, parse_split(split)
     )
+    return look_at_table(request, folder / table, images)
 
 
 def save(path: Path, rows: list[list[str]], separator: str = ",", encoding: str = "utf-8") -> None:
@@ -87,6 +82,32 @@ def test_a_german_table_from_windows_with_paths_of_another_machine(tmp_path: Pat
     found = studies(tmp_path, looked)
     assert (found["F1"].findings, found["F1"].impression) == ("Größe normal.", "Normal.")
     assert found["F1"].images[0].shape == (20, 30)
+
+
+def test_paths_of_several_machines_in_one_table(tmp_path: Path) -> None:
+    for n in range(4):
+        film(tmp_path / "films" / f"{n}.png")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "0.txt").write_text(REPORT)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere.png"
+    film(elsewhere)
+    films = [
+        "films/0.png",
+        "films\\1.png",
+        str(tmp_path / "films" / "2.png"),
+        "D:\\X\\films\\3.png",
+    ]
+    rows = [[str(n), path, "E:\\Old\\texts\\0.txt"] for n, path in enumerate(films)]
+    rows.append(["outside", str(elsewhere), "E:\\Old\\texts\\0.txt"])
+    save(tmp_path / "t.csv", [["id", "image", "report file"], *rows])
+    looked = look(tmp_path, "t.csv")
+    assert looked.checked.images == {"OT": 4}
+    [outside] = looked.checked.faults["path_outside_source"].examples
+    assert outside.startswith("study outside: ")
+    assert [*looked.checked.faults] == ["path_outside_source"]
+    found = studies(tmp_path, looked)
+    assert {study.impression for study in found.values()} == {"No disease."}
+    assert [len(found[str(n)].images) for n in range(4)] == [1] * 4
 
 
 def test_whole_reports_lists_of_images_and_splits_by_patient(tmp_path: Path) -> None:
@@ -182,6 +203,8 @@ def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:
         ("t.xls", b"\xd0\xcf\x11\xe0rest", "is an Excel file"),
         ("t.csv", b"sep=;\nid;text\n", "only Excel understands: delete this line"),
         ("t.csv", b"id,text\n", "holds no rows"),
+        ("t.csv", b"Export of May\n\nNr;Befund\n1;x\n", "`Export of May`, .* `Nr` with 2 cells"),
+        ("t.csv", b"A, May 1,\nid,report,sex\n1,x,f\n", "`id` with 3 cells comes below: delete"),
         ("t.pdf", b"%PDF", "a table is one of csv"),
         ("t.json", b"[]", "one JSON object a line"),
     ],
@@ -215,11 +238,16 @@ def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None
     assert remarks["rounded_id"].examples == ["study 1,23457E+11"]
     assert remarks["one_patient"].count == 1
 
-    rows = [["Accession", "Findings", "Impression"], ['="001"', "Clear.", "None."]]
+    rows = [["Accession", '="Findings"', "Impression"], ['="001"', '="12 ""new"" nodules"', "New."]]
     rows += [["2", "Clear.", "#NAME?"], ["3", "#N/A", "None."], ["4", "#1 nodule!", "None."]]
+    rows += [["'005", "=B2", "'no' edema"]]
     save(tmp_path / "t.csv", rows)
-    checked = look(tmp_path, "t.csv").checked
-    assert checked.remarks["formula"].examples == ['the study id of study ="001"']
+    looked = look(tmp_path, "t.csv")
+    checked = looked.checked
+    assert checked.remarks["formula"].examples == ["findings of study 005"]
+    found = studies(tmp_path, looked)
+    assert set(found) == {"001", "4", "005"}
+    assert (found["001"].findings, found["005"].impression) == ('12 "new" nodules', "'no' edema")
     assert checked.faults["row_malformed"].examples == [
         "t.csv row 2: Impression holds #NAME?, an error of a spreadsheet, and no text any more",
         "t.csv row 3: Findings holds #N/A, an error of a spreadsheet, and no text any more",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +17,7 @@ from flows.cli.options import JsonOption, notes, out
 if TYPE_CHECKING:
     from storage.datasets.own_archive.checks import Checked, Finding
     from storage.datasets.own_archive.looked import Looked
-    from storage.datasets.own_archive.request import Progress, Request
+    from storage.datasets.own_archive.request import Noted, Progress, Request
 
 _MODALITIES = {"OT": "of a modality that the file does not state"}
 _EVERY = 100
@@ -53,6 +55,10 @@ def ingest(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Declare it in spite of faults.")
     ] = False,
+    findings: Annotated[
+        Path | None,
+        typer.Option(help="CSV to write all faults and remarks to; the first are printed."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The declaration to write; data/datasets/NAME.yaml if none.")
     ] = None,
@@ -67,8 +73,8 @@ def ingest(
     require_free(file)
     given = parse_given([*(columns or ()), *(more_columns or ())])
     percent = parse_split(split)
-    with _progress() as progress:
-        request = Request(file, reports, given, encoding, percent, progress, _refused)
+    with _progress() as progress, _list_of_findings(findings) as noted:
+        request = Request(file, reports, given, encoding, percent, progress, _refused, noted)
         looked = _look(request, table, images, dicom)
     try:
         written = looked.checked.studies > 0 and (skip_bad or not looked.checked.faults)
@@ -80,7 +86,7 @@ def ingest(
     if as_json:
         _print_json(looked, file if written else None)
     else:
-        _print(looked, skip_bad=skip_bad)
+        _print(looked, skip_bad=skip_bad, listed=findings)
         if written:
             _print_next(name, file, looked, output)
     if not written:
@@ -145,6 +151,25 @@ def _write(looked: Looked, file: Path) -> None:
 
 
 @contextmanager
+def _list_of_findings(file: Path | None) -> Iterator[Noted]:
+    """Write each finding to a file as it comes, for a spreadsheet; to none where none is named."""
+    from storage.datasets.own_archive.request import not_noted
+    from storage.datasets.reader import DatasetError
+
+    if file is None:
+        yield not_noted
+        return
+    try:
+        stream = file.open("w", newline="", encoding="utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"--findings {file} cannot be written: {error.strerror}") from error
+    with stream:
+        writer = csv.writer(stream)
+        writer.writerow(("kind", "code", "finding"))
+        yield lambda *finding: writer.writerow(finding)
+
+
+@contextmanager
 def _progress() -> Iterator[Progress]:
     """A line that says what is done, and how far it is."""
     with notes.status("") as line:
@@ -164,7 +189,7 @@ def _progress() -> Iterator[Progress]:
         yield begin
 
 
-def _print(looked: Looked, *, skip_bad: bool) -> None:
+def _print(looked: Looked, *, skip_bad: bool, listed: Path | None) -> None:
     from flows.cli.options import rule
 
     checked = looked.checked
@@ -184,6 +209,14 @@ def _print(looked: Looked, *, skip_bad: bool) -> None:
     if checked.faults:
         rule("faults")
         _findings(checked.faults, "red")
+    if checked.faults and looked.index is None:
+        out.print("  (rows are counted from 1, the names of the columns not counted)", style="dim")
+    found = (*checked.remarks.values(), *checked.faults.values())
+    if listed is not None:
+        out.print(f"all of them: {listed}", highlight=False, soft_wrap=True)
+    elif any(_is_cut(finding) for finding in found):
+        out.print("--findings FILE.csv lists all of them", highlight=False, soft_wrap=True)
+    if checked.faults:
         out.print(_verdict(checked, skip_bad=skip_bad), highlight=False, soft_wrap=True)
     elif not checked.studies:
         out.print("there is no study to build: nothing was written", style="red")
@@ -211,11 +244,18 @@ def _findings(findings: dict[str, Finding], style: str) -> None:
     from storage.datasets.own_archive.checks import meaning
 
     for code, finding in findings.items():
-        out.print(f"  {finding.count:,} {code}: {meaning(code)}", style=style, highlight=False)
+        said = f"{finding.count:,} {code}: {meaning(code)}"
+        lines = wrap(said, out.width, initial_indent="  ", subsequent_indent="    ")
+        out.print("\n".join(lines), style=style, highlight=False)
         for example in finding.examples:
             out.print(f"      {example}", highlight=False, soft_wrap=True)
-        if finding.count > len(finding.examples) > 1:
+        if _is_cut(finding):
             out.print("      …")
+
+
+def _is_cut(finding: Finding) -> bool:
+    """Whether only the first of a kind are told."""
+    return finding.count > len(finding.examples) > 1
 
 
 def _verdict(checked: Checked, *, skip_bad: bool) -> str:

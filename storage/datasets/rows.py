@@ -99,7 +99,7 @@ def _separated(path: Path, separator: str, encoding: str) -> Iterator[Row]:
         for number, cells in enumerate(rows, start=1):
             if isinstance(cells, _Fault):
                 yield Row(number, {}, *cells)
-            else:
+            elif any(map(str.strip, cells)):  # spreadsheets write separators alone below the last
                 yield _row(number, names, cells)
 
 

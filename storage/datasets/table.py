@@ -16,6 +16,7 @@ from pathlib import Path
 
 from storage.datasets.declaration import Declaration, checked
 from storage.datasets.label_values import LABEL_VALUES
+from storage.datasets.plain_text import decode, form_of
 from storage.datasets.reader import DatasetError, SourceRecord, Study, StudyImage
 from storage.datasets.report_files import UnusableFileError, read_report_file
 from storage.datasets.row_index import RowIndex
@@ -32,6 +33,13 @@ _SPREADSHEET_ERROR = re.compile(r"#[A-ZÄÖÜ/0]{3,}[?!]|#N/A|#NV")
 """What Excel and its like write for a cell that they cannot work out, as a text that begins with =
 or - may become.
 """
+
+
+_NOTHING = frozenset({"nan", "null", "none", "n/a", "na", "<na>", "nat"})
+"""Words that databases and programs write into a cell that holds nothing, in lower case."""
+
+_BEGINNING = 64
+"""Bytes of a report's file that tell whether it is plain text."""
 
 
 class _RowError(Exception):
@@ -61,12 +69,21 @@ class TableReader:
                 f"{len(declaration.splits)} splits: name the column that tells them apart"
             )
 
+    @property
+    def names_patients(self) -> bool:
+        """Whether a column holds the patient."""
+        return self._layout.columns.patient_id is not None
+
     def records(self) -> Iterator[SourceRecord]:
         """A record per study id in the order of first mention, and one per row without an id."""
         patient = self._layout.columns.patient_id or ""
         for key in self._index.keys():  # noqa: SIM118 it is no mapping
-            first = self._index.rows(key)[0]
+            first = self.rows(key)[0]
             yield SourceRecord(self._split(first), key, first.cells.get(patient) or None)
+
+    def rows(self, key: str) -> list[Row]:
+        """The rows of a record, with the columns that the layout names."""
+        return [_without_words_for_nothing(row) for row in self._index.rows(key)]
 
     def fingerprint(self) -> str:
         """SHA-256 of the declaration and the table, and of the images' paths, sizes and times."""
@@ -78,22 +95,22 @@ class TableReader:
 
     def image_paths(self) -> Iterator[Path]:
         """Where each image of the table is, or would be; none is opened."""
-        for row in self._rows():
+        for row in self._all_rows():
             yield from (path for path in self._image_paths(row) if isinstance(path, Path))
 
     def _files(self) -> Iterator[Path]:
         """The images and report files of all rows."""
-        for row in self._rows():
+        for row in self._all_rows():
             paths = (*self._image_paths(row), self._report_path(row))
             yield from (path for path in paths if isinstance(path, Path))
 
-    def _rows(self) -> Iterator[Row]:
-        return (row for key in self._index.keys() for row in self._index.rows(key))  # noqa: SIM118
+    def _all_rows(self) -> Iterator[Row]:
+        return (row for key in self._index.keys() for row in self.rows(key))  # noqa: SIM118
 
     def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The study of each record; rows that are faulty or contradict each other are rejected."""
         for record in records:
-            rows = self._index.rows(record.key)
+            rows = self.rows(record.key)
             try:
                 yield self._study(record, rows)
             except _RowError as error:
@@ -110,9 +127,8 @@ class TableReader:
 
     def _key(self, row: Row) -> str:
         """The study id; for a row that has none, or cannot be used, its number."""
-        return (not row.fault and row.cells.get(self._layout.columns.study_id)) or (
-            f"row {row.number}"
-        )
+        cells = _without_words_for_nothing(row).cells
+        return (not row.fault and cells.get(self._layout.columns.study_id)) or f"row {row.number}"
 
     def _split(self, row: Row) -> str:
         """The split that a row's record is counted in: the first one where it says none of ours."""
@@ -156,7 +172,11 @@ class TableReader:
             columns.patient_id,
             columns.split,
         )
-        values = {name: self._shared(rows, name) for name in (*of_study, *columns.labels) if name}
+        values = {
+            name: self._shared(record.key, rows, name)
+            for name in (*of_study, *columns.labels)
+            if name
+        }
         findings, impression = self._sections(rows, values)
         paths = [(row, path) for row in rows for path in self._image_paths(row)]
         inside = [(row, path) for row, path in paths if isinstance(path, Path)]
@@ -198,15 +218,15 @@ class TableReader:
             data = read_report_file(path)
         except UnusableFileError as error:
             raise _RowError(error.reason, str(error)) from error
-        for encoding in ("utf-8-sig", self._layout.report_encoding or self._layout.encoding):
-            try:
-                return data.decode(encoding)
-            except UnicodeDecodeError:
-                continue
-        raise _RowError(
-            "file_unreadable",
-            f"{path.name} is not UTF-8 text: name its encoding as layout.report_encoding",
-        )
+        if form := form_of(data[:_BEGINNING].decode("latin-1")):
+            raise _RowError("file_unreadable", f"{path.name} is {form}: save it as plain text")
+        try:
+            return decode(data, self._layout.report_encoding or self._layout.encoding)
+        except UnicodeDecodeError as error:
+            raise _RowError(
+                "file_unreadable",
+                f"{path.name} is not UTF-8 text: name its encoding as layout.report_encoding",
+            ) from error
 
     def _report_path(self, row: Row) -> Path | OutsideError | None:
         cell = row.cells.get(self._layout.columns.report_file or "", "")
@@ -219,11 +239,11 @@ class TableReader:
         path = self._as_path(cell, self._layout.path_prefix if prefix is None else prefix)
         return self._below(self._source / self._layout.reports, path)
 
-    def _shared(self, rows: list[Row], column: str) -> str:
+    def _shared(self, study_id: str, rows: list[Row], column: str) -> str:
         """What the rows of a study say in a column, where any does."""
         said = sorted({row.cells.get(column, "").strip() for row in rows} - {""})
         if len(said) > 1:
-            raise _RowError("rows_disagree", f"rows of one study differ in {column}")
+            raise _RowError("rows_disagree", f"rows of study {study_id} differ in {column}")
         return said[0] if said else ""
 
     def _images(
@@ -302,6 +322,14 @@ class TableReader:
         )
 
 
+def _without_words_for_nothing(row: Row) -> Row:
+    """A row whose cells are empty where a program wrote a word for that."""
+    if not any(cell.lower() in _NOTHING for cell in row.cells.values()):
+        return row
+    cells = {n: "" if cell.lower() in _NOTHING else cell for n, cell in row.cells.items()}
+    return row._replace(cells=cells)
+
+
 def _are_ambiguous(images: Collection[StudyImage]) -> bool:
     return len({image.image_id for image in images}) < len(images)
 
@@ -334,6 +362,8 @@ def _text(values: Mapping[str, str], column: str | None) -> str | None:
             "row_malformed",
             f"{column} holds {said}, an error of a spreadsheet, and no text any more",
         )
+    if form := form_of(said):
+        raise _RowError("row_malformed", f"{column} holds {form}: export it as plain text")
     return said or None
 
 

@@ -153,4 +153,6 @@ def paths_in(cell: str) -> list[str]:
             return [name for name in json.loads(cell) if isinstance(name, str) and name]
         except ValueError:
             pass  # a name may begin so
-    return [name for part in _BETWEEN_PATHS.split(cell) if (name := part.strip())]
+    return [
+        name for part in _BETWEEN_PATHS.split(cell) if (name := part.strip().strip('"').strip())
+    ]

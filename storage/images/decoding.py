@@ -39,11 +39,16 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
         raise
     # Damaged bytes make decoders raise nearly anything: struct.error, KeyError, zlib.error, …
     except Exception as error:
-        reason = shorten(str(error), width=240, placeholder=" …") or type(error).__name__
+        said = str(error).removesuffix(_FOR_PROGRAMMERS)
+        reason = shorten(said, width=240, placeholder=" …") or type(error).__name__
         raise ImageError(
             "image_unreadable",
             f"{path} cannot be read as {kind}, it may be damaged or cut short: {reason}",
         ) from error
+
+
+_FOR_PROGRAMMERS = "Use force=True to force reading."
+"""What pydicom ends a message with."""
 
 
 def _hush_libraries() -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from storage.datasets.own_archive.request import Refuses
-from storage.datasets.reader import DatasetReader, SourceRecord, Study, StudyImage
+from storage.datasets.own_archive.request import Noted, Refuses, not_noted
+from storage.datasets.reader import SourceRecord, Study, StudyImage
+from storage.datasets.rows import Row
+from storage.datasets.table import TableReader
 from storage.images.loading import check_grey, describe_image
 from storage.images.types import ImageError
 from storage.images.vocabulary import is_radiograph, is_volume, view_positions
@@ -26,6 +28,9 @@ _FORMULA = re.compile(r"=[A-Z$\"][^\n]*", re.IGNORECASE)
 
 _OF_A_FILM = 2
 """Axes of a radiograph; a volume has three."""
+
+_ROWS_TOLD = 5
+"""Rows of a study whose numbers are told; a row may be a slice."""
 
 EXAMPLES = 3
 """Of each kind of fault, how many are told."""
@@ -51,6 +56,9 @@ REMARKS = {
     "or its row must have the accession number, the Study Instance UID or the folder of the study",
     "report_of_several": "reports whose name names several studies of the folder: "
     "give the file or the row the Study Instance UID for a name",
+    "no_patient": "studies without a patient: each counts as a patient of its own, so that two of "
+    "one person may come into two splits",
+    "same_row": "rows that say the same as another row of their study: they count once",
     "rounded_id": "study ids in scientific notation: a spreadsheet has rounded them, and several "
     "studies may have become one: export the table again, with this column as text",
     "formula": "cells that hold a spreadsheet's formula, as =A2&B2, not what it gives: they are "
@@ -59,8 +67,13 @@ REMARKS = {
     "patient can be made",
     "column_of_paths": "columns that seem to hold paths of images and are not used: name them with "
     "--columns images=…",
+    "column_of_reports": "columns that seem to hold paths of reports and are not used: name one "
+    "with --columns report_file=…",
     "no_text_column": "no column is known to hold text, so the studies are only ingested: name it "
     "with --columns, such as report=…",
+    "image_not_dicom": "images in files of other kinds among the DICOM files: to read them, name "
+    "them in a table, and give it with --table",
+    "report_not_text": "files among the reports that are no plain text and are not read",
     "not_dicom": "files that are no DICOM and no report",
 }
 """What is told and stops nothing, by a code."""
@@ -80,12 +93,6 @@ class Finding:
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
-    def add(self, example: str, times: int = 1) -> None:
-        """Count one more."""
-        self.count += times
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example)
-
 
 @dataclass
 class Checked:
@@ -93,6 +100,7 @@ class Checked:
 
     studies, rejected: those that a build reads, and those that it rejects.
     images: by modality; those that can be used.
+    noted: gets every fault and remark, of which only the first are kept.
     """
 
     studies: int = 0
@@ -103,6 +111,7 @@ class Checked:
     sections: Counter[str] = field(default_factory=Counter)
     faults: dict[str, Finding] = field(default_factory=dict)
     remarks: dict[str, Finding] = field(default_factory=dict)
+    noted: Noted = not_noted
 
     @property
     def has_one_section(self) -> bool:
@@ -116,11 +125,18 @@ class Checked:
 
     def fault(self, code: str, example: str) -> None:
         """Count a fault."""
-        self.faults.setdefault(code, Finding()).add(example)
+        self._add("fault", code, example, 1)
 
     def remark(self, code: str, example: str, times: int = 1) -> None:
         """Count what stops nothing."""
-        self.remarks.setdefault(code, Finding()).add(example, times)
+        self._add("remark", code, example, times)
+
+    def _add(self, kind: str, code: str, example: str, times: int) -> None:
+        found = (self.faults if kind == "fault" else self.remarks).setdefault(code, Finding())
+        found.count += times
+        if len(found.examples) < EXAMPLES:
+            found.examples.append(example)
+        self.noted(kind, code, example)
 
 
 def meaning(code: str) -> str:
@@ -129,11 +145,11 @@ def meaning(code: str) -> str:
 
 
 def check_studies(
-    reader: DatasetReader,
+    reader: TableReader,
     result: Checked,
     *,
     refuses: Refuses | None,
-    with_images: bool,
+    is_own_table: bool,
     tick: Callable[[], None],
 ) -> None:
     """Read every study and look at the headers of its images.
@@ -142,7 +158,8 @@ def check_studies(
         reader: of the declared archive.
         result: counts are added to it.
         refuses: says of a text whether a build would read it; None if the archive has no texts.
-        with_images: whether images are looked at; those of a DICOM folder were already.
+        is_own_table: whether it is a table of the user, whose rows are told and whose images are
+            looked at; those of a DICOM folder were already.
         tick: called after each study.
     """
     patients: dict[str, tuple[str, str]] = {}
@@ -156,9 +173,13 @@ def check_studies(
         else:
             result.studies += 1
             result.splits[split] += 1
-            _look_at(study, result, refuses)
-            if with_images:
-                _look_at_images(study, result)
+            where = f"study {study.study_id}"
+            if is_own_table:
+                where += _rows_told(reader.rows(study.study_id), result, where)
+                _look_at_images(where, study, result)
+            _look_at(where, study, result, refuses)
+            if study.patient_id is None and reader.names_patients:
+                result.remark("no_patient", where)
         tick()
     result.patients = len(patients)
     if len(patients) == 1 and result.studies > 1:
@@ -166,7 +187,7 @@ def check_studies(
 
 
 def _kept(
-    reader: DatasetReader,
+    reader: TableReader,
     result: Checked,
     patients: dict[str, tuple[str, str]],
     splits: deque[str],
@@ -194,8 +215,7 @@ def _kept(
         yield record
 
 
-def _look_at(study: Study, result: Checked, refuses: Refuses | None) -> None:
-    where = f"study {study.study_id}"
+def _look_at(where: str, study: Study, result: Checked, refuses: Refuses | None) -> None:
     if refuses is not None:
         there = [name for name in ("findings", "impression") if getattr(study, name)]
         result.sections[" and ".join(there) or "neither"] += 1
@@ -216,11 +236,22 @@ def _look_at(study: Study, result: Checked, refuses: Refuses | None) -> None:
     }
     for what, cell in cells.items():
         if cell and _FORMULA.fullmatch(cell):
-            result.remark("formula", f"{what} of study {study.study_id}")
+            result.remark("formula", f"{what} of {where}")
 
 
-def _look_at_images(study: Study, result: Checked) -> None:
-    where = f"study {study.study_id}"
+def _rows_told(rows: Sequence[Row], result: Checked, where: str) -> str:
+    """The numbers of a study's rows, for people; rows that repeat another are counted."""
+    seen: set[tuple[str, ...]] = set()
+    for row in rows:
+        cells = tuple(row.cells.values())
+        if cells in seen:
+            result.remark("same_row", f"{where}, row {row.number}")
+        seen.add(cells)
+    numbers = ", ".join(str(row.number) for row in rows[:_ROWS_TOLD])
+    return f" (row {numbers}{', …' if len(rows) > _ROWS_TOLD else ''})"
+
+
+def _look_at_images(where: str, study: Study, result: Checked) -> None:
     if not study.images:
         result.remark("no_images", where)
     for left_out in study.left_out:
@@ -240,6 +271,8 @@ def _look_at_image(where: str, image: StudyImage, result: Checked) -> None:
             is_told = len(result.faults.get(error.reason, Finding()).examples) < EXAMPLES
             look = is_told and error.reason == "image_not_found"  # it lists a folder, each time
             hint = _hint(Path(image.uri)) if look else ""
+            if "," in image.uri and error.reason == "image_not_found":
+                hint = "; several paths in a cell are separated by ; or |"
             result.fault(error.reason, f"{where}: {error.detail}{hint}")
             return
     elif len(image.shape) == _OF_A_FILM:

@@ -9,7 +9,7 @@ from typing import Any
 
 from storage.datasets.own_archive.checks import Checked
 from storage.datasets.own_archive.declare import values_of
-from storage.datasets.own_archive.dicom_folder import DicomFolder
+from storage.datasets.own_archive.dicom_folder import IMAGE_SUFFIXES, DicomFolder
 from storage.datasets.own_archive.index import TABLE, write_index
 from storage.datasets.own_archive.looked import (
     TEXTS,
@@ -39,7 +39,7 @@ def look_at_dicom(request: Request, folder: Path) -> Looked:
     if not folder.is_dir():
         raise DatasetError(f"--dicom {folder}: this is no folder")
     file, percent = request.file, request.percent
-    checked = Checked()
+    checked = Checked(noted=request.noted)
     dicom = DicomFolder(folder.absolute(), checked, request.progress("reading DICOM headers"))
     texts = _reports(request, dicom, checked)
     columns = texts.map if isinstance(texts, ReportTable) else None
@@ -59,13 +59,14 @@ def look_at_dicom(request: Request, folder: Path) -> Looked:
         values = values_of(
             file.stem, layout, folder=index, splits=splits, reports=texts is not None
         )
-        values = check(values, request, checked, with_images=False)
+        values = check(values, request, checked, is_own_table=False)
     except BaseException:
         shutil.rmtree(index, ignore_errors=True)
         raise
     for suffix, count in dicom.other_files.items():
         if suffix not in REPORT_SUFFIXES:
-            checked.remark("not_dicom", suffix, count)
+            kind = "image_not_dicom" if suffix in IMAGE_SUFFIXES else "not_dicom"
+            checked.remark(kind, f"{count:,} {suffix}", count)
     understood = {
         "DICOM folder": str(folder.absolute()),
         "study id": "accession number" if dicom.is_known_by_accession else "Study Instance UID",

@@ -24,6 +24,12 @@ _AT_ONCE = 2048
 """Files handed to the processes that read headers before their answers are kept."""
 
 _SUFFIXES = (".dcm", ".dicom", ".ima")
+IMAGE_SUFFIXES = (
+    *(".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"),
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+)
+"""Of images that are read and are no DICOM."""
+
 _CHUNK = 64
 _PROCESSES = min(8, os.cpu_count() or 1)
 _IN_PROCESS = 256
@@ -210,6 +216,12 @@ def _headers(folder: Path, tick: Callable[[], None]) -> Iterator[Header | ImageE
                 tick()
 
 
+def _suffix(path: Path) -> str:
+    """What a file's name ends with, also `.nii.gz`."""
+    inner = Path(path.stem).suffix if path.suffix.lower() == ".gz" else ""
+    return (inner + path.suffix).lower()
+
+
 def _header(folder: Path, path: Path) -> Header | ImageError | str:
     from storage.images import dicom
 
@@ -217,7 +229,7 @@ def _header(folder: Path, path: Path) -> Header | ImageError | str:
         if path.name == "DICOMDIR" or not path.is_file() or not dicom.is_dicom(path):
             if path.suffix.lower() in _SUFFIXES:
                 return ImageError("image_unreadable", f"{path} is not DICOM, or is cut short")
-            return path.suffix.lower() or "without a suffix"
+            return _suffix(path) or "without a suffix"
         header = dicom.read_header(path)
     except ImageError as error:
         return error

@@ -16,6 +16,7 @@ from storage.datasets.own_archive.declare import draft, shard_size
 from storage.datasets.own_archive.request import Request
 from storage.datasets.reader import DatasetError
 from storage.datasets.rows import TextForm, read_rows
+from storage.datasets.table import TableReader
 
 TEXTS = ("findings", "impression", "report", "report_file")
 """What a column may hold of a report's text."""
@@ -46,15 +47,16 @@ class Looked:
 
 
 def check(
-    values: dict[str, Any], request: Request, checked: Checked, *, with_images: bool = True
+    values: dict[str, Any], request: Request, checked: Checked, *, is_own_table: bool = True
 ) -> dict[str, Any]:
     """Read every study as a build would; the values with the size of shards that fits."""
-    reader = draft(values if with_images else _without_images(values), request.file).open()
+    declaration = draft(values if is_own_table else _without_images(values), request.file)
+    reader = TableReader(declaration, declaration.own_folder())
     check_studies(
         reader,
         checked,
         refuses=request.refuses if values.get("reports", True) else None,
-        with_images=with_images,
+        is_own_table=is_own_table,
         tick=request.progress("checking studies"),
     )
     if checked.has_one_section:

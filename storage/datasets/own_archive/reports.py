@@ -15,6 +15,9 @@ from storage.datasets.reader import DatasetError
 from storage.datasets.row_index import RowIndex
 
 REPORT_SUFFIXES = (".txt", ".text", ".rpt")
+DOCUMENT_SUFFIXES = (".rtf", ".doc", ".docx", ".odt", ".pdf", ".html", ".htm", ".xml", ".hl7")
+"""Of files that may hold a report and are no plain text."""
+
 _TEXTS = ("findings", "impression", "report")
 _OF_STUDY = (*_TEXTS, "split")
 """Columns of a table of reports that the index takes over; patients are those of the headers."""
@@ -72,9 +75,11 @@ class ReportTexts:
         names = StudyNames(dicom)
         found: dict[str, list[str]] = {}
         for path in files_below(folder):
+            name = path.relative_to(folder).as_posix()
+            if path.suffix.lower() in DOCUMENT_SUFFIXES:
+                checked.remark("report_not_text", name)
             if path.suffix.lower() not in REPORT_SUFFIXES:
                 continue
-            name = path.relative_to(folder).as_posix()
             study = self._study(path, names, dicom.folder)
             if study is None:
                 several = any(map(names.is_of_several, self._may_name(path, dicom.folder)))

@@ -12,6 +12,9 @@ Progress = Callable[[str], Callable[[], None]]
 Refuses = Callable[[str], tuple[str, str] | None]
 """Why a build would not read a text: a reason code and a sentence; None where it reads it."""
 
+Noted = Callable[[str, str, str], None]
+"""Called with each finding: `fault` or `remark`, its code, and the sentence."""
+
 
 def _no_progress(_: str) -> Callable[[], None]:
     return lambda: None
@@ -19,6 +22,10 @@ def _no_progress(_: str) -> Callable[[], None]:
 
 def _reads_all(_: str) -> None:
     return None
+
+
+def not_noted(*_: str) -> None:
+    """For those who only count findings."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Request:
     percent: of the patients in each split; empty for the splits of the table.
     progress: told what is done.
     refuses: says of each text whether a build would read it.
+    noted: called with each finding: whether it is a fault or a remark, its code, and a sentence.
     """
 
     file: Path
@@ -41,3 +49,4 @@ class Request:
     percent: Mapping[str, int] = field(default_factory=dict)
     progress: Progress = _no_progress
     refuses: Refuses = _reads_all
+    noted: Noted = not_noted

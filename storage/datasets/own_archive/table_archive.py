@@ -19,7 +19,7 @@ from storage.datasets.own_archive.looked import (
     told_splits,
 )
 from storage.datasets.own_archive.places import Places, find_places
-from storage.datasets.own_archive.reports import REPORT_SUFFIXES
+from storage.datasets.own_archive.reports import DOCUMENT_SUFFIXES, REPORT_SUFFIXES
 from storage.datasets.own_archive.request import Request
 from storage.datasets.own_archive.table_form import columns_of, recognize_form, told_form
 from storage.datasets.reader import DatasetError
@@ -28,6 +28,9 @@ from storage.datasets.table_layout import paths_in
 
 _SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".nii.gz", ".nii")
 """Of image files, tried where a table names them without."""
+
+_PATHS = {_SUFFIXES: "column_of_paths", (*REPORT_SUFFIXES, *DOCUMENT_SUFFIXES): "column_of_reports"}
+"""What is told of a column without a use whose cells end so."""
 
 _SAMPLE = 1000
 """Paths that are looked at to find such a suffix."""
@@ -78,10 +81,11 @@ def look_at_table(request: Request, table: Path, images: Path | None = None) -> 
         splits=splits,
         reports=reports is not None or any(name in columns.columns for name in TEXTS),
     )
-    checked = Checked()
+    checked = Checked(noted=request.noted)
     remark_unused_reports(table, form, columns, checked)
-    for column in _columns_of_paths(table, form, columns):
-        checked.remark("column_of_paths", column)
+    for suffixes, code in _PATHS.items():
+        for column in _columns_of_paths(table, form, columns, suffixes):
+            checked.remark(code, column)
     if not values.get("reports", True):
         checked.remark("no_text_column", f"not used: {', '.join(columns.unused) or 'no column'}")
     values = check(values, request, checked)
@@ -124,14 +128,16 @@ def _images(
     return places, places.layout()
 
 
-def _columns_of_paths(table: Path, form: TextForm, columns: ColumnMap) -> list[str]:
-    """Columns without a use whose cells end as image files do."""
+def _columns_of_paths(
+    table: Path, form: TextForm, columns: ColumnMap, suffixes: tuple[str, ...]
+) -> list[str]:
+    """Columns without a use whose cells end as such files do."""
     found = {
         name
         for row in islice(read_rows(table, form), _SAMPLE)
         for name in columns.unused
         for path in paths_in(row.cells.get(name, ""))
-        if path.lower().endswith(_SUFFIXES)
+        if path.lower().endswith(suffixes)
     }
     return [name for name in columns.unused if name in found]
 

@@ -81,11 +81,24 @@ def test_what_a_build_would_refuse_is_told_before(export: Path) -> None:
     ]
     with (export / "t.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
-    told = json.loads(run("ingest", "mine", "--table", str(export / "t.csv"), "--json", code=1))
+    asked = (
+        "ingest",
+        "mine",
+        "--table",
+        str(export / "t.csv"),
+        "--findings",
+        str(export / "f.csv"),
+    )
+    told = json.loads(run(*asked, "--json", code=1))
+    assert len((export / "f.csv").read_text(encoding="utf-8-sig").splitlines()) == 1 + sum(
+        found["count"] for kind in ("remarks", "faults") for found in told[kind].values()
+    )
     counts = {code: found["count"] for code, found in told["remarks"].items()}
     assert counts["language_not_supported"] == counts["too_long_to_read"] == 1
     [example] = told["faults"]["image_unsupported"]["examples"]
-    assert example == f"study 2: {export / 'red.jpg'} is a colour image: a grey one is needed"
+    assert (
+        example == f"study 2 (row 2): {export / 'red.jpg'} is a colour image: a grey one is needed"
+    )
 
 
 def test_a_study_is_found_without_reading_the_others(

@@ -184,3 +184,14 @@ def test_headers_of_a_large_folder_are_read_by_several_processes(
     looked = look(tmp_path)
     assert looked.understood["study id"] == "Study Instance UID"
     assert looked.checked.studies == 3
+
+
+def test_images_and_reports_of_other_kinds_are_told(tmp_path: Path) -> None:
+    (tmp_path / "pacs").mkdir()
+    write_radiograph(tmp_path / "pacs" / "1", FILM, StudyInstanceUID="1.2")
+    (tmp_path / "pacs" / "ct.nii.gz").write_bytes(b"")
+    (tmp_path / "pacs" / "1.txt").write_text(REPORT)
+    (tmp_path / "pacs" / "2.RTF").write_text("{\\rtf1}")
+    remarks = look(tmp_path).checked.remarks
+    assert remarks["image_not_dicom"].examples == ["1 .nii.gz"]
+    assert remarks["report_not_text"].examples == ["2.RTF"]

@@ -77,7 +77,7 @@ def test_a_german_table_from_windows_with_paths_of_another_machine(tmp_path: Pat
     assert looked.understood["left off paths"] == "D:\\Export 3\\"
     assert looked.checked.images == {"OT": 1}
     [wrong] = looked.checked.faults["image_not_found"].examples
-    assert wrong.startswith("study F2: ")
+    assert wrong.startswith("study F2 (row 2): ")
     assert wrong.endswith("perhaps a.png was meant for A.PNG")
     found = studies(tmp_path, looked)
     assert (found["F1"].findings, found["F1"].impression) == ("Größe normal.", "Normal.")
@@ -103,7 +103,7 @@ def test_paths_of_several_machines_in_one_table(tmp_path: Path) -> None:
     looked = look(tmp_path, "t.csv")
     assert looked.checked.images == {"OT": 4}
     [outside] = looked.checked.faults["path_outside_source"].examples
-    assert outside.startswith("study outside: ")
+    assert outside.startswith("study outside (row 5): ")
     assert [*looked.checked.faults] == ["path_outside_source"]
     found = studies(tmp_path, looked)
     assert {study.impression for study in found.values()} == {"No disease."}
@@ -178,19 +178,19 @@ def test_every_kind_of_fault_is_told_with_its_row(tmp_path: Path) -> None:
         "split_unknown",
         "row_malformed",
     }
-    assert faults["rows_disagree"][0] == "t.csv row 1, 2: rows of one study differ in Findings"
+    assert faults["rows_disagree"][0] == "t.csv row 1, 2: rows of study 1 differ in Findings"
     two = "study 2 in validate and study 4 in test are of one patient"
     assert faults["patient_in_two_splits"] == [two]
     assert len(faults["image_unreadable"]) == 3, "a file cut short, no file, a folder without DICOM"
     assert (
-        f"study 7: {tmp_path / 'pipe.dcm'} is neither a file nor a folder"
+        f"study 7 (row 8): {tmp_path / 'pipe.dcm'} is neither a file nor a folder"
         in faults["image_unreadable"]
     )
     assert looked.values["splits"] == ["train", "validate", "test"]
     remarks = looked.checked.remarks
-    assert remarks["no_text"].examples == ["study 5"]
-    assert remarks["one_section"].examples == ["study 7 has findings only"]
-    assert remarks["view_not_known"].examples == ["study 5: 'UPSIDE DOWN'"]
+    assert remarks["no_text"].examples == ["study 5 (row 6)"]
+    assert remarks["one_section"].examples == ["study 7 (row 8) has findings only"]
+    assert remarks["view_not_known"].examples == ["study 5 (row 6): 'UPSIDE DOWN'"]
     assert looked.checked.rejected + looked.checked.studies == 8
     told = json.dumps([faults, {code: found.examples for code, found in remarks.items()}])
     assert "Nodule" not in told, "no text of a report"
@@ -235,7 +235,7 @@ def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None
     looked = look(tmp_path, "t.csv")
     assert looked.values["sections"] == "any", "no study has an impression"
     remarks = looked.checked.remarks
-    assert remarks["rounded_id"].examples == ["study 1,23457E+11"]
+    assert remarks["rounded_id"].examples == ["study 1,23457E+11 (row 1)"]
     assert remarks["one_patient"].count == 1
 
     rows = [["Accession", '="Findings"', "Impression"], ['="001"', '="12 ""new"" nodules"', "New."]]
@@ -244,7 +244,7 @@ def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None
     save(tmp_path / "t.csv", rows)
     looked = look(tmp_path, "t.csv")
     checked = looked.checked
-    assert checked.remarks["formula"].examples == ["findings of study 005"]
+    assert checked.remarks["formula"].examples == ["findings of study 005 (row 5)"]
     found = studies(tmp_path, looked)
     assert set(found) == {"001", "4", "005"}
     assert (found["001"].findings, found["005"].impression) == ('12 "new" nodules', "'no' edema")
@@ -252,6 +252,33 @@ def test_what_a_spreadsheet_or_an_anonymizer_did_is_told(tmp_path: Path) -> None
         "t.csv row 2: Impression holds #NAME?, an error of a spreadsheet, and no text any more",
         "t.csv row 3: Findings holds #N/A, an error of a spreadsheet, and no text any more",
     ]
+
+
+def test_words_for_nothing_repeated_rows_and_empty_ones_are_told(tmp_path: Path) -> None:
+    film(tmp_path / "a.png")
+    rows = [["Accession", "MRN", "Findings", "Impression", "Image", "Datei"]]
+    rows += [["1", "P1", "Clear.", "None.", '"a.png"', "1.txt"]] * 2
+    rows += [["2", "NULL", "Clear.", "nan", "n/a", "2.txt"], ["", "", "", "", "", ""]]
+    rows += [["3", "P3", "Clear.", "None.", "a.png, b.png", "3.txt"]]
+    rows += [["4", "P4", "{\\rtf1 Clear.}", "None.", "a.png", "4.txt"]]
+    save(tmp_path / "t.csv", rows)
+    told: list[tuple[str, ...]] = []
+    request = Request(tmp_path / "mine.yaml", noted=lambda *finding: told.append(finding))
+    checked = look_at_table(request, tmp_path / "t.csv").checked
+    assert checked.patients == 3
+    assert [finding for finding in told if finding[0] == "fault"] == [
+        (
+            "fault",
+            "image_not_found",
+            f"study 3 (row 5): {tmp_path / 'a.png, b.png'} cannot be found: No such file or "
+            "directory; several paths in a cell are separated by ; or |",
+        ),
+        ("fault", "row_malformed", "t.csv row 6: Findings holds RTF: export it as plain text"),
+    ]
+    remarks = {code: found.examples for code, found in checked.remarks.items()}
+    assert remarks["same_row"] == ["study 1, row 2"]
+    assert remarks["no_patient"] == remarks["no_images"] == ["study 2 (row 3)"]
+    assert remarks["column_of_reports"] == ["Datei"]
 
 
 def test_reports_in_files_named_by_study_id(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class SourceImage:
 
     pixels: float32 (1, depth, height, width), 0 to 1.
     grid: the grid of its file.
-    range_hu: Hounsfield units of pixel values 0 and 1; None for a radiograph.
+    range_hu: Hounsfield units of pixel values 0 and 1; None for what is no CT.
     """
 
     pixels: NDArray[np.float32]
@@ -116,14 +116,18 @@ class Frame:
         return np.asarray(self.tokens.content) / extent
 
 
-def read_image(path: Path) -> SourceImage:
-    """Read a radiograph (DICOM, PNG, JPEG) or a CT (NIfTI, or the folder of a DICOM series).
+def read_image(path: Path, modality: str | None = None) -> SourceImage:
+    """Read a radiograph (DICOM, PNG, JPEG) or a volume (NIfTI, or the folder of a DICOM series).
+
+    Args:
+        path: as records name it.
+        modality: of a volume, as records say it; a CT where they do not.
 
     Raises:
         ImageError: if the file is missing, damaged or of another kind.
     """
     if is_volume(path):
-        return volume_image(load_volume(path))
+        return volume_image(load_volume(path, modality or "CT"))
     return radiograph_image(load_radiograph(path))
 
 
@@ -134,16 +138,17 @@ def radiograph_image(radiograph: Radiograph) -> SourceImage:
 
 
 def volume_image(volume: Volume) -> SourceImage:
-    """Convert a CT to axes superior, right, anterior (SRA), clipped to its ±3 sigma quantiles.
+    """Convert a volume to axes superior, right, anterior (SRA), clipped to its ±3 sigma quantiles.
 
     A DICOM series has no single file; its grid is the RAS+ grid of the volume.
     """
-    low, high = _clip_bounds_hu(volume.hu)
+    is_ct = volume.modality == "CT"
+    low, high = _clip_bounds(volume.hu)
     pixels = volume.hu.transpose(RAS_OF_ARRAY).astype(np.float32)[None]
     np.clip(pixels, low, high, out=pixels)
     pixels -= low
-    pixels /= max(high - low, 1)  # 1 for an image of one value
-    return SourceImage(pixels, FileGrid.of(volume), (float(low), float(high)))
+    pixels /= (high - low) or 1  # 1 for an image of one value
+    return SourceImage(pixels, FileGrid.of(volume), (low, high) if is_ct else None)
 
 
 def prepare(
@@ -172,20 +177,36 @@ def prepare(
     return ModelImage(pixels.expand(3, -1, -1, -1), grid), Frame(source.grid, crop, grid)
 
 
-def _clip_bounds_hu(hu: NDArray[np.int16]) -> tuple[int, int]:
+def _clip_bounds(values: NDArray[np.int16] | NDArray[np.float32]) -> tuple[float, float]:
     """The ±3 sigma quantiles of the voxels above the minimum, as order statistics.
 
     If only one value is above the minimum, the minimum is the lower bound.
     """
+    if values.dtype == np.int16:
+        return _clip_bounds_hu(values.astype(np.int16, copy=False))
+    lowest = values.min()
+    above = values[values > lowest]
+    if not len(above):
+        return float(lowest), float(lowest)
+    low, high = np.partition(above, ranks := [rank - 1 for rank in _ranks(len(above))])[ranks]
+    return float(low if low < high else lowest), float(high)
+
+
+def _ranks(total: int) -> list[int]:
+    """Which of so many sorted voxels, from 1, are the bounds."""
+    return [max(1, round(share * total)) for share in (_CLIPPED_SHARE, 1 - _CLIPPED_SHARE)]
+
+
+def _clip_bounds_hu(hu: NDArray[np.int16]) -> tuple[float, float]:
+    """The same of whole numbers, from a histogram: a sorted copy of a CT would take gigabytes."""
     counts = np.zeros(2 * _HU_OFFSET, np.int64)
     for plane in hu:
         counts += np.bincount(plane.ravel().astype(np.int64) + _HU_OFFSET, minlength=len(counts))
     lowest = int(np.flatnonzero(counts)[0])
     above = counts.cumsum() - counts[lowest]
     total = int(above[-1])
-    ranks = [max(1, round(share * total)) for share in (_CLIPPED_SHARE, 1 - _CLIPPED_SHARE)]
-    low, high = np.searchsorted(above, ranks) if total else (lowest, lowest)
-    return int(low if low < high else lowest) - _HU_OFFSET, int(high) - _HU_OFFSET
+    low, high = np.searchsorted(above, _ranks(total)) if total else (lowest, lowest)
+    return float(low if low < high else lowest) - _HU_OFFSET, float(high) - _HU_OFFSET
 
 
 def _foreground(pixels: NDArray[np.float32]) -> tuple[slice, slice, slice]:

@@ -120,10 +120,12 @@ def _picture(
 def _gray(source: SourceImage, panel: Panel) -> NDArray[np.float32]:
     """The pixels of a panel, 0 (black) to 1 (white)."""
     array = source.pixels[0]
-    if panel is None or source.range_hu is None:
+    if panel is None:
         return array[0]
-    low_hu, high_hu = source.range_hu
     section = panel.of(array.transpose(ARRAY_OF_RAS))
+    if source.range_hu is None:
+        return section  # no window is known for the signal of another modality than CT
+    low_hu, high_hu = source.range_hu
     return windows()[_WINDOW].grey(section * (high_hu - low_hu) + low_hu)
 
 

@@ -32,12 +32,17 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read(source: Path, modality: str = "CT") -> Volume:
     """Load a volume from a folder with one series, or from an enhanced CT's file."""
     slices, _ = _sorted_slices(source, modality)
-    hu, in_file, affine = allocate_ras(_shape(slices), _affine_ras(source, slices), np.int16)
+    shape, stored_affine = _shape(slices), _affine_ras(source, slices)
+    if modality != "CT":
+        signal, in_file, affine = allocate_ras(shape, stored_affine, np.float32)
+        for index, piece, stored in _decoded(slices):
+            in_file[:, :, index] = piece.signal(stored).T
+        return Volume(signal, affine, modality)
+    hu, of_slices, affine = allocate_ras(shape, stored_affine, np.int16)
     for index, piece, stored in _decoded(slices):
-        in_file[:, :, index] = piece.hounsfield(stored).T
-    if modality == "CT":
-        check_hounsfield(source, hu)
-    return Volume(hu, affine, modality)
+        of_slices[:, :, index] = piece.hounsfield(stored).T
+    check_hounsfield(source, hu)
+    return Volume(hu, affine)
 
 
 def describe(source: Path, modality: str = "CT") -> ImageDescription:

@@ -15,7 +15,7 @@ from pydicom import Dataset
 
 from storage.images import dicom
 from storage.images.types import ImageError
-from storage.images.voxels import to_hounsfield
+from storage.images.voxels import to_hounsfield, to_signal
 
 _NOT_HOUNSFIELD = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
 """RescaleTypes (C.11.1.1.2) of other quantities, such as the iodine maps of dual energy."""
@@ -70,12 +70,20 @@ class Slice:
         Raises:
             ImageError: `image_unreadable`, if they are not as many as the header says.
         """
+        self._check_shape(stored)
+        return to_hounsfield(stored, self.slope, self.intercept)
+
+    def signal(self, stored: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The stored pixels of another modality than CT, rescaled; raises as `hounsfield`."""
+        self._check_shape(stored)
+        return to_signal(stored, self.slope, self.intercept)
+
+    def _check_shape(self, stored: NDArray[np.integer]) -> None:
         if stored.shape != self.shape:
             raise ImageError(
                 "image_unreadable",
                 f"{self.path} has {stored.shape} pixels, but its header says {self.shape}",
             )
-        return to_hounsfield(stored, self.slope, self.intercept)
 
 
 def slice_of(path: Path, header: Dataset, frame: int | None = None, modality: str = "CT") -> Slice:

@@ -31,7 +31,7 @@ def load_volume(path: Path, modality: str = "CT") -> Volume:
     Args:
         path: The file or folder; `name#2` is channel 2, from 0, of a file of several.
         modality: What it is said to be. The values of a CT must be Hounsfield units; those of
-            another modality have no unit, and floats are scaled so that they fill int16.
+            another modality are read as its file states them.
 
     A correction of the header at the end of the path (`storage.images.header_correction`) is
     applied, here as in the other functions.

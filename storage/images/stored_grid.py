@@ -22,13 +22,10 @@ from storage.images.header_correction import HeaderCorrection
 from storage.images.hounsfield import check_hounsfield
 from storage.images.limits import check_voxels
 from storage.images.types import ImageDescription, ImageError, Volume
-from storage.images.voxels import Voxel, allocate_ras, describe_grid, to_hounsfield
+from storage.images.voxels import Voxel, allocate_ras, describe_grid, to_hounsfield, to_signal
 from storage.masks import mask_box
 
 _SLAB_BYTES = 8 << 20  # read and converted at a time
-
-_LARGEST = 32767
-"""Of int16, which the largest value of an image without a unit is scaled to."""
 
 _WHOLE = 1e-3
 """How far a label may lie from a whole number: float32, times a slope of the header."""
@@ -96,15 +93,18 @@ class VolumeFormat:
 
     def read(self, path: Path, how: Reading, modality: str) -> Volume:
         """Load a volume; only a CT's values are checked."""
-        gain = 1.0 if modality == "CT" else self._gain(path, how)
         with decoding(path, self.name), self.opened(path, how) as (stream, grid):
-            slope, intercept = grid.slope * gain, grid.intercept * gain
-            signal, affine = _read_ras(
-                path, stream, grid, np.int16, lambda stored: to_hounsfield(stored, slope, intercept)
+            values = grid.slope, grid.intercept
+            if modality != "CT":
+                signal, affine = _read_ras(
+                    path, stream, grid, np.float32, lambda stored: to_signal(stored, *values)
+                )
+                return Volume(signal, affine, modality, stored_affine=grid.affine_mm)
+            hu, affine = _read_ras(
+                path, stream, grid, np.int16, lambda stored: to_hounsfield(stored, *values)
             )
-        if modality == "CT":
-            check_hounsfield(path, signal)
-        return Volume(signal, affine, modality, stored_affine=grid.affine_mm)
+        check_hounsfield(path, hu)
+        return Volume(hu, affine, stored_affine=grid.affine_mm)
 
     def read_label_ids(
         self, path: Path, how: Reading
@@ -122,18 +122,6 @@ class VolumeFormat:
         """Voxel index along the file's axes to RAS mm."""
         with decoding(path, self.name), self.opened(path, how) as (_, grid):
             return grid.affine_mm
-
-    def _gain(self, path: Path, how: Reading) -> float:
-        """What makes the largest value of a file of floats that of int16; 1 for whole numbers."""
-        with decoding(path, self.name), self.opened(path, how) as (stream, grid):
-            if grid.dtype.kind != "f" and (grid.slope, grid.intercept) == (1, 0):
-                return 1.0
-            slabs = _slabs(path, stream, grid)
-            peak = max(
-                float(np.abs(np.nan_to_num(slab * grid.slope + grid.intercept)).max())
-                for _, slab in slabs
-            )
-        return _LARGEST / peak if peak > 0 else 1.0
 
 
 def volume_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -47,14 +47,15 @@ class Radiograph:
 class Volume:
     """A CT volume, or one of another modality, on a RAS+ grid.
 
-    hu: int16 (x, y, z), C order; the indices grow towards the patient's right, anterior and
-        superior (RAS+). Hounsfield units of a CT; the signal of another modality, without unit.
+    hu: (x, y, z), C order; the indices grow towards the patient's right, anterior and superior
+        (RAS+). Of a CT int16, Hounsfield units. Of another modality float32, the values that its
+        file states: the signal of MR, which has no unit, or Bq/ml or SUV of PET.
     affine: (4, 4), voxel index to RAS millimetres, translation in the last column.
     stored_affine: the same for the voxels in the order of the file's own axes; None for a series
         of slices, which has no grid of its own.
     """
 
-    hu: NDArray[np.int16]
+    hu: NDArray[np.int16] | NDArray[np.float32]
     affine: NDArray[np.float64]
     modality: str = "CT"
     stored_affine: NDArray[np.float64] | None = None

@@ -1,4 +1,4 @@
-"""Stored voxels to int16 Hounsfield units on a RAS+ grid."""
+"""Stored voxels to Hounsfield units, or the signal of another modality, on a RAS+ grid."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ def to_hounsfield(
     hu = stored * float(slope) + float(intercept)
     np.nan_to_num(hu, copy=False, nan=_PADDING_HU)
     return np.clip(np.rint(hu, out=hu), -32768, 32767, out=hu).astype(np.int16)
+
+
+def to_signal(
+    stored: NDArray[np.number], slope: float = 1.0, intercept: float = 0.0
+) -> NDArray[np.float32]:
+    """Scale stored values of another modality than CT; 0 where they are no finite numbers."""
+    signal = stored * float(slope) + float(intercept)
+    finite: NDArray[np.floating] = np.nan_to_num(signal, copy=False, posinf=0.0, neginf=0.0)
+    return finite.astype(np.float32)
 
 
 def check_geometry(path: Path, affine: ArrayLike) -> NDArray[np.float64]:

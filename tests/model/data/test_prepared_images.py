@@ -243,6 +243,20 @@ def test_intensities_are_cut_at_three_sigma_of_what_is_above_the_minimum(tmp_pat
     assert [part.start for part in frame.crop] == [0, 10, 0]
 
 
+def test_another_modality_keeps_its_fractions_and_is_cut_alike(tmp_path: Path) -> None:
+    values = np.random.default_rng(3).normal(0.5, 0.01, (30, 30, 30)).astype(np.float32)
+    values[:10] = 0
+    values[20, 20, 20] = 90
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "mr.nii")
+    with pytest.raises(ImageError, match="cannot be Hounsfield units"):
+        read_image(tmp_path / "mr.nii")
+    source = read_image(tmp_path / "mr.nii", "MR")
+    assert source.range_hu is None
+    pixels = source.pixels[0][source.pixels[0] > 0]
+    assert (source.pixels.min(), source.pixels.max()) == (0, 1)
+    assert np.median(pixels) == pytest.approx(0.5, abs=0.05), "of a range of 0.47 to 0.53"
+
+
 def test_a_volume_of_one_value_is_all_zero(tmp_path: Path) -> None:
     write_volume(tmp_path / "ct.nii", np.full((8, 8, 8), 7, np.int16), np.eye(4), ("R", "A", "S"))
     assert not read_image(tmp_path / "ct.nii").pixels.any()

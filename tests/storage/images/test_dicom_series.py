@@ -84,7 +84,7 @@ def test_every_pixel_lands_at_its_place_in_the_patient(stack, shape, shuffler):
         volume = load_volume(Path(folder))
         description = describe_image(Path(folder))
     places = apply_affine(volume.affine, np.argwhere(np.ones(volume.hu.shape)))
-    expected = [truth_ras[name] for name in volume.hu.ravel().tolist()]
+    expected = [truth_ras[name] for name in volume.hu.astype(int).ravel().tolist()]
     assert np.allclose(places, expected, atol=1e-3)
     assert nib.aff2axcodes(volume.affine) == ("R", "A", "S")
     assert volume.hu.flags.c_contiguous

@@ -21,6 +21,7 @@ def test_voxels_and_places_are_those_of_nifti(tmp_path, name) -> None:
     nifti = load_volume(write_volume(tmp_path / "v.nii.gz", SIGNAL, AFFINE))
     path = write_volume(tmp_path / name, SIGNAL, AFFINE)
     volume, said = load_volume(path, "MR"), describe_image(path, "MR")
+    assert [str(v.hu.dtype) for v in (nifti, volume)] == ["int16", "float32"]
     assert is_volume(path)
     np.testing.assert_array_equal(volume.hu, nifti.hu)
     np.testing.assert_allclose(volume.affine, nifti.affine, atol=1e-4)
@@ -28,6 +29,13 @@ def test_voxels_and_places_are_those_of_nifti(tmp_path, name) -> None:
     assert (said.shape, said.modality, volume.modality) == (nifti.hu.shape, "MR", "MR")
     assert said.affine is not None
     np.testing.assert_allclose(said.affine, volume.affine, atol=1e-4)
+
+
+def test_values_of_another_modality_than_ct_are_kept(tmp_path) -> None:
+    uptake = RNG.uniform(0, 80_000, SHAPE).astype(np.float32)
+    uptake[0, 0, :2] = 0.0015, np.nan
+    volume = load_volume(write_volume(tmp_path / "pet.nii.gz", uptake, np.eye(4)), "PT")
+    np.testing.assert_array_equal(volume.hu, np.nan_to_num(uptake))
 
 
 def test_other_encodings_and_spaces(tmp_path) -> None:

@@ -55,8 +55,9 @@ class Grid:
             min(max(1, round(WORKING_SPACING_MM / edge)), size)
             for edge, size in zip(mm, volume.hu.shape, strict=True)
         )
-        hu = _block_means(volume.hu, (fx, fy, fz))
-        return cls(volume.hu, hu, (fx, fy, fz), (mm[0] * fx, mm[1] * fy, mm[2] * fz))
+        stored = volume.hu.astype(np.int16, copy=False)
+        hu = _block_means(stored, (fx, fy, fz))
+        return cls(stored, hu, (fx, fy, fz), (mm[0] * fx, mm[1] * fy, mm[2] * fz))
 
     @property
     def voxel_ml(self) -> float:

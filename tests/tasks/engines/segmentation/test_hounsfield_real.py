@@ -106,8 +106,7 @@ def test_a_crop_without_air_around_it_still_has_both_lungs_and_no_vertebrae_in_t
 
 def test_padding_outside_the_field_of_view_changes_nothing(real_input):
     volume = load_volume(real_input("totalsegmentator/abdomen_ct.nii.gz"))
-    padded = Volume(
-        np.pad(volume.hu, ((9, 9), (9, 9), (0, 0)), constant_values=-2048), volume.affine
-    )
+    wider = np.pad(volume.hu, ((9, 9), (9, 9), (0, 0)), constant_values=-2048)
+    padded = Volume(wider.astype(np.int16), volume.affine)
     inner = Chest(padded).lungs()[9:-9, 9:-9]
     assert dice(inner, Chest(volume).lungs()) > 0.99

@@ -47,7 +47,7 @@ def check_dataset(dataset: str, folder: Path | None, store: str | None, *, as_js
             option = f" --source {folder}" if folder else ""
             out.print(f"next: vividmed build {dataset}{option}", style="green", soft_wrap=True)
         else:
-            out.print("there is nothing to build", style="red")
+            out.print(f"there is nothing to build{f' in {folder}' if folder else ''}", style="red")
     if not ready:
         raise typer.Exit(1)
 

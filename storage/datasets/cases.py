@@ -142,6 +142,7 @@ class CasesReader(ABC):
                     ", ".join(file.path for file in self.declaration.files)
                     or "its images and masks"
                 )
+                + f"; `vividmed doctor {self.declaration.name} FOLDER` looks for them"
             )
         if unknown := sorted(self.labels() - self.declaration.targets.keys()):
             raise DatasetError(

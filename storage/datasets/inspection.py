@@ -68,47 +68,51 @@ def inspect_source(
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}")
     yield Check("folder", "ok", str(root))
+    deeper: list[Path] = []
     for expected in declaration.files:
-        yield _file(root, expected)
+        count, place = _found(root, expected.path.removeprefix("*/"))
+        deeper += [place] if place != root else []
+        yield _file(root, expected, count, place)
     if missing := declaration.missing_images(folder):
-        yield Check("images", "missing", f"a download of their own, expected in {missing}")
+        yield Check("image folder", "missing", f"a download of their own, expected in {missing}")
     try:
         reader = declaration.open(folder)
         if isinstance(reader, FindsFiles):
             yield from (Check("read from", "ok", said) for said in reader.found())
         counts = _count(reader, tick)
     except DatasetError as error:
-        yield Check(STUDIES, "missing", str(error))
+        instead = f"; give the folder {deeper[0]}, where its files are" if deeper else ""
+        yield Check(STUDIES, "missing", f"{error}{instead}")
         return
     yield from _compared(counts, declaration.counts)
     if isinstance(reader, NamesImages) and not missing:
         yield from _images(reader, tick)
 
 
-def _file(root: Path, expected: ExpectedFile) -> Check:
-    """Whether a file, or any of a pattern, is below the folder, at most some folders deeper."""
-    pattern = expected.path.removeprefix("*/")
-    found, deeper = _found(root, pattern)
-    if found:
-        count = f"{found:,} of this pattern" if "*" in pattern.removeprefix("**/") else "there"
-        return Check(expected.path, "ok", f"{count}{deeper}: {expected.what}")
+def _file(root: Path, expected: ExpectedFile, count: int, place: Path) -> Check:
+    """Whether a file, or any of a pattern, is below the folder, and in which one."""
+    if count:
+        pattern = expected.path.removeprefix("*/").removeprefix("**/")
+        found = f"{count:,} of this pattern" if "*" in pattern else "there"
+        deeper = f", in {place.relative_to(root)}" if place != root else ""
+        return Check(expected.path, "ok", f"{found}{deeper}: {expected.what}")
     how = "optional" if expected.optional else "needed"
     return Check(expected.path, "missing", f"{how}: {expected.what}")
 
 
-def _found(root: Path, pattern: str) -> tuple[int, str]:
-    """How many files fit a pattern, and how much deeper they are, for a person.
+def _found(root: Path, pattern: str) -> tuple[int, Path]:
+    """How many files fit a pattern, and in which folder, at most some deeper.
 
     A name at any depth is not looked for in folders of patients.
     """
     name = pattern.removeprefix("**/")
     if name != pattern and "/" not in name:
         folders = (folder for folder in folders_below(root) if fnmatchcase(folder.name, name))
-        return sum(1 for _ in (*find_files(root, name), *folders)), ""
+        return sum(1 for _ in (*find_files(root, name), *folders)), root
     for folder in folders_below(root):
         if found := sum(not is_junk(path.name) for path in folder.glob(pattern)):
-            return found, f", in {folder.relative_to(root)}" if folder != root else ""
-    return 0, ""
+            return found, folder
+    return 0, root
 
 
 def _count(reader: DatasetReader, tick: Callable[[], None]) -> dict[str, int]:

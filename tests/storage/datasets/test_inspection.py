@@ -62,6 +62,13 @@ def test_what_is_needed_and_missing_is_a_fault(tmp_path: Path) -> None:
     found = checks(tmp_path, files=[{"path": "t.csv", "what": "studies"}])
     assert [name for name, check in found.items() if check.is_fault] == ["studies"]
     assert found["t.csv"].verdict == "missing"
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "t.csv").write_text("id,split,p,image\n1,train,a,\n")
+    deeper = checks(tmp_path, files=[{"path": "t.csv", "what": "studies"}])
+    assert deeper["t.csv"].found == "there, in v2: studies"
+    assert deeper["studies"].found.endswith(
+        f"give the folder {tmp_path / 'v2'}, where its files are"
+    )
     declared = read_declaration(write(tmp_path))
     with pytest.raises(DatasetError, match="there is no folder"):
         list(inspect_source(declared, tmp_path / "elsewhere", lambda: None))

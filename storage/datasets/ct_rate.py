@@ -97,7 +97,8 @@ class CtRateReader:
                 None: "release told by the values of each volume",
             }[folder.release]
             said.append(f"volumes from {folder.path} ({release})")
-        return said
+        faults = (table.fault for table in self._labels.values() if table.fault)
+        return said + [f"labels are left out: {fault}" for fault in faults]
 
     def read(self, records: Iterable[SourceRecord]) -> Iterator[Study | Reject]:
         """The study of each scan; one whose rows give different texts is rejected."""

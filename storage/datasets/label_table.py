@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storage.datasets.label_values import LABEL_VALUES
-from storage.datasets.row_index import RowIndex
+from storage.datasets.reader import DatasetError
+from storage.datasets.row_index import NoRoomError, RowIndex
 from storage.datasets.rows import Row
 from storage.rejects import Reject
 
@@ -20,7 +21,12 @@ class Labels(NamedTuple):
 
 
 class LabelTable:
-    """The labels of one table by study. Several threads may read at once."""
+    """The labels of one table by study. Several threads may read at once.
+
+    table: its file.
+    fault: why the table cannot be read; None if it can. Labels are no need: the studies of such a
+        table are read without them, and each says so.
+    """
 
     def __init__(
         self,
@@ -40,12 +46,20 @@ class LabelTable:
             renamed: what the table calls a label to what it is called here.
 
         Raises:
-            DatasetError: if the table cannot be read, or holds no rows.
+            NoRoomError: if its rows cannot be put aside.
         """
         names = {column: column for column in columns} | dict(renamed or {})
         self._names = {column: prefix + name for column, name in names.items()}
         needed = (key,) if isinstance(key, str) else ()
-        self._index = RowIndex(table, key, needed, tuple(self._names))
+        self.table = table
+        self.fault: str | None = None
+        self._index: RowIndex | None = None
+        try:
+            self._index = RowIndex(table, key, needed, tuple(self._names))
+        except NoRoomError:
+            raise
+        except DatasetError as error:
+            self.fault = str(error)
 
     def labels(self, study: str, study_id: str) -> Labels:
         """The labels of a study; none if the table has no row of it.
@@ -54,8 +68,10 @@ class LabelTable:
             study: the key of its rows.
             study_id: names it in rejects.
         """
+        where = f"labels of {self.table.name}"
+        if self._index is None:
+            return Labels({}, (Reject(study_id, where, "table_unreadable", self.fault or ""),))
         rows = self._index.rows(study)
-        where = f"labels of {self._index.table.name}"
         if fault := next((row.fault for row in rows if row.fault), None):
             return Labels({}, (Reject(study_id, where, "row_malformed", fault),))
         if any(row.cells != rows[0].cells for row in rows):

@@ -61,7 +61,7 @@ class MimicCxrReader:
 
     def records(self) -> Iterator[SourceRecord]:
         """Every report, in the order of its path."""
-        _ = self._labels, self._metadata  # a damaged table is told of before any report is read
+        _ = self._metadata  # a damaged table is told of before any report is read
         nothing = True
         for key in self._files.reports():
             nothing = False
@@ -86,7 +86,13 @@ class MimicCxrReader:
         files = self._files
         trees = ", ".join(map(str, files.trees))
         said = [f"reports from {files.archive or trees}", f"images from {trees or 'nowhere'}"]
-        said += [f"{name} from {path}" for name, path in files.tables.items()]
+        unread = {table.table: table.fault for table in self._labels if table.fault}
+        said += [
+            f"{name}: its labels are left out: {unread[path]}"
+            if path in unread
+            else f"{name} from {path}"
+            for name, path in files.tables.items()
+        ]
         missing = [table for name, table in TABLES.items() if name not in files.tables]
         return said + ([f"not there: {', '.join(missing)}"] if missing else [])
 

@@ -24,6 +24,10 @@ _CACHE_KIB = 16 * 1024
 _KEYS_AT_ONCE = 10_000
 
 
+class NoRoomError(DatasetError):
+    """Rows cannot be put aside, whatever the table holds."""
+
+
 class RowIndex:
     """The rows of one table by the value of a key. Several threads may read at once."""
 
@@ -118,8 +122,8 @@ class RowIndex:
             raise _no_room(error) from error
 
 
-def _no_room(error: sqlite3.Error) -> DatasetError:
-    return DatasetError(
+def _no_room(error: sqlite3.Error) -> NoRoomError:
+    return NoRoomError(
         f"rows cannot be put aside in {tempfile.gettempdir()}: {error}: free some space, or name "
         "another folder in the environment variable TMPDIR"
     )

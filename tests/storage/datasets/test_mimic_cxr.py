@@ -115,6 +115,23 @@ def test_reports_of_an_archive_with_the_images_and_tables_beside_it(jpg: Path) -
     assert any("mimic-cxr-reports.zip" in said for said in reader.found())
 
 
+def test_a_table_of_labels_that_cannot_be_read_stops_nothing(jpg: Path) -> None:
+    tables = jpg / "mimic-cxr-jpg" / "2.1.0"
+    whole = (tables / "mimic-cxr-2.0.0-negbio.csv.gz").read_bytes()
+    (tables / "mimic-cxr-2.0.0-negbio.csv.gz").write_bytes(whole[:-9])
+    _table(tables / "mimic-cxr-2.0.0-chexpert.csv.gz", "subject_id,Edema", "10000001,1.0")
+    (jpg / "files/p10/p10000001").mkdir(parents=True)
+    (jpg / "files/p10/p10000001/s50000001.txt").write_text(_report())
+    study = _read(jpg)["50000001"]
+    assert isinstance(study, Study)
+    assert set(study.labels) == {"radiologist:Lung Opacity", "radiologist:Edema"}
+    unread = [r for r in study.left_out if r.reason == "table_unreadable"]
+    assert ["no column `study_id`" in r.detail for r in unread] == [True, False]
+    reader = find_declaration("mimic-cxr").open(jpg)
+    assert isinstance(reader, FindsFiles)
+    assert sum("labels are left out" in said for said in reader.found()) == 2
+
+
 def test_unpacked_reports_with_dicom_images_and_no_tables(tmp_path: Path) -> None:
     """As `wget -r` leaves them; views are those of the DICOM headers."""
     folder = tmp_path / "physionet.org/files/mimic-cxr/2.0.0"

@@ -74,7 +74,7 @@ class LabelTable:
         rows = self._index.rows(study)
         if fault := next((row.fault for row in rows if row.fault), None):
             return Labels({}, (Reject(study_id, where, "row_malformed", fault),))
-        if any(row.cells != rows[0].cells for row in rows):
+        if any(row.cells != rows[0].cells for row in rows[1:]):
             detail = "rows of one study give different labels"
             return Labels({}, (Reject(study_id, where, "rows_disagree", detail),))
         values: dict[str, int] = {}

@@ -54,7 +54,8 @@ class ReportKey:
     @classmethod
     def of_record(cls, record: SourceRecord) -> ReportKey:
         """The key of a record that was made of one."""
-        return cls(record.key, record.patient_id or "", Path(record.key).stem.removeprefix("s"))
+        name = record.key.rpartition("/")[2]
+        return cls(record.key, record.patient_id or "", name.removeprefix("s").removesuffix(".txt"))
 
     @classmethod
     def of(cls, path: str) -> ReportKey | None:
@@ -118,12 +119,12 @@ class MimicFiles:
 
     def images(self, key: ReportKey) -> dict[str, str]:
         """The image files in the folders of a study, by image, in the order of their names."""
+        files = [(folder, name) for folder in self._folders(key) for name in _names(folder)]
         found: dict[str, str] = {}
-        for suffix, folder in ((s, f) for s in IMAGE_SUFFIXES for f in self._folders(key)):
-            for name in _names(folder):
-                dicom_id, dot, kind = name.rpartition(".")
-                if dot + kind == suffix:
-                    found.setdefault(dicom_id, f"{folder}/{name}")
+        for suffix in IMAGE_SUFFIXES:
+            for folder, name in files:
+                if name.endswith(suffix):
+                    found.setdefault(name.removesuffix(suffix), f"{folder}/{name}")
         return dict(sorted(found.items()))
 
     def expected_image(self, key: ReportKey, dicom_id: str) -> str:
@@ -195,16 +196,16 @@ class _ReportArchive:
         Raises:
             UnusableFileError: if it is too large, damaged or encrypted.
         """
+        member = self._members[key.path]
+        if member.file_size > LARGEST_REPORT:  # no more than that is inflated
+            detail = f"{key.path} has more than {LARGEST_REPORT:,} bytes"
+            raise UnusableFileError("too_large", detail)
         try:
-            with self._lock, self._zip.open(self._members[key.path]) as stream:
-                data = stream.read(LARGEST_REPORT + 1)
+            with self._lock, self._zip.open(member) as stream:
+                return stream.read()
         except (*DAMAGE, RuntimeError, NotImplementedError) as error:
             detail = f"{key.path} in {self._zip.filename}: {what_is_wrong(error)}"
             raise UnusableFileError("file_unreadable", detail) from error
-        if len(data) > LARGEST_REPORT:
-            detail = f"{key.path} has more than {LARGEST_REPORT:,} bytes"
-            raise UnusableFileError("too_large", detail)
-        return data
 
 
 def _latest_first(paths: list[Path]) -> list[Path]:

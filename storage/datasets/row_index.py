@@ -81,9 +81,10 @@ class RowIndex:
     def _read(self, key_of: Callable[[Row], str]) -> Iterator[tuple[str, bytes]]:
         columns: dict[str, None] = {}
         for row in read_rows(self.table, self._form):
-            columns |= dict.fromkeys(row.cells)
+            if row.cells.keys() != columns.keys():
+                columns |= dict.fromkeys(row.cells)
             cells = {name: row.cells[name] for name in self._names if name in row.cells}
-            yield key_of(row), marshal.dumps(tuple(row._replace(cells=cells)))
+            yield key_of(row), marshal.dumps((row.number, cells, row.fault, row.too_large))
         self.columns = tuple(columns)
 
     def _require(self, name: str) -> None:

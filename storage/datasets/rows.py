@@ -192,13 +192,19 @@ def _cells(path: Path, lines: _Lines, separator: str) -> Iterator[list[str] | _F
             yield _Fault(f"lines {lines.begun} to {lines.number}: {error}", too_large)
 
 
-def _row(number: int, header: list[str], cells: list[str]) -> Row:
-    pairs = [(n, _unprotected(c.strip())) for n, c in zip(header, cells, strict=False)]
+def _row(number: int, header: list[str], said: list[str]) -> Row:
+    cells = list(map(str.strip, said))
+    whole = "".join(cells)
+    if "=" in whole or "'" in whole:
+        cells = list(map(_unprotected, cells))
+    if len(cells) == len(header) and "" not in header:
+        return _checked(Row(number, dict(zip(header, cells, strict=True))))
+    pairs = list(zip(header, cells, strict=False))
     known = {name: cell for name, cell in pairs if name}
     # numbers without a name are an index that pandas wrote, as a rule
     if any(any(map(str.isalpha, cell)) for name, cell in pairs if not name):
-        said = "text stands under a column without a name: are quotation marks missing in the row?"
-        return Row(number, known, said)
+        fault = "text stands under a column without a name: are quotation marks missing in the row?"
+        return Row(number, known, fault)
     without = header[len(cells) :]
     if len(cells) > len(header) or any(without):  # a column without a name may end before others
         return Row(number, known, f"{len(cells)} cells stand under {len(header)} columns")

@@ -56,7 +56,7 @@ def _run_name() -> str:
 
 
 def _engine_name(settings: BuildSettings, step: str) -> str:
-    engine: str = getattr(settings, step).engine
+    engine = "+".join(member.engine for member in getattr(settings, step).members)
     llm = settings.llm
     if engine != "llm" or llm is None:
         return engine

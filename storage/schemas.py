@@ -135,6 +135,11 @@ BOXES = pa.schema(
         _INSTANCE,
         *_BOX,
         _field("detector", pa.string(), "name and version of the engine"),
+        _field(
+            "forced",
+            pa.bool_(),
+            "no box had the score that was asked for; the best was taken, as by the paper's code",
+        ),
     ]
 )
 

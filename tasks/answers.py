@@ -80,6 +80,8 @@ def checked_mask(found: Segmentation, volume: Volume) -> Mask | Ungrounded:
         return Ungrounded("mask_not_boolean", f"the mask's values are {voxels.dtype}, not boolean")
     if not voxels.any():
         return Ungrounded("mask_empty", "the mask has no voxel")
+    if found.score is None:
+        return Mask.of(voxels, volume.affine)
     if not _is_probability(found.score):
         return _score_fault("the mask", found.score)
     return Mask.of(voxels, volume.affine, float(found.score))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +14,27 @@ from storage.records import Box, Site
 from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.answers import checked_box, engine_label, require_as_many
-from tasks.engines.protocols import BatchDetector, Detector, EngineAnswerError, Ungrounded
+from tasks.engines.protocols import (
+    BatchDetector,
+    Detection,
+    Detector,
+    EngineAnswerError,
+    Ungrounded,
+)
 from tasks.sites import SiteRequest, localize, site_label, site_requests
 from tasks.step import StepOutput
 
-Proposals = list[Box | Ungrounded]
-"""The boxes of a site, those that cannot be kept replaced by the reason."""
+
+@dataclass(frozen=True)
+class _Proposals:
+    """What a detector proposes for a site, checked.
+
+    boxes: those that cannot be kept are replaced by the reason.
+    columns: of the rows of its boxes: the engine, and whether the box was forced.
+    """
+
+    boxes: list[Box | Ungrounded]
+    columns: dict[str, Any]
 
 
 def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> StepOutput:
@@ -33,12 +49,15 @@ def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> 
 
     def answer(
         images: Sequence[tuple[Radiograph, Sequence[Site]]],
-    ) -> list[list[Proposals | Ungrounded]]:
+    ) -> list[list[_Proposals | Ungrounded]]:
         answers = _detect(detector, images)
         require_as_many(detector, answers, images, "images")
         shapes = [image.pixels.shape for image, _ in images]
         return [
-            [found if isinstance(found, Ungrounded) else _checked(found, shape) for found in sites]
+            [
+                found if isinstance(found, Ungrounded) else _checked(found, shape, name)
+                for found in sites
+            ]
             for sites, shape in zip(answers, shapes, strict=True)
         ]
 
@@ -55,21 +74,21 @@ def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> 
         if isinstance(found, Ungrounded):
             rejects.append(request.reject(site, found))
             continue
-        if not found:
+        if not found.boxes:
             raise EngineAnswerError(
                 f"the detector {name} gave an empty list for "
                 f"{site_label(request.image_id, site.key)}: where it finds nothing, it has to "
                 "answer `Ungrounded` with the reason"
             )
-        boxes = [box for box in found if isinstance(box, Box)]
-        faults = [fault for fault in found if isinstance(fault, Ungrounded)]
+        boxes = [box for box in found.boxes if isinstance(box, Box)]
+        faults = [fault for fault in found.boxes if isinstance(fault, Ungrounded)]
         discarded += [_discarded(request, site, fault) for fault in faults]
         if not boxes:
             rejects.append(request.reject(site, faults[0]))
             continue
         grounded += 1
         rows += [
-            request.key_columns(site) | {"instance": i, "detector": name} | box.to_row()
+            request.key_columns(site) | {"instance": i} | found.columns | box.to_row()
             for i, box in enumerate(boxes)
         ]
     asked = sum(len(request.sites) for request in requests)
@@ -78,15 +97,17 @@ def detect_boxes(studies: pa.Table, positives: pa.Table, detector: Detector) -> 
 
 def _detect(
     detector: Detector, images: Sequence[tuple[Radiograph, Sequence[Site]]]
-) -> list[list[list[Box] | Ungrounded]]:
+) -> Sequence[Sequence[Sequence[Box] | Detection | Ungrounded]]:
     if isinstance(detector, BatchDetector):
         return detector.detect_batch(images)
     return [detector.detect(image, sites) for image, sites in images]
 
 
-def _checked(boxes: Sequence[Box], shape_yx: tuple[int, ...]) -> Proposals:
+def _checked(found: Sequence[Box] | Detection, shape_yx: tuple[int, ...], asked: str) -> _Proposals:
     rows, columns = shape_yx
-    return [checked_box(box, (rows, columns)) for box in boxes]
+    given = found if isinstance(found, Detection) else Detection(tuple(found))
+    boxes = [checked_box(box, (rows, columns)) for box in given.boxes]
+    return _Proposals(boxes, {"detector": given.engine or asked, "forced": given.forced})
 
 
 def _discarded(request: SiteRequest, site: Site, why: Ungrounded) -> Reject:

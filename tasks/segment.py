@@ -13,7 +13,7 @@ from storage.records import Mask, MaskKey, Site
 from storage.rejects import Reject
 from storage.shards import table_from_rows
 from tasks.answers import checked_mask, engine_label
-from tasks.engines.protocols import Segmenter, Ungrounded
+from tasks.engines.protocols import Segmentation, Segmenter, Ungrounded
 from tasks.sites import localize, site_requests
 from tasks.step import StepOutput
 
@@ -27,13 +27,10 @@ def segment_masks(studies: pa.Table, positives: pa.Table, segmenter: Segmenter) 
 
     def answer(
         volumes: Sequence[tuple[Volume, Sequence[Site]]],
-    ) -> list[list[Mask | Ungrounded]]:
+    ) -> list[list[tuple[Mask, str] | Ungrounded]]:
         # Encoded one by one, so that an engine that iterates holds one mask in memory at a time.
         return [
-            [
-                found if isinstance(found, Ungrounded) else checked_mask(found, volume)
-                for found in segmenter.segment(volume, sites)
-            ]
+            [_checked(found, volume, name) for found in segmenter.segment(volume, sites)]
             for volume, sites in volumes
         ]
 
@@ -46,6 +43,17 @@ def segment_masks(studies: pa.Table, positives: pa.Table, segmenter: Segmenter) 
             rejects.append(request.reject(site, found))
             continue
         key = request.key_columns(site) | MaskKey(site.key).to_row()
-        rows.append(key | found.to_row() | {"segmenter": name})
+        mask, made_by = found
+        rows.append(key | mask.to_row() | {"segmenter": made_by})
     asked = sum(len(request.sites) for request in requests)
     return StepOutput(table_from_rows("masks", rows), rejects, asked, len(rows))
+
+
+def _checked(
+    found: Segmentation | Ungrounded, volume: Volume, asked: str
+) -> tuple[Mask, str] | Ungrounded:
+    """The mask and the engine that made it."""
+    if isinstance(found, Ungrounded):
+        return found
+    mask = checked_mask(found, volume)
+    return mask if isinstance(mask, Ungrounded) else (mask, found.engine or asked)

@@ -37,13 +37,32 @@ class CleanedText:
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """A segmenter's answer: a boolean array (x, y, z) on the volume's grid; score 0 to 1.
+    """A segmenter's answer: a boolean array (x, y, z) on the volume's grid.
 
     The step encodes it as a `storage.records.Mask`.
+
+    score: 0 to 1; None if the engine gives none.
+    engine: name and version of the engine that made it, where that is not the one that was asked.
     """
 
     voxels: NDArray[np.bool_]
-    score: float
+    score: float | None
+    engine: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A detector's boxes at a site, with what is to be recorded of them.
+
+    boxes: at least one.
+    engine: name and version of the engine that made them, where that is not the one that was asked.
+    forced: no box had the score that is asked for, and the best one was taken all the same, as the
+        paper's code does.
+    """
+
+    boxes: tuple[Box, ...]
+    engine: str | None = None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +155,9 @@ class TextEngines:
 class Detector(Engine, Protocol):
     """Puts boxes on a radiograph."""
 
-    def detect(self, image: Radiograph, sites: Sequence[Site]) -> list[list[Box] | Ungrounded]:
+    def detect(
+        self, image: Radiograph, sites: Sequence[Site]
+    ) -> Sequence[Sequence[Box] | Detection | Ungrounded]:
         """One answer per site, order kept; a list of boxes is never empty."""
         ...
 
@@ -152,7 +173,7 @@ class BatchDetector(Detector, Protocol):
 
     def detect_batch(
         self, images: Sequence[tuple[Radiograph, Sequence[Site]]]
-    ) -> list[list[list[Box] | Ungrounded]]:
+    ) -> Sequence[Sequence[Sequence[Box] | Detection | Ungrounded]]:
         """What `detect` answers for each radiograph and its sites, order kept."""
         ...
 

@@ -59,6 +59,9 @@ METHODS: dict[Step, str] = {
 }
 """The method that an engine of each step has; its signature is in `tasks.engines.protocols`."""
 
+CHAIN = "chain"
+"""The engine that a list of engines stands for."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -75,6 +78,11 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: str = Field(description="the engine's name")
+
+    @property
+    def members(self) -> tuple[EngineSettings, ...]:
+        """The settings of the engines that do the work: those of a chain, or these."""
+        return (self,)
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,8 @@ def checked_settings(step: Step, given: object) -> EngineSettings:
 
     Args:
         step: whose engine it is.
-        given: the engine's name, or a mapping with `engine` and its settings, or settings.
+        given: the engine's name, or a mapping with `engine` and its settings, or settings; or a
+            list of them, which are asked one after the other.
 
     Raises:
         EngineChoiceError: if the engine cannot be used.
@@ -168,6 +177,8 @@ def checked_settings(step: Step, given: object) -> EngineSettings:
     values = given.model_dump() if isinstance(given, EngineSettings) else given
     if isinstance(values, str):
         values = {"engine": values}
+    if isinstance(values, list | tuple):
+        values = {"engine": CHAIN, "engines": values}
     if not isinstance(values, dict) or not isinstance(values.get("engine"), str):
         names = ", ".join(engine_names(step))
         raise EngineChoiceError(

@@ -46,19 +46,22 @@ class SettingsError(Exception):
     """Settings that cannot be used; the message says which and why."""
 
 
-_ENGINE_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "object",
-            "properties": {"engine": {"type": "string"}},
-            "required": ["engine"],
-            "additionalProperties": True,
-        },
-    ]
-}
+_ONE_ENGINE: list[dict[str, Any]] = [
+    {"type": "string"},
+    {
+        "type": "object",
+        "properties": {"engine": {"type": "string"}},
+        "required": ["engine"],
+        "additionalProperties": True,
+    },
+]
 """An engine's name, or a section with its settings, which the engine's own model checks. The
 schema names no engine: one that only a worker has must be allowed where a run is ordered."""
+
+_ENGINE_SCHEMA = {
+    "anyOf": [*_ONE_ENGINE, {"type": "array", "items": {"anyOf": _ONE_ENGINE}, "minItems": 1}]
+}
+"""One engine, or several, of which each is asked for what those before it do not know."""
 
 STEPS: dict[str, Step] = {
     "cleaner": "clean",
@@ -79,7 +82,7 @@ ChosenEngine = Annotated[
     BeforeValidator(_check_engine),
     WithJsonSchema(_ENGINE_SCHEMA),
 ]
-"""The settings of the engine that a step uses: `atlas`, or `{engine: atlas, …}`."""
+"""The engine that a step uses: `atlas`, or `{engine: atlas, …}`, or a list of such."""
 
 
 def _engine(name: str, description: str) -> Any:
@@ -233,7 +236,11 @@ def required_inputs(settings: BuildSettings) -> list[str]:
 
 def inputs_of_engines(settings: BuildSettings) -> list[str]:
     """The inputs that the chosen engines are made from, such as the atlas's CTs."""
-    chosen = (declaration(step, getattr(settings, name).engine) for name, step in STEPS.items())
+    chosen = (
+        declaration(step, member.engine)
+        for name, step in STEPS.items()
+        for member in getattr(settings, name).members
+    )
     return list(dict.fromkeys(name for engine in chosen for name in engine.inputs))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storage.inputs import home
-from tasks.engines.llm.chat import run_with_parent
+from tasks.engines import run_with_parent
 from tasks.engines.llm.chat.engine import EngineError
 from tasks.engines.llm.chat.settings import VllmSettings
 

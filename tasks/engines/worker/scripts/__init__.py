@@ -1,0 +1,1 @@
+"""Programs of other Python environments; nothing here is imported by VividMed."""

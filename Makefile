@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE := 1
 PREFECT := PREFECT_HOME="$(CURDIR)/data/prefect" \
            PREFECT_API_URL=$(or $(PREFECT_API_URL),http://127.0.0.1:4200/api) $(BIN)/prefect
 
-.PHONY: setup setup-vllm demo test test-llm test-vllm fuzz bench overfit server worker deploy clean
+.PHONY: setup setup-vllm demo test test-llm test-vllm test-engines fuzz bench overfit server worker deploy clean
 
 setup: $(VENV)/installed
 
@@ -78,6 +78,11 @@ $(VLLM)/smollm2/config.json: $(VLLM)/installed | $(VENV)/installed-dev
 	$(VLLM)/bin/python -m pip install --quiet gguf accelerate 'numpy<2.4'
 	$(VLLM)/bin/python tests/flows/convert_gguf.py \
 	    data/inputs/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(VLLM)/smollm2
+
+# Engines in environments of their own, with random weights on the CPU: those that TOTALSEGMENTATOR_PYTHON,
+# SAT_PYTHON and SAT_SOURCE, DETREX_PYTHON and DETREX_SOURCE, … name. The others are skipped.
+test-engines: $(VENV)/installed-dev
+	$(BIN)/pytest tests/engines
 
 # Thousands of damaged files of each kind that is read; some 20 minutes on one core.
 fuzz: $(VENV)/installed-dev

@@ -45,8 +45,8 @@ class SegmenterChain:
                 answers[i] = _packed(answer, segmenter)
             left = [i for i in left if may_be_known_elsewhere(answers[i])]
         for i in range(len(sites)):
-            answer = answers.pop(i)
-            yield answer if isinstance(answer, Ungrounded) else answer.unpacked()
+            found = answers.pop(i)
+            yield found if isinstance(found, Ungrounded) else found.unpacked()
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ class WorkerDetector:
             return Ungrounded("target_not_supported", detail)
         if isinstance(rows, Ungrounded):
             return rows
-        boxes = [Box(*row[1:5], score=row[5]) for row in rows if row[0] in question.prompts]
+        boxes = [Box(*row[1:]) for row in rows if row[0] in question.prompts]
         boxes.sort(key=lambda box: -box.score)
         return self._selected(boxes, site, question, image.pixels.shape[1])
 

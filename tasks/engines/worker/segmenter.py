@@ -146,8 +146,9 @@ def _middle(volume: Volume) -> float:
     body = volume.hu[::_STRIDE, ::_STRIDE, ::_STRIDE] > _BODY_HU
     along_x = np.cumsum(body.sum(axis=(1, 2)))
     if not along_x[-1]:
-        return volume.hu.shape[0] / 2
-    return float(np.searchsorted(along_x, along_x[-1] / 2) * _STRIDE + _STRIDE / 2)
+        return int(volume.hu.shape[0]) / 2
+    half = int(np.searchsorted(along_x, along_x[-1] / 2))
+    return (half + 0.5) * _STRIDE
 
 
 def _distinct(questions: Sequence[Question | None]) -> list[str]:

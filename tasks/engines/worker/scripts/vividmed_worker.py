@@ -160,7 +160,7 @@ def serve(worker: Worker) -> None:
             reply = {
                 "type": "failure",
                 "id": request["id"],
-                "reason": "out_of_memory" if _is_out_of_memory(error) else "failed",
+                "reason": "out_of_memory" if is_out_of_memory(error) else "failed",
                 "detail": _sentence(error),
             }
         beats.begin(None)
@@ -310,7 +310,8 @@ def _array(scratch: Path, name: str) -> Any:
     return np.load(scratch / Path(name).name, mmap_mode="r")
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking, of the machine or of a GPU: the image may well go later."""
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 

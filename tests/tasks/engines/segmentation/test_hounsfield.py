@@ -127,6 +127,7 @@ def test_any_volume_gets_a_mask_of_its_shape_or_a_reason(shape, spacing_mm, kind
             assert found.voxels.shape == shape
             assert found.voxels.dtype == bool
             assert found.voxels.any()
+            assert found.score is not None
             assert 0 <= found.score <= 1
         else:
             assert found.detail

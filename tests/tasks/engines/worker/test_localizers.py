@@ -1,6 +1,7 @@
 """Segmenters and detectors whose worker is the stand-in, alone and in chains, through the steps."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +12,17 @@ from storage.records import Modifiers, Site
 from storage.shards import table_from_rows
 from tasks.detect import detect_boxes
 from tasks.engines.detection.chain import DetectorChain
+from tasks.engines.protocols import Detection
 from tasks.engines.registry import EngineContext, checked_settings, make_engine
-from tasks.engines.worker.vocabulary import Classes, FreeText, Question, read_classes
+from tasks.engines.segmentation import monai_bundle, totalsegmentator
+from tasks.engines.worker.vocabulary import TARGETS, Classes, FreeText, Question, read_classes
 from taxonomy.targets import load_taxonomy
 
 
 @pytest.fixture
 def engine(stand_in, tmp_path, monkeypatch):
     """Makes engines whose worker is the stand-in, with these targets and settings."""
-    made = []
+    made: list[Any] = []
 
     def make(step, targets, **settings):
         file = tmp_path / f"targets-{len(made)}.yaml"
@@ -33,6 +36,10 @@ def engine(stand_in, tmp_path, monkeypatch):
     yield make
     for one in made:
         one.close()
+
+
+def prompts(vocabulary, site):
+    return vocabulary.question(site).prompts
 
 
 def at(target, side=None):
@@ -84,14 +91,14 @@ def test_a_volume_at_which_the_worker_is_lost_has_no_masks(engine):
     assert found.voxels.all()
 
 
-TARGETS = (
+CLASSES = (
     "pleural effusion: both\nlung nodule: [left, right]\npneumothorax: weak\ncalcification: no"
 )
 FILM = Radiograph(np.full((50, 100), 0.5, np.float32), None, "PA", "DX")
 
 
 def test_boxes_are_chosen_by_threshold_and_side(engine):
-    detector = engine("detect", TARGETS, thresholds={"lung nodule": 0.4})
+    detector = engine("detect", CLASSES, thresholds={"lung nodule": 0.4})
     sites = [
         at("pleural effusion"),
         at("pleural effusion", "right"),
@@ -115,13 +122,13 @@ def test_a_forced_box_is_marked_in_the_record(engine, tmp_path):
     Image.fromarray(np.full((50, 100), 99, np.uint8)).save(tmp_path / "film.png")
     image = {"image_id": "i", "uri": str(tmp_path / "film.png"), "modality": "CR", "view": "PA"}
     key = {"dataset": "toy", "split": "test", "study_id": "s"}
-    words = {"laterality": None, "zones": [], "count": None}
+    words: dict[str, Any] = {"laterality": None, "zones": [], "count": None}
     named = ("pleural effusion", "pneumothorax", "calcification")
     studies = table_from_rows("studies", [key | {"images": [image]}])
     positives = table_from_rows(
         "positives", [key | {"target": target, "modifiers": words} for target in named]
     )
-    made = detect_boxes(studies, positives, engine("detect", TARGETS, policy="paper"))
+    made = detect_boxes(studies, positives, engine("detect", CLASSES, policy="paper"))
     rows = made.rows.select(["target", "forced", "detector"]).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
         ("pleural effusion", False, "toy 1"),
@@ -129,12 +136,12 @@ def test_a_forced_box_is_marked_in_the_record(engine, tmp_path):
         ("pneumothorax", True, "toy 1"),
     ]
     assert [reject.reason for reject in made.rejects] == ["not_found"]
-    strict = detect_boxes(studies, positives, engine("detect", TARGETS))
+    strict = detect_boxes(studies, positives, engine("detect", CLASSES))
     assert strict.rows["target"].unique().to_pylist() == ["pleural effusion"]
 
 
 def test_of_a_lost_batch_one_film_alone_has_no_boxes(engine):
-    detector = engine("detect", TARGETS, batch_size=3)
+    detector = engine("detect", CLASSES, batch_size=3)
     detector._pool._command.settings["faults"] = {"9": "leave"}
     bad = Radiograph(np.full((50, 100), 0.09, np.float32), None, "PA", "DX")
     sites = [at("pleural effusion")]
@@ -145,18 +152,35 @@ def test_of_a_lost_batch_one_film_alone_has_no_boxes(engine):
 
 def test_a_chain_of_detectors_asks_on_for_what_is_not_known(engine):
     first = engine("detect", "pleural effusion: weak\nlung nodule: left", batch_size=1)
-    second = engine("detect", TARGETS, name="other")
+    second = engine("detect", CLASSES, name="other")
     chain = DetectorChain([first, second])
     assert (chain.batch_size, chain.concurrency) == (4, 2)
     sites = [at("calcification"), at("pleural effusion"), at("lung nodule"), at("pneumothorax")]
     answers = chain.detect_batch([(FILM, sites), (FILM, sites[2:3]), (FILM, sites[::-1])])
-    assert [getattr(a, "reason", None) or a.engine for a in answers[0]] == [
+    assert [a.engine if isinstance(a, Detection) else a.reason for a in answers[0]] == [
         "not_found",  # the second looked for it
         "not_found",  # the first looked for it, and the second is not asked
         "toy 1",
         "not_found",
     ]
-    assert answers[2][1].engine == "toy 1"
+    assert isinstance(answers[2][1], Detection)
+
+
+def test_the_targets_of_every_engine_are_in_the_taxonomy():
+    taxonomy = load_taxonomy()
+    files = list(TARGETS.glob("*.yaml"))
+    assert len(files) == 3
+    for file in files:
+        assert not {target for target in read_classes(file) if target not in taxonomy}, file.name
+    cxas = Classes(read_classes(TARGETS / "cxas.yaml"))
+    assert prompts(cxas, at("rib")) == tuple(map(str, range(36, 82)))
+    assert prompts(cxas, at("left rib 1")) == ("80", "81")
+    total = totalsegmentator.classes(taxonomy)
+    assert total["left rib 7"] == ("rib_left_7",)
+    assert total["thoracic vertebrae"][-1] == "vertebrae_T12"
+    bundle = monai_bundle.classes(taxonomy)
+    assert bundle["left atrium"] == ("heart_atrium_left",)
+    assert "pleural effusion" in total.keys() - bundle.keys()
 
 
 def test_classes_follow_sides_ranges_and_words(tmp_path):
@@ -164,8 +188,8 @@ def test_classes_follow_sides_ranges_and_words(tmp_path):
     file.write_text("'{side} rib': 'rib_{side}_{1-3}'\nheart: [a, b]\n")
     classes = Classes(read_classes(file))
     assert classes.question(at("left rib")) == Question(("rib_left_1", "rib_left_2", "rib_left_3"))
-    assert classes.question(at("rib", "right")).prompts[0] == "rib_right_1"
-    assert len(classes.question(at("rib", "bilateral")).prompts) == 6
+    assert prompts(classes, at("rib", "right"))[0] == "rib_right_1"
+    assert len(prompts(classes, at("rib", "bilateral"))) == 6
     assert classes.question(at("heart", "left")) == Question(("a", "b"), "left")
     assert classes.question(at("spleen")) is None
     said = Site("lung nodule", Modifiers("left", ("upper",)))

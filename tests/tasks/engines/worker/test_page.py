@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -28,7 +29,7 @@ def test_the_page_tells_how_to_write_an_engine(tmp_path, monkeypatch):
     (tmp_path / "bone_targets.yaml").write_text(targets)
     own, other = yaml.safe_load(configuration)["segmenter"]
     settings = checked_settings("segment", [own | {"python": sys.executable}, other])
-    chain = make_engine("segment", settings, EngineContext(load_taxonomy(), "toy"))
+    chain: Any = make_engine("segment", settings, EngineContext(load_taxonomy(), "toy"))
     assert chain.fingerprint["version"] == "thresholds 1, hounsfield 1"
 
     hu = np.full((8, 8, 8), -1000, np.int16)

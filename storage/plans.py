@@ -21,6 +21,7 @@ from storage.schemas import SCHEMAS
 from storage.shards import Part, dataset_folder
 from storage.store import Store
 
+FOLDER = "plans"
 RECORDS = "records"
 """The input of a dataset's first stage: the digest of a part's source records."""
 
@@ -173,7 +174,7 @@ class _Generation:
 
 
 def _path(dataset: str) -> str:
-    return f"plans/{dataset_folder(dataset)}.json"
+    return f"{FOLDER}/{dataset_folder(dataset)}.json"
 
 
 _PLAN = TypeAdapter(Plan)

@@ -77,6 +77,10 @@ class Store:
         base = self.root if self.is_local else read_bucket(self.root).base
         return f"{base}/{path}"
 
+    def places(self, paths: Sequence[str]) -> list[str]:
+        """Where the bytes of some files lie, below the root; elsewhere in views of a store."""
+        return [*paths]
+
     def read(self, path: str) -> bytes | None:
         """The bytes of a file, or None when there is no such file."""
         filesystem, base = self.filesystem()
@@ -103,6 +107,15 @@ class Store:
                     stream.write(data)
         except OSError as error:
             raise self._error("write", path, error) from error
+
+    def has(self, path: str) -> bool:
+        """Whether there is a file at a path."""
+        filesystem, base = self.filesystem()
+        try:
+            info = filesystem.get_file_info(f"{base}/{path}")
+        except OSError as error:
+            raise self._error("read", path, error) from error
+        return bool(info.type == fs.FileType.File)
 
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""

@@ -56,7 +56,8 @@ class Tables:
 
         filesystem, base = self.store.filesystem()
         chosen = self.shards.get(table, ()) if shards is None else shards
-        files = [f"{base}/{shard.file.path}" for shard in chosen if shard.file.rows]
+        paths = self.store.places([shard.file.path for shard in chosen if shard.file.rows])
+        files = [f"{base}/{path}" for path in paths]
         return ds.FileSystemDataset.from_paths(
             files, schema=SCHEMAS[table], format=ds.ParquetFileFormat(), filesystem=filesystem
         )
@@ -97,7 +98,8 @@ class Tables:
         if not shard.file.rows:
             return []
         filesystem, base = self.store.filesystem()
-        with filesystem.open_input_file(f"{base}/{shard.file.path}") as stream:
+        [path] = self.store.places([shard.file.path])
+        with filesystem.open_input_file(f"{base}/{path}") as stream:
             file = pq.ParquetFile(stream)
             ids = file.read(columns=["study_id"])["study_id"].to_pylist()
             if study_id not in ids:
@@ -114,8 +116,9 @@ class Tables:
         for shard in (*self.shards.get("studies", ()), *self.shards.get("grounded_reports", ())):
             if not shard.file.rows:
                 continue
+            [path] = self.store.places([shard.file.path])
             try:
-                with filesystem.open_input_file(f"{base}/{shard.file.path}") as stream:
+                with filesystem.open_input_file(f"{base}/{path}") as stream:
                     found = pq.ParquetFile(stream).read(columns=["study_id"])
             except (OSError, pa.ArrowException):
                 continue

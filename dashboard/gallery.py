@@ -29,6 +29,7 @@ from storage.manifests import Manifest
 from storage.plans import current_manifests
 from storage.reasons import explain, reasons
 from storage.records import GroundedReport, masks_by_key
+from storage.snapshots import current
 from storage.store import Store
 
 FILE = "gallery.html"
@@ -78,13 +79,14 @@ def write_gallery(store: Store) -> Path | None:
     if not store.is_local:
         return None
     page = Path(store.location(FILE))
-    manifests = current_manifests(store)
+    seen = current(store)
+    manifests = current_manifests(seen)
     digest = _digest(manifests)
     if _written_digest(page) == digest:
         return page
     # A data set without reports is only ingested.
     shown = {m.part.dataset for m in manifests if "grounded_reports" in m.outputs}
-    with connect(store) as catalogue:
+    with connect(seen) as catalogue:
         summaries = summarize(manifests, catalogue)
         datasets = [_with_articles(s, catalogue) for s in summaries if s.dataset in shown]
     store.write(FILE, render_page(digest, datasets).encode())

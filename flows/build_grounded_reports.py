@@ -32,6 +32,7 @@ from storage.plans import write_plan
 from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
 from storage.sweeping import sweep
+from storage.switching import renewal
 from tasks.engines.cancellation import cancel_waits_on_error
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.settings import LlmSettings
@@ -69,15 +70,16 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
     """Build the grounded reports of one dataset; what the store already holds is skipped."""
     claim_run(UUID(flow_run.get_id()), NAME)
     with tags(settings.dataset), RunProgress(settings.dataset, pipeline(settings)) as progress:
-        run = _Run(settings, progress)
-        write_plan(pipeline(settings).store, pipeline(settings).plan)
-        remember(pipeline(settings).store, pipeline(settings).taxonomy)
-        if settings.llm and settings.llm.batch:
-            run.stages("ingest")
-            run.require_batch_answers(settings.llm, settings.llm.batch)
-        run.stages()
+        with renewal(pipeline(settings).store, settings.dataset, settings.keep_versions) as store:
+            run = _Run(settings, store, progress)
+            write_plan(store, pipeline(settings).plan)
+            remember(store, pipeline(settings).taxonomy)
+            if settings.llm and settings.llm.batch:
+                run.stages("ingest")
+                run.require_batch_answers(settings.llm, settings.llm.batch)
+            run.stages()
+            sweep(store, pipeline(settings).plan)
 
-        sweep(pipeline(settings).store, pipeline(settings).plan)
         _refresh_views(pipeline(settings).store)
         summary = summarize(settings.dataset, run.results, progress.seconds)
         return progress.finish(_with_duplicates(summary, pipeline(settings).store))
@@ -113,11 +115,14 @@ def _is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,
 )
 def run_shard(
-    settings: BuildSettings, stage: str, part: Part, upstream: Mapping[str, ShardResult]
+    settings: BuildSettings,
+    store: Store,
+    stage: str,
+    part: Part,
+    upstream: Mapping[str, ShardResult],
 ) -> ShardResult:
     """One stage on one shard."""
-    plan = pipeline(settings)
-    result = run_stage(plan.store, plan.stages[stage], part, upstream)
+    result = run_stage(store, pipeline(settings).stages[stage], part, upstream)
     get_run_logger().info(str(result))
     return result
 
@@ -125,8 +130,9 @@ def run_shard(
 class _Run:
     """One run over all parts, each shard a task; `results` are those of the shards so far."""
 
-    def __init__(self, settings: BuildSettings, progress: RunProgress) -> None:
+    def __init__(self, settings: BuildSettings, store: Store, progress: RunProgress) -> None:
         self._settings = settings
+        self._store = store
         self._progress = progress
         self.results: list[ShardResult] = []
 
@@ -145,13 +151,12 @@ class _Run:
     def _submit(
         self, stage: str, part: Part, upstream: Mapping[str, ShardResult]
     ) -> PrefectFuture[ShardResult]:
-        return run_shard.submit(self._settings, stage, part, upstream)
+        return run_shard.submit(self._settings, self._store, stage, part, upstream)
 
     def require_batch_answers(self, llm: LlmSettings, batch: BatchSettings) -> None:
         """End the run here if requests of the ingested studies have no answer in batch files."""
         from tasks.pipeline.batch_rounds import require_answers
 
-        store = pipeline(self._settings).store
         files = [result.manifest.outputs["studies"] for result in self.results]
-        shards = [read_shard(store, file) for file in files]
+        shards = [read_shard(self._store, file) for file in files]
         require_answers(shards, self._settings, llm, batch)

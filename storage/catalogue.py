@@ -98,25 +98,30 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def run_query(root: str, query: str) -> Iterator[Result]:
+def run_query(root: str | Store, query: str) -> Iterator[Result]:
     """Run one query that reads the store; its rows come a thousand at a time.
+
+    Args:
+        root: the store's root, or the store, such as one at an earlier version.
+        query: one that only reads.
 
     Raises:
         StoreError: if the store cannot be read or holds nothing.
-        CatalogueError: if the query is none, does more than read, or meets a damaged shard.
+        CatalogueError: if the query is none, does more than read, or meets a damaged shard or, in
+            a bucket, the switch to a new version.
     """
     with _queried(root, query) as result:
         columns = [column[0] for column in result.description or ()]
         yield Result(columns, _rows(result))
 
 
-def query_rows(root: str, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def query_rows(root: str | Store, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and all rows of a query; see `run_query`."""
     with run_query(root, query) as result:
         return list(result.columns), list(result.rows)
 
 
-def query_table(root: str, query: str) -> pa.Table:
+def query_table(root: str | Store, query: str) -> pa.Table:
     """The answer of a query as an Arrow table; see `run_query`."""
     with _queried(root, query) as result, warnings.catch_warnings():
         # DuckDB would rather make a relation of the query, which not every query is.
@@ -125,32 +130,46 @@ def query_table(root: str, query: str) -> pa.Table:
 
 
 @contextmanager
-def _queried(root: str, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _queried(root: str | Store, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
     _require_reading(query)
-    tables = open_tables(Store(root))
+    tables = open_tables(_opened(root))
     if not tables.shards:
         raise nothing_held(tables.store)
+    places = tables.places()
     with _connect(tables) as connection:
         try:
             yield connection.execute(query)
         except duckdb.Error as error:
+            _require_unmoved(tables, places)
             raise _fault(tables, error) from error
+    _require_unmoved(tables, places)
 
 
-def study_rows(root: str, table: str, study_id: str) -> list[dict[str, Any]]:
+def _require_unmoved(tables: Tables, places: list[str]) -> None:
+    if tables.places() != places:
+        raise CatalogueError(
+            f"a new version became current in {tables.store.root} while the query ran: run it again"
+        )
+
+
+def _opened(root: str | Store) -> Store:
+    return root if isinstance(root, Store) else Store(root)
+
+
+def study_rows(root: str | Store, table: str, study_id: str) -> list[dict[str, Any]]:
     """The rows of one study in a table; empty when the store has no such table yet.
 
     Raises:
         CatalogueError: if a shard that may hold the study is damaged.
     """
-    tables = open_tables(Store(root))
+    tables = open_tables(_opened(root))
     rows, damaged = tables.rows_of_study(table, study_id)
     if damaged and not rows:
         raise CatalogueError(tables.sentence(damaged[0]))
     return rows
 
 
-def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
+def read_reports(root: str | Store, dataset: str) -> dict[str, pa.Table]:
     """The reports of a dataset, by table: studies, texts, phrases, positives.
 
     The studies are all of them, also those whose report cleaning rejected.
@@ -159,7 +178,7 @@ def read_reports(root: str, dataset: str) -> dict[str, pa.Table]:
         StoreError: if the store does not hold the dataset.
         CatalogueError: if a shard is damaged.
     """
-    tables = open_tables(Store(root), dataset)
+    tables = open_tables(_opened(root), dataset)
     if "positives" not in tables.shards:
         raise nothing_held(tables.store, dataset)
     try:
@@ -279,11 +298,8 @@ def _fault(tables: Tables, error: duckdb.Error) -> CatalogueError:
 
 def _view(tables: Tables, table: str, views: duckdb.DuckDBPyConnection) -> str:
     """The statement of a view that any DuckDB client can read: files by their full paths."""
-    files = [
-        _literal(tables.store.location(shard.file.path))
-        for shard in tables.shards[table]
-        if shard.file.rows
-    ]
+    places = tables.places(tables.shards[table])
+    files = [_literal(tables.store.location(place)) for place in places]
     described = views.execute(f"DESCRIBE {table}").fetchall()
     columns = [f'CAST("{name}" AS {type_}) AS "{name}"' for name, type_, *_ in described]
     if not files:

@@ -14,6 +14,7 @@ from storage.images.loading import is_volume, load_radiograph, load_volume
 from storage.images.types import Radiograph, Volume
 from storage.records import GroundedReport, Mask, masks_by_key
 from storage.schemas import SCHEMAS
+from storage.snapshots import open_snapshots, versions_of
 from storage.store import Store, StoreError
 from storage.tables import ShardError, open_tables
 
@@ -24,28 +25,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreView:
-    """A store to read from; what runs write meanwhile is seen by the next call.
+    """A store to read from.
 
-    root: its folder or URI.
+    store: at its current version, which each call sees anew, or at one that never changes.
     """
 
-    root: str
+    store: Store
 
     @classmethod
-    def open(cls, root: str) -> StoreView:
+    def open(cls, root: str, snapshots: Mapping[str, int] | None = None) -> StoreView:
         """The store at a path or URI.
 
+        Args:
+            root: its folder or URI.
+            snapshots: the number of the version of some data sets: the store is then seen as it is
+                now, whatever becomes current later, and these data sets at the versions named.
+
         Raises:
-            StoreError: if there is none.
+            StoreError: if there is none, or no such version.
         """
-        if not Store(root).list("manifests", ".json"):
+        store = Store(root)
+        if not store.list("manifests", ".json"):
             raise StoreError(f"{root} is not a store, or an empty one: run `vividmed build` first")
-        return cls(root)
+        return cls(store if snapshots is None else open_snapshots(store, snapshots))
+
+    @property
+    def root(self) -> str:
+        """Its folder or URI."""
+        return self.store.root
+
+    @property
+    def snapshots(self) -> dict[str, int]:
+        """The number of the version of each data set, of those that have versions."""
+        return {s.dataset: s.number for s in versions_of(self.store)}
 
     @property
     def tables(self) -> list[str]:
         """The tables of the store; their schemas are in `storage.schemas`."""
-        return list(open_tables(Store(self.root)).shards)
+        return list(open_tables(self.store).shards)
 
     def arrow(self, table: str, dataset: str | None = None) -> pa.Table:
         """The rows of a table, or those of one data set.
@@ -53,7 +70,7 @@ class StoreView:
         Raises:
             CatalogueError: if there is no such table, or a shard of it is damaged.
         """
-        tables = open_tables(Store(self.root))
+        tables = open_tables(self.store)
         if table not in tables.shards:
             known = ", ".join(tables.shards)
             raise CatalogueError(f"{self.root} has no table {table}: it has {known}")
@@ -83,7 +100,7 @@ class StoreView:
         Raises:
             CatalogueError: if it is no query, or meets a damaged shard.
         """
-        return query_table(self.root, query)
+        return query_table(self.store, query)
 
     def reports(self, study_id: str, dataset: str | None = None) -> list[GroundedReport]:
         """The grounded reports of a study, one an image, with their boxes and masks."""
@@ -130,5 +147,5 @@ class StoreView:
         return [(row["target"], Mask.from_row(row)) for row in rows]
 
     def _of_study(self, table: str, study_id: str, dataset: str | None) -> list[dict[str, Any]]:
-        rows = study_rows(self.root, table, study_id)
+        rows = study_rows(self.store, table, study_id)
         return [row for row in rows if dataset in (None, row["dataset"])]

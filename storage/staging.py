@@ -72,6 +72,11 @@ class StagedStore(Store):
         begin = len(self._written(""))
         return {place[begin:]: place for place in self.base.list(self._written("").rstrip("/"))}
 
+    def deleted(self) -> list[str]:
+        """The files of the store that were deleted; some may have been written again since."""
+        begin = len(self._deleted(""))
+        return [marker[begin:] for marker in self.base.list(self._deleted("").rstrip("/"))]
+
     def location(self, path: str) -> str:
         """Where a file lies: in the staging folder, if it was written there."""
         [place] = self.places([path])

@@ -13,6 +13,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +33,12 @@ _PROBE = f"{PARTIAL}/probe-"
 _FIRST_CONTACT_S = 20.0
 """How long a store may take to show that it can be written, before any work is done."""
 
+_COPIES = 16
+"""Copies at once in a bucket, whose answer to one takes tens of milliseconds."""
+
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
+_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""What a disk says that has no hard links, as exFAT and some network disks, or none across it."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -127,6 +133,42 @@ class Store:
         except OSError as error:
             raise self._error("remove", path, error) from error
 
+    def copy(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Put the bytes of files in place at other paths, each whole; a link where a disk can.
+
+        pairs: from where, to where.
+
+        Raises:
+            StoreError: if a file is not there, or the store cannot be written.
+        """
+        with ThreadPoolExecutor(1 if self.is_local else _COPIES) as copies:
+            for done in [copies.submit(self._copy, *pair) for pair in pairs]:
+                done.result()
+        if self.is_local:
+            for folder in {Path(self.location(target)).parent for _, target in pairs}:
+                _settle(folder)
+
+    def share(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Give files a second path that costs no room; nothing happens where that cannot be."""
+        if not self.is_local:
+            return
+        for source, target in pairs:
+            place = Path(self.location(target))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(self.location(source), place)
+            except FileExistsError:
+                continue
+            except OSError:
+                return
+
+    def is_shared(self, path: str, other: str) -> bool:
+        """Whether two paths are one file, which takes room once."""
+        try:
+            return self.is_local and Path(self.location(path)).samefile(self.location(other))
+        except OSError:
+            return False
+
     def list(self, folder: str, suffix: str = "") -> list[str]:
         """Paths of the files below a folder, sorted; empty when there is no such folder."""
         return [file.path for file in self.files(folder) if file.path.endswith(suffix)]
@@ -181,11 +223,35 @@ class Store:
             _move(partial, target)
         finally:
             partial.unlink(missing_ok=True)
-        folder_fd = os.open(target.parent, os.O_RDONLY)
+        _settle(target.parent)
+
+    def _copy(self, source: str, target: str) -> None:
         try:
-            os.fsync(folder_fd)  # the rename itself must survive a power cut
+            if self.is_local:
+                self._copy_local(Path(self.location(source)), Path(self.location(target)))
+            else:
+                filesystem, base = self.filesystem()
+                filesystem.copy_file(f"{base}/{source}", f"{base}/{target}")
+        except OSError as error:
+            verb, path = ("copy", target) if self.has(source) else ("read", source)
+            raise self._error(verb, path, error) from error
+
+    def _copy_local(self, source: Path, target: Path) -> None:
+        partial = Path(self.location(PARTIAL)) / f"{target.name}.{uuid.uuid4().hex}"
+        for folder in (partial.parent, target.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            try:
+                os.link(source, partial)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                shutil.copyfile(source, partial)
+                with partial.open("rb") as copied:
+                    os.fsync(copied.fileno())
+            _move(partial, target)
         finally:
-            os.close(folder_fd)
+            partial.unlink(missing_ok=True)  # a link that replaces itself stays
 
     def _error(self, verb: str, path: str, error: OSError) -> StoreError:
         is_probe = path.startswith(_PROBE)
@@ -204,6 +270,15 @@ class Store:
                 f"cannot {verb} {place}: {reason}; choose another --store or change its permissions"
             )
         return StoreError(f"cannot {verb} {place}: {error}", transient=True)
+
+
+def _settle(folder: Path) -> None:
+    """Let the renames in a folder survive a power cut."""
+    folder_fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(folder_fd)
+    finally:
+        os.close(folder_fd)
 
 
 def _move(partial: Path, target: Path) -> None:

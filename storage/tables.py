@@ -6,10 +6,11 @@ is opened only when it is read: a damaged one is no hindrance to what does not n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from storage.manifests import Manifest
 from storage.plans import read_holdings
 from storage.schemas import SCHEMAS
 from storage.shards import Part, ShardFile, is_intact
+from storage.snapshots import current
 from storage.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 _READERS = 8
 """Shards looked through at once: on a disk the CPU is the limit, in a bucket the answer's time."""
+
+
+T = TypeVar("T")
 
 
 class ShardError(Exception):
@@ -56,8 +61,7 @@ class Tables:
 
         filesystem, base = self.store.filesystem()
         chosen = self.shards.get(table, ()) if shards is None else shards
-        paths = self.store.places([shard.file.path for shard in chosen if shard.file.rows])
-        files = [f"{base}/{path}" for path in paths]
+        files = [f"{base}/{path}" for path in self.places(chosen)]
         return ds.FileSystemDataset.from_paths(
             files, schema=SCHEMAS[table], format=ds.ParquetFileFormat(), filesystem=filesystem
         )
@@ -69,8 +73,9 @@ class Tables:
             ShardError: if a shard is damaged or gone.
         """
         shards = [s for s in self.shards.get(table, ()) if s.part.dataset == dataset]
+        chosen = columns and list(columns)
         try:
-            return self.dataset(table, shards).to_table(columns=columns and list(columns))
+            return self._unmoved(shards, lambda: self.dataset(table, shards).to_table(chosen))
         except (OSError, pa.ArrowException) as error:
             raise self.fault(shards, error) from error
 
@@ -88,7 +93,8 @@ class Tables:
                 return None
 
         with ThreadPoolExecutor(_READERS) as readers:
-            looked = list(zip(shards, readers.map(look, shards), strict=True))
+            found_in = self._unmoved(shards, lambda: [*readers.map(look, shards)])
+        looked = list(zip(shards, found_in, strict=True))
         rows = [row for _, found in looked for row in found or ()]
         return rows, [shard for shard, found in looked if found is None]
 
@@ -108,6 +114,24 @@ class Tables:
         nothing = dict.fromkeys(schema.names)  # a shard of an earlier schema may lack columns
         here = [i for i, name in enumerate(ids) if name == study_id]
         return [nothing | row for i in here for row in held.slice(i, 1).to_pylist()]
+
+    def places(self, shards: Iterable[Shard] | None = None) -> list[str]:
+        """Where the files of all shards, or of some, lie now: a switch may move them."""
+        chosen = chain.from_iterable(self.shards.values()) if shards is None else shards
+        return self.store.places([shard.file.path for shard in chosen if shard.file.rows])
+
+    def _unmoved(self, shards: Sequence[Shard], read: Callable[[], T]) -> T:
+        """What is read of shards; again, if a switch has moved their files meanwhile."""
+        before = self.places(shards)
+        try:
+            found = read()
+        except (OSError, pa.ArrowException):
+            if self.places(shards) == before:
+                raise
+        else:
+            if self.places(shards) == before:
+                return found
+        return read()
 
     def study_ids(self) -> set[str]:
         """The ids of all studies, but for those in damaged shards."""
@@ -145,11 +169,12 @@ class Tables:
 
 
 def open_tables(store: Store, dataset: str = "") -> Tables:
-    """The tables of a store, of one dataset or of all.
+    """The tables of a store, of one dataset or of all, at their current versions.
 
     Raises:
         StoreError: if the store cannot be read.
     """
+    store = current(store)
     shards: dict[str, list[Shard]] = {}
     manifests: list[Manifest] = []
     for holding in read_holdings(store, dataset):

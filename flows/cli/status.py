@@ -21,12 +21,13 @@ def status(
     from flows.cli.json_output import print_records
     from flows.cli.tables import print_summaries
     from storage.plans import read_holdings
+    from storage.snapshots import current
     from storage.store import Store
     from tasks.pipeline.run_summary import summarize_holding
     from tasks.pipeline.taxonomies import outdated
     from taxonomy.targets import load_taxonomy
 
-    place = Store(store_root(store))
+    place = current(Store(store_root(store)))
     holdings = read_holdings(place, dataset)
     if not holdings:
         raise not_held(place, dataset)

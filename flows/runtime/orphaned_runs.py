@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from uuid import UUID
 
-import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -19,12 +17,10 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
-_HOST, _PROCESS, _STARTED = "vividmed.host", "vividmed.process", "vividmed.process_started"
-"""Labels of a flow run: the machine, the process's id, and its start in seconds since 1970.
-Ids are used again, most of all in containers; an id with its start is not."""
+from storage.locks import Process
 
-_SAME_START_SECONDS = 5.0
-"""The system tells a start by its clock, which may be set meanwhile."""
+_HOST, _PROCESS, _STARTED = "vividmed.host", "vividmed.process", "vividmed.process_started"
+"""Labels of a flow run: the machine, the process's id, and its start in seconds since 1970."""
 
 _NEWEST_RUNS = 200
 """Runs that are looked through at a time: as many as a server gives."""
@@ -36,15 +32,15 @@ def claim_run(flow_run_id: UUID, flow: str) -> None:
     Only runs of this machine are closed: of others nothing is known.
     """
     with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(flow_run_id, _labels(psutil.Process()))
+        client.update_flow_run_labels(flow_run_id, _labels(Process.this()))
         _close_orphans(client, flow)
 
 
-def _labels(process: psutil.Process) -> dict[str, bool | int | float | str]:
+def _labels(process: Process) -> dict[str, bool | int | float | str]:
     return {
-        _HOST: socket.gethostname(),
+        _HOST: process.host,
         _PROCESS: process.pid,
-        _STARTED: process.create_time(),
+        _STARTED: process.started,
     }
 
 
@@ -65,11 +61,7 @@ def _close_orphans(client: SyncPrefectClient, flow: str) -> None:
 
 
 def _is_orphaned(labels: Mapping[str, object]) -> bool:
-    if labels.get(_HOST) != socket.gethostname():
+    if _HOST not in labels:
         return False
-    try:
-        process = psutil.Process(int(str(labels[_PROCESS])))
-        apart: float = abs(process.create_time() - float(str(labels[_STARTED])))
-    except psutil.NoSuchProcess:
-        return True
-    return apart > _SAME_START_SECONDS
+    host, pid, started = (str(labels[name]) for name in (_HOST, _PROCESS, _STARTED))
+    return Process(host, int(pid), float(started)).is_gone

@@ -28,6 +28,7 @@ from storage.datasets.selection import RequiredSections
 from storage.inputs import home
 from storage.records import Assertion
 from storage.store import Store, StoreError
+from storage.switching import KEPT_VERSIONS
 from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
 from tasks.engines.llm.prompts.prompting import prompt_sets
 from tasks.engines.llm.settings import LlmSettings
@@ -112,6 +113,10 @@ class BuildSettings(BaseModel):
     store: str = Field(
         default_factory=lambda: str(home() / "store"),
         description="where shards go: a folder, or s3://bucket/prefix",
+    )
+    keep_versions: Annotated[int, Field(ge=1, strict=True)] = Field(
+        default=KEPT_VERSIONS,
+        description="versions of the dataset that the store keeps, with the current one",
     )
     shard_size: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         default=None, description="reports per shard; the dataset's own default when not given"

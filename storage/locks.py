@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 from pydantic import TypeAdapter
 
 from storage.shards import dataset_folder
-from storage.store import Store, StoreError
+from storage.store import PARTIAL, Store, StoreError
 
 FOLDER = "locks"
 
@@ -147,18 +147,19 @@ def hold(store: Store, dataset: str) -> Iterator[Lock]:
 
 def _acquire(store: Store, dataset: str, holder: Holder) -> Lock:
     path = _path(dataset)
-    if not (store.is_local and _create(store, path, _document(holder))):
+    while not (store.is_local and _create(store, path, _document(holder))):
         _refuse_if_held(store, dataset)
         store.write(path, _document(holder))
         time.sleep(_SETTLING_S)
-        if _holder(store, dataset) != holder:
-            _refuse_if_held(store, dataset)
+        if _holder(store, dataset) == holder:
+            break
     return Lock(store, dataset, holder)
 
 
 def _create(store: Store, path: str, document: bytes) -> bool:
     """Make the file of a lock on a local disk, unless there is one; of two runs one makes it."""
-    made = f"{path}.{uuid.uuid4().hex}"
+    made = f"{PARTIAL}/{PurePosixPath(path).name}.{uuid.uuid4().hex}"
+    Path(store.location(path)).parent.mkdir(parents=True, exist_ok=True)
     store.write(made, document)
     try:
         os.link(store.location(made), store.location(path))

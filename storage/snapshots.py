@@ -31,6 +31,10 @@ from storage.store import Store, StoredFile, StoreError
 FOLDER = "snapshots"
 POOL = "versions"
 
+KEPT_VERSIONS = 5
+"""Versions of a data set that are kept. A taxonomy changes about every week: five are a month, in
+which a training ends and a fault of a version is seen."""
+
 _NUMBERED = re.compile(rf"{FOLDER}/([^/]+)/(\d{{6,}})\.json")
 _REQUESTS = 16
 """Requests at once to a bucket, whose answer to one takes tens of milliseconds."""

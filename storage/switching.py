@@ -20,6 +20,7 @@ from storage.locks import hold
 from storage.shards import ShardFile, dataset_folder
 from storage.snapshots import (
     FOLDER,
+    KEPT_VERSIONS,
     POOL,
     Snapshot,
     pool_path,
@@ -29,10 +30,6 @@ from storage.snapshots import (
 )
 from storage.staging import StagedStore
 from storage.store import Store, StoreError
-
-KEPT_VERSIONS = 5
-"""Versions of a data set that are kept. A taxonomy changes about every week: five are a month, in
-which a training ends and a fault of a version is seen."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +203,7 @@ def complete_switch(store: Store, dataset: str) -> None:
     for path in change.removed:
         store.delete(path)
     store.delete(_journal(dataset))
-    _share(store, new)
-    _clean(store, dataset)
+    _tidy(store, dataset)
 
 
 def _change(store: Store, former: Snapshot, new: Snapshot, deleted: list[str] | tuple[()]) -> None:
@@ -233,28 +229,30 @@ def _prune(store: Store, dataset: str, keep: int) -> list[int]:
     removed = snapshot_numbers(store, dataset)[: -max(keep, 1)]
     for number in removed:
         store.delete(read_snapshot(store, dataset, number).path)
-    if removed:
-        _clean(store, dataset)
+    _tidy(store, dataset)
     return removed
 
 
-def _clean(store: Store, dataset: str) -> None:
-    """Remove the files of the pool that no version needs.
+def _tidy(store: Store, dataset: str) -> None:
+    """Remove the files of the pool that no version needs, and share those of the current one.
 
-    Those of the current version lie at their own paths: they stay where they cost no room.
+    Those of the current version lie at their own paths: in the pool they stay where they cost no
+    room, which they do in a copy of a store that was made without its links.
     """
     versions = [read_snapshot(store, dataset, n) for n in snapshot_numbers(store, dataset)]
-    newest = versions[-1].digests
+    newest = versions[-1]
     needed = {
         _pooled(version, file)
         for version in versions
         for file in version.files
-        if newest.get(file.path) != file.sha256
-        or store.is_shared(_pooled(version, file), file.path)
+        if newest.digests.get(file.path) != file.sha256
     }
+    here = ((_pooled(newest, file), file.path) for file in newest.files)
+    needed |= {place for place, path in here if store.is_shared(place, path)}
     for path in store.list(f"{POOL}/{dataset_folder(dataset)}"):
         if path not in needed:
             store.delete(path)
+    _share(store, newest)
 
 
 def _share(store: Store, current: Snapshot) -> None:

@@ -163,7 +163,7 @@ class Tables:
     def sentence(self, shard: Shard) -> str:
         """Which file is damaged or gone, and what to do."""
         return (
-            f"the shard {self.store.location(shard.file.path)} is damaged or gone: "
+            f"the shard {Store(self.store.root).location(shard.file.path)} is damaged or gone: "
             f"`vividmed build` of {shard.part.dataset} makes it again"
         )
 

@@ -27,8 +27,8 @@ from storage.datasets.registry import find_declaration, is_file_name
 from storage.datasets.selection import RequiredSections
 from storage.inputs import home
 from storage.records import Assertion
+from storage.snapshots import KEPT_VERSIONS
 from storage.store import Store, StoreError
-from storage.switching import KEPT_VERSIONS
 from tasks.engines.llm.chat.settings import BatchSettings, ServerSettings, VllmSettings
 from tasks.engines.llm.prompts.prompting import prompt_sets
 from tasks.engines.llm.settings import LlmSettings

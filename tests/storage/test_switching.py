@@ -1,7 +1,11 @@
 """A data set is switched to a new version at once, whatever is killed on the way, and back."""
 
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -18,6 +22,7 @@ from storage.sweeping import sweep
 from storage.switching import complete_switch, prune, record, renewal, rollback
 from storage.tables import open_tables
 from tests.storage.stores import write_part
+from tests.storage.test_readers import READERS
 
 DATASET = "openi"
 STAGES = ("ingest", "clean")
@@ -27,20 +32,27 @@ SECOND = {0: ["new"], 1: []}
 """The studies of each part: one changes, one loses its rows, one is planned no more."""
 
 
-def _build(store: Store, studies: dict[int, list[str]]) -> None:
-    """A build as the flow does it; parts that have these studies already are skipped."""
+def _build(
+    store: Store, studies: dict[int, list[str]], end: type[BaseException] | None = None
+) -> None:
+    """A build as the flow does it; parts that have these studies already are skipped.
+
+    end: what ends it before the switch.
+    """
     with renewal(store, DATASET) as place:
         plan = Plan(DATASET, STAGES, {PARTS[index].name: "r" for index in studies})
         write_plan(place, plan)
         held = (
             open_tables(place).read("studies", DATASET)["study_id"].to_pylist()
-            if (read_holdings(place, DATASET))
+            if read_holdings(place, DATASET)
             else []
         )
         for index, of_part in studies.items():
             if not of_part or not set(of_part) <= set(held):
                 write_part(place, PARTS[index], of_part, until="clean")
         sweep(place, plan)
+        if end:
+            raise end
 
 
 def _seen(store: Store) -> list[str]:
@@ -146,32 +158,27 @@ def test_unchanged_files_take_no_room_twice(store: Store) -> None:
 def test_a_switch_that_is_killed_is_one_version_at_every_moment(
     store: Store, tmp_path: Path, kill_after: Callable[[int | None], None]
 ) -> None:
+    with pytest.raises(Killed):
+        _build(store, SECOND, end=Killed)  # all is staged, the switch has not begun
     came_about = []
     for changes in range(10_000):
         copy = Store(str(tmp_path / f"copy-{changes}"))
-        shutil.copytree(store.root, copy.root)
-        ended = True
-        try:
-            with renewal(copy, DATASET) as place:
-                plan = Plan(DATASET, STAGES, {PARTS[index].name: "r" for index in SECOND})
-                write_plan(place, plan)
-                for index, of_part in SECOND.items():
-                    write_part(place, PARTS[index], of_part, until="clean")
-                sweep(place, plan)
-                kill_after(changes)
-        except Killed:
-            ended = False
+        shutil.copytree(store.root, copy.root, copy_function=os.link)
+        ended = False
+        with suppress(Killed), renewal(copy, DATASET):
+            kill_after(changes)
+            ended = True
+        ended = ended and not copy.list(".staging")
         kill_after(None)
         came_about.append(_seen(copy))
         assert came_about[-1] in (_studies(FIRST), _studies(SECOND))
-        assert _seen(open_snapshot(copy, DATASET, 1)) == _studies(FIRST)
         for lock in copy.list("locks"):
             copy.delete(lock)  # the process of this test lives on
-        _build(copy, SECOND)
+        with renewal(copy, DATASET):
+            pass
         assert _seen(copy) == _in_folders(copy) == _studies(SECOND)
         assert _seen(open_snapshot(copy, DATASET, 1)) == _studies(FIRST)
-        assert copy.list(".staging") == []
-        assert copy.list(".partial") == []
+        assert copy.list(".staging") == copy.list(".partial") == []
         shutil.rmtree(copy.root)
         if ended:
             break
@@ -189,6 +196,35 @@ def test_a_reader_that_began_before_a_switch_reads_its_version_to_the_end(store:
     assert pinned.sql("SELECT count(*) AS n FROM studies")["n"].to_pylist() == [4]
     assert StoreView.open(store.root).snapshots == {DATASET: 2}
     assert StoreView.open(store.root, {DATASET: 1}).arrow("clean_reports").num_rows == 4
+
+
+def test_readers_beside_switches_see_one_version_each_time(store: Store) -> None:
+    _build(store, SECOND)
+    ended = threading.Event()
+
+    def read() -> list[list[str]]:
+        seen = [_seen(store)]
+        while not ended.is_set():
+            seen.append(_seen(store))
+        return seen
+
+    with ThreadPoolExecutor(3) as readers:
+        reading = [readers.submit(read) for _ in range(3)]
+        for _ in range(6):
+            rollback(store, DATASET)
+        ended.set()
+        seen = [studies for of_reader in reading for studies in of_reader.result()]
+    assert {*map(tuple, seen)} <= {tuple(_studies(FIRST)), tuple(_studies(SECOND))}
+
+
+def test_every_reader_reads_a_table_by_its_folder_after_a_switch(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
+    _build(store, FIRST | {0: ["new"]})
+    for name, reader in READERS.items():
+        assert reader(store.location("clean_reports")) == [DATASET] * 3, name
 
 
 def test_the_views_of_any_client_see_one_version(store: Store) -> None:
@@ -237,13 +273,14 @@ def test_versions_in_a_bucket(bucket: Store, monkeypatch: pytest.MonkeyPatch) ->
     assert store.list("versions") == []
 
 
-def test_a_lost_file_is_restored_by_the_next_build(store: Store) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")])
+def test_a_lost_or_damaged_file_is_restored_by_the_next_build(
+    store: Store, damage: Callable[[Path], object]
+) -> None:
     lost = Path(store.location("clean_reports/openi/part-00000.parquet"))
-    lost.unlink()
+    damage(lost)
     with renewal(store, DATASET) as place:
-        assert not place.has("clean_reports/openi/part-00000.parquet")
         write_part(place, PARTS[0], FIRST[0], until="clean")
-    assert lost.exists()
     assert _seen(store) == _in_folders(store) == _studies(FIRST)
 
 

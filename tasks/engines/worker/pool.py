@@ -83,12 +83,20 @@ class WorkerPool:
             WorkerError: if no worker can be started, or requests are lost one after the other.
             RunCancelledError: if the run has ended.
         """
-        try:
-            return self._ask_once(request, arrays)
-        except WorkerLostError:
-            if not retry:
+        for is_last in (False, True) if retry else (True,):
+            try:
+                reply = self._ask_once(request, arrays)
+            except WorkerRefusedError:
+                self._losses = 0
                 raise
-        return self._ask_once(request, arrays)
+            except WorkerLostError as lost:
+                if is_last:
+                    self._count_loss(lost)
+                    raise
+            else:
+                self._losses = 0
+                return reply
+        raise AssertionError("one of the tries answers or raises")
 
     def _ask_once(self, request: Mapping[str, Any], arrays: Arrays) -> Reply:
         with self._taken() as slot:
@@ -101,15 +109,10 @@ class WorkerPool:
             try:
                 with _files(worker.scratch, arrays), self._busy.running():
                     answer = worker.ask(request)
-            except WorkerLostError as lost:
+            except WorkerLostError:
                 worker.stop()
                 consume(workers_lost=1)
-                self._count_loss(lost)
                 raise
-            except WorkerRefusedError:
-                self._losses = 0
-                raise
-            self._losses = 0
             return Reply(answer, worker.scratch)
 
     def _started(self, slot: _Slot, *, is_again: bool) -> WorkerProcess:

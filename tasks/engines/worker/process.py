@@ -37,7 +37,7 @@ _LOOK_S = 0.25
 _LONGEST_LINE = 64 << 20
 """Bytes of one message: 300 boxes of 100 films take 3 MB, and arrays are no part of a message."""
 
-_END_S = 15.0
+_END_S = 5.0
 """Seconds that a worker has to end by itself once its input is closed."""
 
 _LINES_QUOTED = 2

@@ -51,12 +51,12 @@ class Detrex(Worker):
         return [self._boxes(output["instances"], wanted) for output in self.model(inputs)]
 
     def _prepared(self, film: Any) -> torch.Tensor:
-        """(3, rows, columns), 0 to 255, its longer side at most `side`; equalized when resized.
+        """(3, rows, columns), 0 to 255, its longer side `side`; equalized when resized.
 
         In this order in the paper's code: a film is resized by Pillow, then equalized.
         """
         image = Image.fromarray(np.rint(255 * np.clip(film, 0, 1)).astype(np.uint8))
-        scale = min(self.side / min(image.size), self.side / max(image.size))
+        scale = self.side / max(image.size)
         size = [max(1, round(scale * length)) for length in image.size]
         image = image.resize((size[0], size[1]), Image.Resampling.BILINEAR)
         if self.equalize:

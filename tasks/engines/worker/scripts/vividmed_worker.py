@@ -157,6 +157,8 @@ def serve(worker: Worker) -> None:
         # SystemExit too: some libraries end their caller.
         except BaseException as error:  # noqa: BLE001 the next request may go well
             traceback.print_exc()
+            for left in scratch.glob(f"answer-{request['id']}-*.npy"):
+                left.unlink()
             reply = {
                 "type": "failure",
                 "id": request["id"],

@@ -95,8 +95,11 @@ def test_a_request_lost_twice_is_told_with_the_last_words_and_the_next_goes_well
 
 def test_losses_in_a_row_end_the_run(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "LOSSES_IN_A_ROW", 2)
+    workers = pool(faults={"9": "leave"})
+    with pytest.raises(WorkerLostError):
+        workers.ask(*_request(9), retry=False)
     with pytest.raises(WorkerError, match="lost at 2 requests in a row"):
-        ask(pool(faults={"9": "leave"}), 9)
+        workers.ask(*_request(9), retry=False)
 
 
 def test_a_failure_is_told_and_the_worker_goes_on(pool):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +30,7 @@ from storage.manifests import Manifest
 from storage.plans import current_manifests
 from storage.reasons import explain, reasons
 from storage.records import GroundedReport, masks_by_key
-from storage.snapshots import current
+from storage.snapshots import current, versions_of
 from storage.store import Store
 
 FILE = "gallery.html"
@@ -81,25 +82,27 @@ def write_gallery(store: Store) -> Path | None:
     page = Path(store.location(FILE))
     seen = current(store)
     manifests = current_manifests(seen)
-    digest = _digest(manifests)
+    versions = {version.dataset: version.number for version in versions_of(seen)}
+    digest = _digest(manifests, versions)
     if _written_digest(page) == digest:
         return page
     # A data set without reports is only ingested.
     shown = {m.part.dataset for m in manifests if "grounded_reports" in m.outputs}
     with connect(seen) as catalogue:
         summaries = summarize(manifests, catalogue)
-        datasets = [_with_articles(s, catalogue) for s in summaries if s.dataset in shown]
+        of_versions = [replace(s, version=versions.get(s.dataset)) for s in summaries]
+        datasets = [_with_articles(s, catalogue) for s in of_versions if s.dataset in shown]
     store.write(FILE, render_page(digest, datasets).encode())
     return page
 
 
-def _digest(manifests: Iterable[Manifest]) -> str:
+def _digest(manifests: Iterable[Manifest], versions: Mapping[str, int]) -> str:
     """SHA-256 of everything the page shows, and of the code and data that show it."""
     # A manifest's digest covers the images, whose content may change under the same boxes.
     shown = [
         (m.stage, str(m.part), m.digest, m.rows_out, dict(m.rejects), _files(m)) for m in manifests
     ]
-    digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([shown, versions], sort_keys=True).encode())
     digest.update(repr(reasons()).encode())
     for file in (*sorted(_HERE.glob("*.*")), *sorted(_RENDERING.glob("*.*"))):
         digest.update(file.read_bytes())

@@ -22,6 +22,7 @@ class DatasetSummary:
     """Numbers of a dataset, from its manifests; the tags are counted in its grounded reports.
 
     predictions: images whose report a model predicted.
+    version: number of the version of the data set; None for one without versions.
     rejects: records that each stage rejected, as ((stage, reason), count), most frequent first.
     """
 
@@ -34,6 +35,7 @@ class DatasetSummary:
     tags: int
     grounded_tags: int
     rejects: tuple[tuple[tuple[str, str], int], ...]
+    version: int | None = None
 
 
 def summarize(

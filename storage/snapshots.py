@@ -67,6 +67,11 @@ class Snapshot:
         return {file.path: file.sha256 for file in self.files}
 
     @property
+    def shards(self) -> dict[str, str]:
+        """The SHA-256 of each shard, by its path."""
+        return {file.path: file.sha256 for file in self.files if file.rows}
+
+    @property
     def path(self) -> str:
         """Where the snapshot lives in the store."""
         return _path(self.dataset, self.number)

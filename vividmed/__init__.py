@@ -16,7 +16,7 @@ Research use, not for clinical decisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,22 +96,26 @@ def ground(
     return list(ground_one(study, chosen).reports)
 
 
-def open_store(path: StrPath) -> StoreView:
+def open_store(path: StrPath, *, snapshots: Mapping[str, int] | None = None) -> StoreView:
     """Open a store that `vividmed build` or `vividmed predict --store` has written.
 
     Args:
         path: its folder, or `s3://bucket/prefix`.
+        snapshots: the number of the version of some data sets, as `vividmed snapshots` lists them.
+            Every call then reads these, and of all other data sets the version that is current
+            now; `{}` holds what is current now for all. Without it, each call reads what is
+            current then. `store.snapshots` names the versions that are read.
 
     Returns:
         Its tables as Arrow, pandas and polars, SQL over all of them, its images and masks as arrays
         with their affines.
 
     Raises:
-        StoreError: if there is no store.
+        StoreError: if there is no store, or no such version.
     """
     from storage.reading import StoreView
 
-    return StoreView.open(str(path))
+    return StoreView.open(str(path), snapshots)
 
 
 def predict(

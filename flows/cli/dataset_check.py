@@ -71,11 +71,12 @@ def _built(root: str, declaration: Declaration) -> Iterator[Check]:
     """What a store tells of the data set: studies that are there twice, and the paper's figures."""
     from storage.datasets.comparison import compared_with_paper
     from storage.funnel import sentence
+    from storage.snapshots import current
     from storage.store import Store, StoreError
     from tasks.pipeline.run_summary import stored_summaries
 
     try:
-        for summary in stored_summaries(Store(root), declaration.name):
+        for summary in stored_summaries(current(Store(root)), declaration.name):
             if found := summary.duplicates:
                 yield Check("duplicates", "more" if found.studies else "ok", found.sentence())
             for split, funnel in summary.funnels.items():

@@ -26,6 +26,7 @@ from flows.cli.plan import plan
 from flows.cli.predict import predict
 from flows.cli.preview import preview
 from flows.cli.show import show
+from flows.cli.snapshots import rollback, snapshots
 from flows.cli.sql import sql
 from flows.cli.status import status
 from flows.cli.tag import tag
@@ -49,6 +50,8 @@ for command in (
     tag,
     sql,
     catalogue,
+    snapshots,
+    rollback,
     audit,
     predict,
     preview,

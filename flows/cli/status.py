@@ -21,7 +21,7 @@ def status(
     from flows.cli.json_output import print_records
     from flows.cli.tables import print_summaries
     from storage.plans import read_holdings
-    from storage.snapshots import current
+    from storage.snapshots import current, versions_of
     from storage.store import Store
     from tasks.pipeline.run_summary import summarize_holding
     from tasks.pipeline.taxonomies import outdated
@@ -31,6 +31,7 @@ def status(
     holdings = read_holdings(place, dataset)
     if not holdings:
         raise not_held(place, dataset)
+    versions = {version.dataset: version.number for version in versions_of(place)}
     old = outdated(place, load_taxonomy())
     summaries = [summarize_holding(place, holding) for holding in holdings]
     if as_json:
@@ -41,6 +42,7 @@ def status(
                 "missing_shards": holding.missing,
                 "older_shards": len(holding.older),
                 "stages_of_mixed_settings": holding.mixed,
+                "version": versions.get(holding.dataset),
                 "taxonomy_is_current": holding.dataset not in old,
             }
             for summary, holding in zip(summaries, holdings, strict=True)

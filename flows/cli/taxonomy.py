@@ -120,10 +120,11 @@ def diff(
 
 def _of_store(root: str) -> list[tuple[str, Taxonomy]]:
     """The taxonomies that a store was built with, by data set."""
+    from storage.snapshots import current
     from storage.store import Store, StoreError
     from tasks.pipeline.taxonomies import built_with
 
-    found = [(name, kept) for name, of in built_with(Store(root)).items() for kept in of]
+    found = [(name, kept) for name, of in built_with(current(Store(root))).items() for kept in of]
     if not found:
         raise StoreError(
             f"{root} keeps no taxonomy of a data set: give the earlier file, or build first"

@@ -30,19 +30,23 @@ class ImageFile(NamedTuple):
 
     modality: as DICOM names it.
     view: of a radiograph.
+    own_grid: whether it need not be on the grid of the case's masks, as a series that is not
+        registered to it.
     """
 
     image_id: str
     path: Path
     modality: str
     view: str | None = None
+    own_grid: bool = False
 
 
 @dataclass(frozen=True)
 class Case:
     """The files of one case.
 
-    images: the first is the one that the masks lie on; the others share its grid.
+    images: the first is the one that the masks lie on; the others share its grid, unless they have
+        one of their own.
     masks: of any number of labels each.
     problem: why the case is no study: a reason code and a sentence.
     """
@@ -153,10 +157,11 @@ class CasesReader(ABC):
         return found
 
     def _study(self, case: Case) -> Study:
-        described = [describe_image(image.path, image.modality) for image in case.images]
-        canvas = Canvas(case.images[0].image_id, case.images[0].path, described[0])
+        first = case.images[0]
+        described = describe_image(first.path, first.modality)
+        canvas = Canvas(first.image_id, first.path, described)
         masks, left_out = gold_masks(case.masks, canvas, self.declaration.targets)
-        images, apart = _sharing_the_grid(case, described)
+        images, apart = _usable_images(case, canvas)
         return Study(
             study_id=case.key,
             findings=None,
@@ -172,29 +177,30 @@ class CasesReader(ABC):
         )
 
 
-def _sharing_the_grid(
-    case: Case, described: list[ImageDescription]
-) -> tuple[tuple[StudyImage, ...], list[Reject]]:
-    """The images of a case on the grid of the first, on which the masks lie."""
-    canvas = Canvas(case.images[0].image_id, case.images[0].path, described[0])
-    images: list[StudyImage] = []
+def _usable_images(case: Case, canvas: Canvas) -> tuple[tuple[StudyImage, ...], list[Reject]]:
+    """The image that the masks lie on, and the others; one that cannot be used is left out."""
+    images = [_image(case.images[0], canvas.described)]
     apart: list[Reject] = []
-    for file, said in zip(case.images, described, strict=True):
-        if differs := canvas.differs(said.shape, said.affine):
+    for file in case.images[1:]:
+        try:
+            said = describe_image(file.path, file.modality)
+        except ImageError as error:
+            apart.append(Reject(case.key, file.image_id, error.reason, error.detail, file.image_id))
+            continue
+        differs = None if file.own_grid else canvas.differs(said.shape, said.affine)
+        if differs:
             detail = f"{file.path.name} is not on the grid of {canvas.path.name}: {differs}"
             apart.append(Reject(case.key, file.image_id, "grids_differ", detail, file.image_id))
-            continue
-        images.append(
-            StudyImage(
-                file.image_id,
-                str(file.path),
-                file.modality,
-                file.view or said.view,
-                said.shape,
-                said.spacing_mm,
-            )
-        )
+        else:
+            images.append(_image(file, said))
     return tuple(images), apart
+
+
+def _image(file: ImageFile, said: ImageDescription) -> StudyImage:
+    view = file.view or said.view
+    return StudyImage(
+        file.image_id, str(file.path), file.modality, view, said.shape, said.spacing_mm
+    )
 
 
 def _place(case: Case) -> str:

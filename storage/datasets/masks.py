@@ -51,12 +51,14 @@ class Image(_Layout):
     modality: as DICOM names it.
     name: tells the images of a case apart; left out if there is one.
     view: of a radiograph.
+    own_grid: whether it has a grid of its own, on which there are no masks.
     """
 
     path: Pattern
     modality: str
     name: str | None = None
     view: str | None = None
+    own_grid: bool = False
 
 
 class Masks(_Layout):
@@ -267,7 +269,7 @@ class MasksReader(CasesReader):
 
     def _image(self, image: Image, key: str, path: Path) -> ImageFile:
         image_id = f"{key}_{image.name}" if image.name else key
-        return ImageFile(image_id, path, image.modality, image.view)
+        return ImageFile(image_id, path, image.modality, image.view, image.own_grid)
 
     def _files(self, masks: Masks, key: str, known: Captured) -> Iterator[MaskFile]:
         """The files of a case's masks; one that is not there has the path that it should have."""

@@ -220,6 +220,21 @@ def test_a_fault_of_the_layout_is_one_sentence(tmp_path, part, words) -> None:
         list(open_own(tmp_path, part).records())
 
 
+def test_images_without_masks_may_have_their_own_grid_or_be_broken(tmp_path) -> None:
+    moved = np.diag([2.0, 2.0, 2.0, 1.0])
+    for case in ("a", "b"):
+        write(tmp_path, f"{case}/ct.nii.gz")
+        write(tmp_path, f"{case}/seg.nii.gz", labels(1))
+        write(tmp_path, f"{case}/mr.nii.gz", affine=moved)
+    (tmp_path / "set" / "b" / "mr.nii.gz").write_bytes(b"no image")
+    mr = {"path": "{case}/mr.nii.gz", "modality": "MR", "name": "mr"}
+    apart = read(open_own(tmp_path, PART | {"images": [*IMAGES, mr | {"own_grid": True}]}))
+    assert [[i.modality for i in apart[c].images] for c in "ab"] == [["CT", "MR"], ["CT"]]
+    assert [[r.reason for r in apart[c].left_out] for c in "ab"] == [[], ["image_unreadable"]]
+    same = read(open_own(tmp_path, PART | {"images": [*IMAGES, mr]}))
+    assert [r.reason for r in same["a"].left_out] == ["grids_differ"]
+
+
 def test_a_folder_of_something_else_is_told(tmp_path) -> None:
     (tmp_path / "set").mkdir()
     with pytest.raises(DatasetError, match="holds no cases of own"):

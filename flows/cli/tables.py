@@ -269,7 +269,8 @@ def phrase_audit_table(scores: ReportScores, unit: str, covered: str) -> Table:
 
     `covered` says what the last row's share is of.
     """
-    table = _scores_table("Kept phrases against gold phrases", unit, "P", "R", "F1")
+    title = f"Kept phrases against gold phrases: {unit}"
+    table = _scores_table(title, unit, "P", "R", "F1")
     for target in sorted(scores.targets, key=lambda t: -scores.targets[t].support):
         table.add_row(target, *_score_cells(scores.targets[target]))
     _add_means(table, scores, f"{unit}, {covered}")

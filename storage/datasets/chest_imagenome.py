@@ -111,10 +111,12 @@ class _SceneReader:
         for region in regions:
             try:
                 target = target_of(self._declaration.targets, region.name)
-                box = box_on_image([number(corner) for corner in region.corners], image.shape)
+                box, cut = box_on_image([number(corner) for corner in region.corners], image.shape)
             except MarkError as error:
                 left_out.append(error.reject(image.image_id, f"region {region.name}"))
                 continue
+            if cut is not None:
+                left_out.append(cut.reject(image.image_id, f"region {region.name}"))
             yield GoldBox(image.image_id, box, region.name, target)
 
     def _phrases(

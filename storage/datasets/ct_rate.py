@@ -112,8 +112,10 @@ class CtRateReader:
             if fault:
                 yield Reject(scan, where, "row_malformed", f"{where}: {fault}")
             elif record.patient_id is None:
+                name = rows[0].cells.get("VolumeName", "")[:80]
                 detail = (
-                    f"{where}: {rows[0].cells.get('VolumeName', '')[:80]!r} is no volume's name"
+                    f"{where}: VolumeName is {name!r}, not the name of a volume such as "
+                    f"{split}_1_a_1.nii.gz"
                 )
                 yield Reject(scan, where, "study_id_missing", detail)
             elif any(_texts(row) != _texts(rows[0]) for row in rows):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from storage.datasets.box_fusion import METHOD, fuse
 from storage.datasets.boxes_layout import Columns, Layout, Source
-from storage.datasets.marks import MarkError, box_on_image, number, target_of
+from storage.datasets.marks import MarkError, PlacedBox, box_on_image, number, target_of
 from storage.datasets.rows import Row
 from storage.gold import GoldBox, GoldMask
 from storage.images.types import ImageDescription
@@ -57,12 +57,18 @@ class DrawnMarks:
                 self._add_mask(label, target, row.cells[columns.runs])
             else:
                 reader = row.cells.get(columns.reader or "") or None
-                self._drawn.setdefault(label, []).append((reader, self._box(columns, row)))
+                box, cut = self._box(columns, row)
+                self._drawn.setdefault(label, []).append((reader, box))
+                if cut is not None:
+                    self._leave_out(cut, label, row)
         except MarkError as error:
-            record = f"{label or 'mark'} of row {row.number}"
-            self.left_out.append(error.reject(self._image_id, record, self._image_id))
+            self._leave_out(error, label, row)
 
-    def _box(self, columns: Columns, row: Row) -> Box:
+    def _leave_out(self, error: MarkError, label: str, row: Row) -> None:
+        record = f"{label or 'mark'} of row {row.number}"
+        self.left_out.append(error.reject(self._image_id, record, self._image_id))
+
+    def _box(self, columns: Columns, row: Row) -> PlacedBox:
         x, y, right, bottom = (number(row.cells.get(name, "")) for name in columns.numbers)
         if columns.sizes:
             right, bottom = x + right, y + bottom

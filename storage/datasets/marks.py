@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from storage.images.loading import describe_image
 from storage.images.types import ImageDescription, ImageError
@@ -17,6 +18,10 @@ from storage.rejects import Reject
 _LEAST_INSIDE = 0.5
 """Share of a box that must lie on the image. People draw a little over the edge; a box of which
 less is inside was drawn in another frame, such as that of a smaller copy."""
+
+
+_ROUNDED_PX = 1.0
+"""Pixels over the edge that come of rounding, or of counting a box's last pixel as included."""
 
 
 class MarkError(Exception):
@@ -64,7 +69,14 @@ def number(text: str) -> float:
     return value
 
 
-def box_on_image(corners: Sequence[float], shape: tuple[int, ...] | None) -> Box:
+class PlacedBox(NamedTuple):
+    """A box on its image, and what was cut off, if that is more than rounding."""
+
+    box: Box
+    cut: MarkError | None
+
+
+def box_on_image(corners: Sequence[float], shape: tuple[int, ...] | None) -> PlacedBox:
     """A box that a person drew, cut at the edges of the image.
 
     Args:
@@ -87,7 +99,12 @@ def box_on_image(corners: Sequence[float], shape: tuple[int, ...] | None) -> Box
     if inside < _LEAST_INSIDE * (x_max - x_min) * (y_max - y_min):
         size = "" if shape is None else f" of {columns} × {rows} pixels"
         raise MarkError("box_outside_image", f"the box {said} lies outside of the image{size}")
-    return Box(left, top, right, bottom, 1.0)
+    over = max(left - x_min, top - y_min, x_max - right, y_max - bottom)
+    cut = None
+    if over > _ROUNDED_PX:
+        detail = f"the box {said} reaches {over:.4g} pixels over the edge of the image and is cut"
+        cut = MarkError("box_cut", detail)
+    return PlacedBox(Box(left, top, right, bottom, 1.0), cut)
 
 
 def described(path: Path) -> ImageDescription | None:

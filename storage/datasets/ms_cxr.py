@@ -119,7 +119,10 @@ class MsCxrReader:
                     str(len(phrases)), words, label, target, image_id=image.image_id
                 )
                 phrase = phrases.setdefault(key, phrase)
-                boxes.append(_box(row, phrase, image, boxes))
+                box, cut = _box(row, phrase, image, boxes)
+                boxes.append(box)
+                if cut is not None:
+                    left_out.append(cut.reject(record.key, row.where, row.image))
             except (MarkError, OutsideError) as error:
                 reason = error.reason if isinstance(error, MarkError) else "path_outside_source"
                 left_out.append(
@@ -198,14 +201,17 @@ class MsCxrReader:
         return max(found, key=lambda path: path.name, default=None)
 
 
-def _box(row: _Row, phrase: GoldPhrase, image: StudyImage, before: Iterable[GoldBox]) -> GoldBox:
+def _box(
+    row: _Row, phrase: GoldPhrase, image: StudyImage, before: Iterable[GoldBox]
+) -> tuple[GoldBox, MarkError | None]:
     x, y, width, height = (number(row.cells[name]) for name in "xywh")
-    box = box_on_image((x, y, x + width, y + height), image.shape)
+    box, cut = box_on_image((x, y, x + width, y + height), image.shape)
     label = row.cells["category_name"]
     same = [b for b in before if (b.image_id, b.label) == (image.image_id, label)]
-    return GoldBox(
+    gold = GoldBox(
         image.image_id, box, label, phrase.target, phrase_id=phrase.phrase_id, instance=len(same)
     )
+    return gold, cut
 
 
 def _of_csv(file: Path) -> Iterator[_Row]:

@@ -185,11 +185,14 @@ class _Marked:
             return None
 
     def _add_box(self, phrase: GoldPhrase, shares: Any, reader: str) -> None:
+        record = f"box of sentence {phrase.phrase_id} by {reader}"
         try:
-            box = box_on_image(self._pixels(shares), self._image.shape)
+            box, cut = box_on_image(self._pixels(shares), self._image.shape)
         except MarkError as error:
-            self._leave_out(error, f"box of sentence {phrase.phrase_id} by {reader}")
+            self._leave_out(error, record)
             return
+        if cut is not None:
+            self._leave_out(cut, record)
         label = phrase.label or "abnormality"
         same = sum(held.label == label for held in self.boxes)
         self.boxes.append(

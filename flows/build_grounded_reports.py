@@ -33,6 +33,7 @@ from storage.shards import Part, read_shard
 from storage.store import Store, StoreError
 from storage.sweeping import sweep
 from storage.switching import renewal
+from storage.tables import ShardError
 from tasks.engines.cancellation import cancel_waits_on_error
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.settings import LlmSettings
@@ -97,7 +98,7 @@ def _refresh_views(store: Store) -> None:
 def _with_duplicates(summary: DatasetSummary, store: Store) -> DatasetSummary:
     try:
         return replace(summary, duplicates=find_duplicates(store, summary.dataset))
-    except (CatalogueError, StoreError) as error:
+    except (ShardError, StoreError) as error:
         get_run_logger().warning(f"find_duplicates: {error}")
         return summary
 

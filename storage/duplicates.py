@@ -9,9 +9,11 @@ images is a duplicate of none: "no acute disease" is said of many.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,25 +24,19 @@ from storage.digests import MISSING, UNREADABLE, content_digests
 from storage.plans import Holding, read_holdings
 from storage.shards import dataset_folder
 from storage.store import Store
+from storage.tables import Tables, open_tables
 
 if TYPE_CHECKING:
-    import duckdb
+    import pyarrow as pa
 
 LISTED = 1000
 """Groups that are kept by the ids of their studies; all are counted."""
 
-_ROWS_AT_ONCE = 1000
+_DIGEST = 8
+"""Bytes that tell texts apart: of a million, two are alike by chance once in 37 million times, and
+their images are compared all the same."""
 
-_SAME_TEXT = """
-WITH texts AS (
-    SELECT study_id, [i.uri FOR i IN images] AS uris,
-        md5(concat_ws(chr(0), coalesce(findings, ''), coalesce(impression, ''))) AS text
-    FROM studies
-    WHERE dataset = ? AND len(images) > 0
-        AND coalesce(findings, '') || coalesce(impression, '') <> ''
-), again AS (SELECT text FROM texts GROUP BY text HAVING count(*) > 1)
-SELECT text, study_id, uris FROM texts JOIN again USING (text) ORDER BY text, study_id
-"""
+_COLUMNS = ["study_id", "findings", "impression", "images"]
 
 
 @dataclass(frozen=True)
@@ -71,24 +67,15 @@ def find_duplicates(store: Store, dataset: str) -> Duplicates:
 
     Raises:
         StoreError: if the store cannot be read or written.
-        CatalogueError: if a shard is damaged.
+        ShardError: if a shard is damaged.
     """
-    import duckdb  # reading what was found, as `vividmed status` does, needs none of it
-
-    from storage.catalogue import CatalogueError, connect
-
     studies = 0
     groups: list[tuple[str, ...]] = []
-    with connect(store) as rows:
-        try:
-            result = rows.execute(_SAME_TEXT, [dataset])
-        except duckdb.Error as error:
-            raise CatalogueError(f"the studies of {dataset} cannot be compared: {error}") from error
-        for _, same_text in groupby(_rows(result), key=lambda row: row[0]):
-            for group in _same_images([(study, uris) for _, study, uris in same_text]):
-                studies += len(group) - 1
-                if len(groups) < LISTED:
-                    groups.append(tuple(group))
+    for same_text in _with_same_text(store, dataset):
+        for group in _same_images(same_text):
+            studies += len(group) - 1
+            if len(groups) < LISTED:
+                groups.append(tuple(group))
     [holding] = read_holdings(store, dataset)
     found = Duplicates(_compared(holding), studies, tuple(groups))
     store.write(_path(dataset), json.dumps(asdict(found), ensure_ascii=False).encode())
@@ -107,9 +94,52 @@ def read_duplicates(store: Store, holding: Holding) -> Duplicates | None:
     return found
 
 
-def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str, list[str]]]:
-    while rows := result.fetchmany(_ROWS_AT_ONCE):
-        yield from rows
+def _with_same_text(store: Store, dataset: str) -> Iterator[list[tuple[str, list[str]]]]:
+    """Studies with one text, each with the paths of its images; texts that one has alone are none.
+
+    The table is read twice. In memory are 8 bytes a study, and the digests of texts that are there
+    again; what is compared is put aside on disk.
+    """
+    import numpy as np  # reading what was found, as `vividmed status` does, needs none of it
+
+    tables = open_tables(store, dataset)
+    digests = np.fromiter((digest for digest, _ in _texts(tables)), np.uint64)
+    values, counts = np.unique(digests, return_counts=True)
+    again = frozenset(values[counts > 1].tolist())
+    with closing(sqlite3.connect("")) as aside:  # without a name: a file that SQLite removes
+        aside.execute("CREATE TABLE texts (digest BLOB, study TEXT, images TEXT)")
+        for digest, (studies, place) in _texts(tables) if again else ():
+            if digest in again:
+                [row] = studies.slice(place, 1).to_pylist()
+                images = json.dumps([image["uri"] for image in row["images"]])
+                said = (digest.to_bytes(_DIGEST), row["study_id"], images)
+                aside.execute("INSERT INTO texts VALUES (?, ?, ?)", said)
+        rows = aside.execute("SELECT digest, study, images FROM texts ORDER BY digest, study")
+        for _, same in groupby(rows, key=lambda row: row[0]):
+            yield [(study, json.loads(images)) for _, study, images in same]
+
+
+def _texts(tables: Tables) -> Iterator[tuple[int, tuple[pa.Table, int]]]:
+    """A digest of the text of each study that has one and images, and in which row it stands.
+
+    Raises:
+        ShardError: if a shard is damaged.
+    """
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    for shard in tables.shards.get("studies", ()):  # a scanner of all reads far ahead
+        try:
+            held = tables.dataset("studies", [shard]).to_table(_COLUMNS, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise tables.fault([shard], error) from error
+        sections = (held[name].to_pylist() for name in ("findings", "impression"))
+        counts = pc.list_value_length(held["images"]).to_pylist()
+        for place, (findings, impression, images) in enumerate(zip(*sections, counts, strict=True)):
+            if images and (findings or impression):
+                text = f"{findings or ''}\0{impression or ''}".encode()
+                digest = blake2b(text, digest_size=_DIGEST).digest()
+                yield int.from_bytes(digest), (held, place)
 
 
 def _same_images(studies: Sequence[tuple[str, list[str]]]) -> Iterator[list[str]]:

@@ -29,7 +29,8 @@ def main():
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters)]
     (language / "vocab.txt").write_text("\n".join(words))
     BertTokenizerFast(vocab_file=str(language / "vocab.txt")).save_pretrained(language)
-    config = BertConfig(len(words), 768, num_hidden_layers=2, intermediate_size=256)
+    sizes = {"hidden_size": 768, "num_hidden_layers": 2, "intermediate_size": 256}
+    config = BertConfig(vocab_size=len(words), **sizes)
     BertModel(config).save_pretrained(language)
     for name, network in {
         "SAT_Nano.pth": maskformer("UNET", [64, 64, 32], [32, 32, 32], False),

@@ -6,10 +6,10 @@ Tested with detrex e244e6c3 and detectron2 70f45430. The paper's detector is
 
 from __future__ import annotations
 
-import importlib
 import sys
 import types
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,28 @@ def load_weights(model: torch.nn.Module, file: Path) -> None:
 
 
 def stand_in(name: str) -> None:
-    """Put an empty module in the place of one that is not installed."""
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        module = types.ModuleType(name)
-        module.checkpoint_wrapper = lambda wrapped, *_, **__: wrapped  # type: ignore[attr-defined]
-        module.__path__ = []
-        sys.modules[name] = module
+    """Put an empty module in the place of one that is not installed.
+
+    Nothing is imported to find out: `detrex` itself fails at once where `detrex._C` is missing.
+    """
+    if is_installed(name):
+        return
+    module = types.ModuleType(name)
+    module.checkpoint_wrapper = lambda wrapped, *_, **__: wrapped  # type: ignore[attr-defined]
+    module.__path__ = []
+    sys.modules[name] = module
+
+
+def is_installed(name: str) -> bool:
+    """Whether there is a file for the module of this name."""
+    top, _, inside = name.partition(".")
+    if top in sys.modules and not getattr(sys.modules[top], "__file__", None):
+        return False  # itself a stand-in
+    spec = find_spec(top)
+    if spec is None or not inside:
+        return spec is not None
+    pattern = inside.replace(".", "/") + "*"
+    return any(any(Path(place).glob(pattern)) for place in spec.submodule_search_locations or ())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ It imports the standard library alone: it is started as a file, by any Python.
 
     --stdin FD       an open file of this program that becomes the command's standard input, which
                      is nobody's otherwise
-    --remove FOLDER  a scratch folder that is removed once the group has ended
+    --remove FOLDER  the parent's scratch folder, removed here if the parent was killed
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> int:
                 break
     finally:
         _end_group(command)
-        if arguments.remove:
+        if arguments.remove and os.getppid() != parent:
             shutil.rmtree(arguments.remove, ignore_errors=True)
     code = command.returncode
     return code if code >= 0 else 128 - code

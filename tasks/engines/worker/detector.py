@@ -111,8 +111,8 @@ class WorkerDetector:
     def _rows(
         self, films: Sequence[Radiograph], names: Sequence[str], *, retry: bool
     ) -> Sequence[Sequence[Any]]:
-        arrays = {f"film-{i}": film.pixels for i, film in enumerate(films)}
-        request = {"do": "detect", "films": [f"{name}.npy" for name in arrays], "names": names}
+        request = {"do": "detect", "names": names}
+        arrays = {"films": [film.pixels for film in films]}
         answer = self._pool.ask(request, arrays, retry=retry).message.get("films")
         if not isinstance(answer, list) or len(answer) != len(films):
             given = len(answer) if isinstance(answer, list) else "no"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import queue
+import shutil
+import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,8 @@ from tasks.engines.metering import BusyClock, consume
 from tasks.engines.worker.errors import WorkerError, WorkerLostError, WorkerRefusedError
 from tasks.engines.worker.process import Limits, WorkerCommand, WorkerProcess
 
-Arrays = Mapping[str, NDArray[Any]]
-"""Arrays of a message by the name of their file in the scratch folder, without its ending."""
+Arrays = Mapping[str, Sequence[NDArray[Any]]]
+"""Arrays that a request sends, by the key of the message that gets the names of their files."""
 
 LOSSES_IN_A_ROW = 5
 """Requests that may be lost one after the other; then the environment is at fault, not a study."""
@@ -55,8 +58,10 @@ class WorkerPool:
         self._busy = BusyClock()
         self._lock = threading.Lock()
         self._losses = 0
+        self._scratch = Path(tempfile.mkdtemp(prefix=f"vividmed-{command.name}-"))
+        self._numbers = count(1)
         # Ends the workers with the pool, and at the latest with the process.
-        weakref.finalize(self, _stop_all, self._slots)
+        weakref.finalize(self, _end, self._slots, self._scratch)
 
     @property
     def size(self) -> int:
@@ -73,8 +78,8 @@ class WorkerPool:
         A request that was lost with its worker is sent once more, to a new one.
 
         Args:
-            request: the message, with the names of the arrays' files.
-            arrays: what those files hold.
+            request: the message, less the arrays.
+            arrays: what it sends of arrays; they are written before a worker is free.
             retry: whether to send it a second time.
 
         Raises:
@@ -83,22 +88,23 @@ class WorkerPool:
             WorkerError: if no worker can be started, or requests are lost one after the other.
             RunCancelledError: if the run has ended.
         """
-        for is_last in (False, True) if retry else (True,):
-            try:
-                reply = self._ask_once(request, arrays)
-            except WorkerRefusedError:
-                self._losses = 0
-                raise
-            except WorkerLostError as lost:
-                if is_last:
-                    self._count_loss(lost)
+        with self._files(arrays) as names:
+            for is_last in (False, True) if retry else (True,):
+                try:
+                    reply = self._ask_once({**request, **names})
+                except WorkerRefusedError:
+                    self._losses = 0
                     raise
-            else:
-                self._losses = 0
-                return reply
+                except WorkerLostError as lost:
+                    if is_last:
+                        self._count_loss(lost)
+                        raise
+                else:
+                    self._losses = 0
+                    return reply
         raise AssertionError("one of the tries answers or raises")
 
-    def _ask_once(self, request: Mapping[str, Any], arrays: Arrays) -> Reply:
+    def _ask_once(self, request: Mapping[str, Any]) -> Reply:
         with self._taken() as slot:
             worker = slot.worker
             if worker is None or not worker.lives:
@@ -107,23 +113,44 @@ class WorkerPool:
                 slot.worker = None  # if no new one starts, the old one is not asked again
                 slot.worker = worker = self._started(slot, is_again=worker is not None)
             try:
-                with _files(worker.scratch, arrays), self._busy.running():
+                with self._busy.running():
                     answer = worker.ask(request)
             except WorkerLostError:
                 worker.stop()
                 consume(workers_lost=1)
                 raise
-            return Reply(answer, worker.scratch)
+            return Reply(answer, self._scratch)
 
     def _started(self, slot: _Slot, *, is_again: bool) -> WorkerProcess:
         try:
-            return WorkerProcess(self._command, self._limits, slot.gpu)
+            return self._process(slot)
         except WorkerError:
             if not is_again:
                 raise
         # It has worked before: what it needs, such as a GPU's memory, may be free a little later.
         time.sleep(_PAUSE_S)
-        return WorkerProcess(self._command, self._limits, slot.gpu)
+        return self._process(slot)
+
+    def _process(self, slot: _Slot) -> WorkerProcess:
+        return WorkerProcess(self._command, self._limits, slot.gpu, self._scratch)
+
+    @contextmanager
+    def _files(self, arrays: Arrays) -> Iterator[dict[str, list[str]]]:
+        """The names of the files of the arrays, which are there as long as the block runs."""
+        number = next(self._numbers)
+        names = {
+            key: [f"request-{number}-{key}-{i}.npy" for i in range(len(several))]
+            for key, several in arrays.items()
+        }
+        try:
+            for key, several in arrays.items():
+                for name, array in zip(names[key], several, strict=True):
+                    np.save(self._scratch / name, array)
+            yield names
+        finally:
+            for several_names in names.values():
+                for name in several_names:
+                    (self._scratch / name).unlink(missing_ok=True)
 
     @contextmanager
     def _taken(self) -> Iterator[_Slot]:
@@ -179,21 +206,9 @@ def _mapped(file: Path) -> NDArray[Any]:
     return array
 
 
-@contextmanager
-def _files(scratch: Path, arrays: Arrays) -> Iterator[None]:
-    """The arrays as files in the scratch folder, as long as the block runs."""
-    files = [scratch / f"{name}.npy" for name in arrays]
-    try:
-        for file, array in zip(files, arrays.values(), strict=True):
-            try:
-                np.save(file, array)
-            except FileNotFoundError:
-                break  # the worker has ended and its folder is gone, which `ask` tells
-        yield
-    finally:
-        for file in files:
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+def _end(slots: Sequence[_Slot], scratch: Path) -> None:
+    _stop_all(slots)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _stop_all(slots: Sequence[_Slot]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,9 @@ from tasks.engines.worker.errors import WorkerError, WorkerLostError, WorkerRefu
 
 PROTOCOL = 1
 """Version of the protocol that both sides must speak."""
+
+_NUMBERS = count(1)
+"""Of requests; no two of this process have the same, whichever worker they go to."""
 
 _LOOK_S = 0.25
 """Seconds between two looks at a worker's memory and at the clock."""
@@ -95,11 +97,12 @@ class WorkerCommand:
 class WorkerProcess:
     """A worker that this process started; takes one request at a time.
 
-    scratch: the folder for arrays; it is removed when the worker has ended.
     log: the file of what the worker writes to standard error.
     """
 
-    def __init__(self, command: WorkerCommand, limits: Limits, gpu: int | None) -> None:
+    def __init__(
+        self, command: WorkerCommand, limits: Limits, gpu: int | None, scratch: Path
+    ) -> None:
         """Start it and wait until it has loaded its weights.
 
         Args:
@@ -107,6 +110,7 @@ class WorkerProcess:
             limits: when to end it.
             gpu: index of the one CUDA device that it sees, among those that this process sees;
                 None: it works on the CPU.
+            scratch: the folder for arrays, which it may share with other workers.
 
         Raises:
             WorkerError: if it does not start, or is not what the command says.
@@ -115,8 +119,7 @@ class WorkerProcess:
         self._command = command
         self._limits = limits
         self.log = _new_log(command.name)
-        self.scratch = Path(tempfile.mkdtemp(prefix=f"vividmed-{command.name}-"))
-        self._numbers = count(1)
+        self._scratch = scratch
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._why: tuple[str, str] | None = None
@@ -132,7 +135,7 @@ class WorkerProcess:
             {
                 "type": "start",
                 "protocol": PROTOCOL,
-                "scratch": str(self.scratch),
+                "scratch": str(self._scratch),
                 "weights": list(command.weights),
                 "packages": list(command.versions),
                 "settings": {**command.settings, "device": device},
@@ -155,14 +158,16 @@ class WorkerProcess:
         return not self._ended.is_set()
 
     def ask(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the worker answers; arrays are files in `scratch` of which messages have the names.
+        """What the worker answers; of arrays, messages name the files in the scratch folder.
+
+        What a worker that is lost has left there of its answer is removed.
 
         Raises:
             WorkerLostError: if it ends, or has to be ended, before it answers.
             WorkerRefusedError: if it failed at the request.
             RunCancelledError: if the run has ended; the worker is then ended too.
         """
-        number = next(self._numbers)
+        number = next(_NUMBERS)
         pending: Future[Mapping[str, Any]] = Future()
         with self._lock:
             if self._why is not None:
@@ -172,10 +177,12 @@ class WorkerProcess:
         self._send({"type": "request", "id": number, **request})
         try:
             return cancellable_result(pending)
-        except (WorkerLostError, WorkerRefusedError):
+        except WorkerRefusedError:
             raise
         except BaseException:
-            self.stop(grace_s=0)  # it is still at work on what nobody waits for
+            self.stop(grace_s=0)  # lost, or still at work on what nobody waits for
+            for file in self._scratch.glob(f"answer-{number}-*.npy"):
+                file.unlink(missing_ok=True)
             raise
 
     def stop(self, grace_s: float = _END_S) -> None:
@@ -187,14 +194,13 @@ class WorkerProcess:
                 self._guard.wait(grace_s)
         self._end()
         self._guard.wait()
-        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _launch(self, gpu: int | None) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
         """The process that ends the worker when this one ends, and both ends of the line."""
         command = self._command
         theirs, ours = os.pipe()
         guard = [sys.executable, os.fspath(Path(run_with_parent.__file__))]
-        guard += ["--stdin", str(theirs), "--remove", os.fspath(self.scratch)]
+        guard += ["--stdin", str(theirs), "--remove", os.fspath(self._scratch)]
         try:
             with self.log.open("wb") as errors:
                 process = subprocess.Popen(

@@ -70,13 +70,12 @@ class WorkerSegmenter:
             return [self._unknown(site) for site in sites]
         request = {
             "do": "segment",
-            "volume": "volume.npy",
             "affine": volume.affine.ravel().tolist(),
             "modality": volume.modality,
             "prompts": prompts,
         }
         try:
-            reply = self._pool.ask(request, {"volume": volume.hu})
+            reply = self._pool.ask(request, {"volume": [volume.hu]})
             found = _by_prompt(reply, prompts, volume.hu.shape)
         except (WorkerLostError, WorkerRefusedError) as error:
             failed = Ungrounded(error.reason, error.detail)

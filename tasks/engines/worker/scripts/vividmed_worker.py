@@ -256,7 +256,8 @@ class _Heartbeats:
 
 def _answer(worker: Worker, request: Mapping[str, Any], scratch: Path) -> dict[str, Any]:
     if request["do"] == "segment":
-        voxels = _array(scratch, request["volume"])
+        (name,) = request["volume"]
+        voxels = _array(scratch, name)
         affine = np.array(request["affine"], np.float64).reshape(4, 4)
         volume = Volume(voxels, affine, request["modality"])
         answers = iter(worker.segment(volume, request["prompts"]))

@@ -30,12 +30,11 @@ def ask(pool, value=1, prompts=("above",)):
     voxels[3:5, 2, 1] = 7
     request = {
         "do": "segment",
-        "volume": "volume.npy",
         "affine": np.eye(4).ravel().tolist(),
         "modality": "CT",
         "prompts": list(prompts),
     }
-    return pool.ask(request, {"volume": voxels})
+    return pool.ask(request, {"volume": [voxels]})
 
 
 def wait_until_gone(pids):
@@ -132,8 +131,8 @@ def test_a_worker_beyond_its_limits_is_ended(pool, fault, limits, reason):
 
 def _request(value):
     voxels = np.full((2, 2, 2), value, np.int16)
-    request = {"do": "segment", "volume": "volume.npy", "affine": np.eye(4).ravel().tolist()}
-    return {**request, "modality": "CT", "prompts": ["above"]}, {"volume": voxels}
+    request = {"do": "segment", "affine": np.eye(4).ravel().tolist()}
+    return {**request, "modality": "CT", "prompts": ["above"]}, {"volume": [voxels]}
 
 
 def test_a_silent_worker_is_ended(pool):
@@ -195,15 +194,17 @@ def test_nothing_is_left_of_a_worker(pool, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    workers = pool()
+    workers = pool(faults={"9": "leave"})
     ask(workers)
     (folder,) = scratch.iterdir()
     assert not list(folder.iterdir())
     pids = [child.pid for child in psutil.Process().children(recursive=True)]
     workers.close()
     wait_until_gone(pids)
-    assert not folder.exists()
     assert ask(workers).message["answers"]
+    with pytest.raises(WorkerLostError):
+        workers.ask(*_request(9), retry=False)
+    assert not list(folder.iterdir())
 
 
 PARENT = """
@@ -215,12 +216,12 @@ from tasks.engines.worker.process import Limits, WorkerCommand
 command = WorkerCommand("stand-in", Path(sys.executable), Path(sys.argv[1]), {"faults": {"9": "hang"}})
 pool = WorkerPool(command, Limits())
 def ask(value):
-    request = {"do": "segment", "volume": "volume.npy", "affine": np.eye(4).ravel().tolist()}
+    request = {"do": "segment", "affine": np.eye(4).ravel().tolist()}
     request |= {"modality": "CT", "prompts": ["above"]}
-    return pool.ask(request, {"volume": np.full((2, 2, 2), value, np.int16)})
+    return pool.ask(request, {"volume": [np.full((2, 2, 2), value, np.int16)]})
 ask(1)
 children = [child.pid for child in psutil.Process().children(recursive=True)]
-print(json.dumps([str(pool._slots[0].worker.scratch), children]), flush=True)
+print(json.dumps([str(pool._scratch), children]), flush=True)
 ask(9)
 """  # noqa: E501 one program
 

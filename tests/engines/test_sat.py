@@ -40,7 +40,7 @@ def test_masks_lie_on_the_grid_of_the_volume_and_a_killed_worker_comes_back(made
     *found, carina = engine.segment(volume, asked)
     assert carina.reason == "target_not_supported"
     masks = [answer for answer in found if hasattr(answer, "voxels")]
-    assert all(answer.reason == "not_found" for answer in found if answer not in masks)
+    assert {answer.reason for answer in found if not hasattr(answer, "voxels")} <= {"not_found"}
     assert masks, "random weights find something"
     assert all(mask.voxels.shape == hu.shape for mask in masks)
     assert all(0.5 < mask.score <= 1 for mask in masks)

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from tasks.pipeline.settings import SettingsError, make_settings, read_settings
+from tasks.pipeline.settings import (
+    BuildSettings,
+    SettingsError,
+    make_settings,
+    read_settings,
+    required_inputs,
+)
 
 SERVER = {"model": "m", "base_urls": ["http://127.0.0.1:8000/v1"]}
 
@@ -103,3 +109,11 @@ def test_a_value_that_means_nothing_is_refused(given: dict[str, object], sentenc
     with pytest.raises(SettingsError) as caught:
         make_settings({"dataset": "openi", **given})
     assert str(caught.value) == sentence
+
+
+def test_a_list_of_engines_is_a_chain_and_survives_the_way_to_a_worker() -> None:
+    given = {"dataset": "openi", "segmenter": ["hounsfield"], "detector": [{"engine": "atlas"}]}
+    settings = make_settings(given)
+    assert [one.engine for one in settings.segmenter.members] == ["hounsfield"]
+    assert "chest_ct" in required_inputs(settings)  # of the atlas
+    assert BuildSettings.model_validate_json(settings.model_dump_json()) == settings

@@ -142,7 +142,7 @@ def _asked_every_time(
     chat = DryRunEngine(taxonomy, "openi", count, DRY_RUN)
     caches = ResponseCaches(Store("."), writes=False)
     engines = text_engines(protocol, chat, caches, taxonomy, "openi")
-    answers = RulesCleaner().clean(texts)
+    answers = RulesCleaner(taxonomy).clean(texts)
     cleaned = [text.text for text in answers if isinstance(text, CleanedText) and text.text]
     found = LexiconExtractor(taxonomy).extract(cleaned)
     pairs = [(text, own) for text, own in zip(cleaned, found, strict=True) if own]
@@ -187,7 +187,7 @@ def _carry_out(
     engines: TextEngines, texts: Sequence[str], taxonomy: Taxonomy, cost: Cost, *, hedges: bool
 ) -> None:
     cleaned = _metered(cost, lambda: engines.cleaner.clean(texts))
-    expected = RulesCleaner().clean(texts)
+    expected = RulesCleaner(taxonomy).clean(texts)
     cost.refused += [text for text in cleaned if isinstance(text, Failure)]
     pairs = [
         (got.text, want.text)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.sections import read_sections, stating_sections
-from tasks.engines.text.normalization import normalize
+from tasks.engines.text.normalization import normalize, words_of
+from taxonomy.targets import load_taxonomy
 
 TITLES = yaml.safe_load(Path(__file__).with_name("section_cases.yaml").read_text())
 
@@ -74,7 +75,7 @@ def test_what_speaks_of_the_image(text, stated):
 
 @pytest.mark.parametrize(("source", "stated"), TITLES)
 def test_a_title_in_any_dress(source, stated):
-    text = normalize(source).text
+    text = normalize(source, words_of(load_taxonomy())).text
     assert [text[s.body : s.end].strip() for s in stating_sections(text)] == stated
 
 

@@ -6,8 +6,8 @@ from tasks.engines.registry import EngineContext, EngineDeclaration, EngineSetti
 from tasks.engines.text.cleaning import RulesCleaner
 
 
-def _make(_: EngineSettings, __: EngineContext) -> RulesCleaner:
-    return RulesCleaner()
+def _make(_: EngineSettings, context: EngineContext) -> RulesCleaner:
+    return RulesCleaner(context.taxonomy)
 
 
 ENGINE = EngineDeclaration(EngineSettings, _make)

@@ -10,10 +10,10 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 
-from taxonomy.targets import load_taxonomy
+from taxonomy.targets import Taxonomy
 from taxonomy.words import form, tokenize
 
 _CHARACTERS = {
@@ -38,11 +38,12 @@ _CHARACTERS = {
     "\u2026": "...",
 }
 _SIGNS = {"&nbsp;": " ", "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'"}
+_WRAP = re.compile(r"(?<=[a-z])-[ \t]*+\r?\n[ \t]*+(?=[a-z])")
 _REPLACED = re.compile(
     "(?P<line>\r\n?|(?i:</?(?:br|p|div|li|ul|ol|tr|table)(?: ?/)?>))"
     "|(?P<tag>(?i:</?(?:b|i|u|strong|em|span|font|td)>))"
     f"|(?P<sign>{'|'.join(_SIGNS)})|"
-    "(?P<wrap>(?<=[a-z])-[ \t]*+\r?\n[ \t]*+(?=[a-z]))"
+    f"(?P<wrap>{_WRAP.pattern})"
     f"|(?P<soft>\u00ad[ \t]*+\r?\n[ \t]*+)|[{''.join(map(re.escape, _CHARACTERS))}]"
 )
 _MAY_BE_REPLACED = re.compile(r"[\r\t<&]|-[ \t]*+\n")
@@ -118,18 +119,29 @@ def rewrite(
 
 
 @lru_cache(maxsize=1 << 10)
-def normalize(text: str) -> Rewritten:
+def normalize(text: str, known: frozenset[str]) -> Rewritten:
     r"""A text without ligatures, soft hyphens, special spaces, markup and hyphenated line wraps.
 
-    A wrapped word loses its hyphen where the taxonomy knows the joined word ("atelec-\ntasis")
-    and keeps it elsewhere ("left-\nsided").
+    A wrapped word loses its hyphen where the joined word is known ("atelec-\ntasis") and keeps it
+    elsewhere ("left-\nsided").
+
+    Args:
+        text: what a report says.
+        known: words in their normal form, as `words_of` a taxonomy.
     """
     if text.isascii() and not _MAY_BE_REPLACED.search(text):
         return Rewritten(text)
-    return rewrite(text, _REPLACED, _replacement)
+    return rewrite(text, _REPLACED, partial(_replacement, known))
 
 
-def _replacement(match: re.Match[str]) -> str:
+def readings(text: str) -> tuple[str, ...]:
+    """A text as it is read where no word is known, and where every hyphenated word is."""
+    apart = normalize(text, frozenset()).text
+    joined = _WRAP.sub("", text)
+    return (apart,) if joined == text else (apart, normalize(joined, frozenset()).text)
+
+
+def _replacement(known: frozenset[str], match: re.Match[str]) -> str:
     if match["line"]:
         return "\n"
     if match["soft"] or match["tag"]:
@@ -142,11 +154,11 @@ def _replacement(match: re.Match[str]) -> str:
     before = _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, 0), start)
     after = _WORD_AFTER.match(text, end, end + _LONGEST_WORD)
     joined = f"{before[0] if before else ''}{after[0] if after else ''}"
-    return "" if form(joined).word in _known_words() else "-"
+    return "" if form(joined).word in known else "-"
 
 
-@cache
-def _known_words() -> frozenset[str]:
-    targets = load_taxonomy().targets.values()
-    phrases = chain.from_iterable((t.name, *t.synonyms) for t in targets)
+@lru_cache(maxsize=16)
+def words_of(taxonomy: Taxonomy) -> frozenset[str]:
+    """The words of all names and synonyms of a taxonomy, in their normal form."""
+    phrases = chain.from_iterable(target.phrases for target in taxonomy.targets.values())
     return frozenset(f.word for phrase in phrases for f in tokenize(phrase).forms)

@@ -161,7 +161,7 @@ def result():
     gold = load_gold(TAXONOMY)
     extractor, classifier = LexiconExtractor(TAXONOMY), ContextClassifier(TAXONOMY)
     readings = read_sentences(
-        gold.sentences, RulesCleaner(), extractor, classifier, TAXONOMY, {"present"}
+        gold.sentences, RulesCleaner(TAXONOMY), extractor, classifier, TAXONOMY, {"present"}
     )
     return score_sentences(gold, readings, TAXONOMY, {"present"})
 

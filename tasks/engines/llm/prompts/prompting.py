@@ -46,16 +46,18 @@ class Prompt:
     """Rules, examples, and their digest.
 
     only_if: lower-case words; a text that contains none of them needs no request.
+    template: the rules before their slots were filled.
     """
 
     rules: str
     examples: tuple[Example, ...]
     only_if: tuple[str, ...] = ()
+    template: str = ""
 
     @property
     def digest(self) -> str:
-        """Decided by every word of the prompt."""
-        return digest(self.rules, self.examples, self.only_if)
+        """Decided by every word of the prompt's files, but not by what fills its slots."""
+        return digest(self.template, self.examples, self.only_if)
 
     def concerns(self, text: str) -> bool:
         """Whether a request about a text is needed: one of `only_if` is in it, or there is none."""
@@ -89,11 +91,13 @@ def load_prompt(
     The common prompt alone where the prompt set has nothing for the step, or does not exist.
     """
     parts = [_read(protocol, step), _read(protocol, f"{step}.{prompt_set}")]
-    rules = "\n\n".join(part.rules for part in parts if part and part.rules)
+    template = "\n\n".join(part.rules for part in parts if part and part.rules)
+    rules = template
     for name, value in (slots or {}).items():
         rules = rules.replace("{" + name + "}", value)
     examples = tuple(example for part in parts if part for example in part.examples)
-    return Prompt(rules, examples, tuple(w for part in parts if part for w in part.only_if))
+    only_if = tuple(w for part in parts if part for w in part.only_if)
+    return Prompt(rules, examples, only_if, template)
 
 
 def protocol_fingerprint(

@@ -25,11 +25,12 @@ class EmbeddedSteps:
     """The embedded cleaner, extractor and filter of one taxonomy."""
 
     def __init__(self, taxonomy: Taxonomy) -> None:
-        self.cleaner = RulesCleaner()
+        self.cleaner = RulesCleaner(taxonomy)
         self.extractor = LexiconExtractor(taxonomy)
         self.filter = ContextClassifier(taxonomy)
         engines = (self.cleaner, self.extractor, self.filter)
-        self.digest = digest(*(dict(engine.fingerprint) for engine in engines))
+        prints = [dict(engine.fingerprint) for engine in engines]
+        self.digest = digest(*({k: v for k, v in p.items() if k != "taxonomy"} for p in prints))
 
     def cleaned(self, text: str) -> str | Failure:
         """A sentence or text as the rules leave it, white space normalized; "": dropped."""

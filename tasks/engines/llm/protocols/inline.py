@@ -69,7 +69,12 @@ class InlineCleanStep(_WholeText):
         embedded = embedded_steps(taxonomy)
         self._check = MeaningCheck(taxonomy, embedded)
         self.fingerprint = protocol_fingerprint(
-            NAME, VERSION, self.prompt, chat, checked_by=embedded.digest
+            NAME,
+            VERSION,
+            self.prompt,
+            chat,
+            taxonomy=taxonomy.digest("lexicon"),
+            checked_by=embedded.digest,
         )
 
     def read(self, text: str, units: Sequence[str]) -> list[str | Failure]:

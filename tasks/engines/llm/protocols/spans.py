@@ -82,7 +82,12 @@ class CleanStep(SentenceStep):
         embedded = embedded_steps(taxonomy)
         self._check = MeaningCheck(taxonomy, embedded)
         self.fingerprint = protocol_fingerprint(
-            "llm-spans", VERSION, self.prompt, chat, checked_by=embedded.digest
+            "llm-spans",
+            VERSION,
+            self.prompt,
+            chat,
+            taxonomy=taxonomy.digest("lexicon"),
+            checked_by=embedded.digest,
         )
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:

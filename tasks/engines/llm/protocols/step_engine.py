@@ -99,5 +99,11 @@ class StepEngine(Generic[U]):
 
 def engine_fingerprint(step: Fingerprint, setup: ProtocolSetup) -> Fingerprint:
     """What decides the output of an engine: its step's answers, and what stands in for them."""
-    embedded = embedded_steps(setup.taxonomy)
-    return {**step, "embedded": embedded.digest, "on_failure": setup.on_failure}
+    embedded = embedded_steps(setup.taxonomy).digest
+    taxonomy = setup.taxonomy.digest("lexicon")
+    return {
+        **step,
+        "embedded": embedded,
+        "taxonomy": taxonomy,
+        "on_failure": setup.on_failure,
+    }

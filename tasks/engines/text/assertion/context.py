@@ -28,9 +28,9 @@ from tasks.engines.text.assertion.sentence import (
     refers_back,
     weaker,
 )
-from tasks.engines.text.normalization import normalize
+from tasks.engines.text.normalization import normalize, words_of
 from tasks.engines.text.sentences import split_sentences
-from taxonomy.targets import Taxonomy, load_taxonomy
+from taxonomy.targets import Taxonomy
 from taxonomy.words import tokenize
 
 VERSION = "5"
@@ -41,17 +41,20 @@ _ANSWER = 40
 class ContextClassifier:
     """Tells present, probable, possible and absent apart, sentence by sentence."""
 
-    def __init__(self, taxonomy: Taxonomy | None = None) -> None:
-        """Reads which targets are anatomy from the taxonomy, the packaged one by default."""
-        targets = (taxonomy or load_taxonomy()).targets
-        self._anatomy = frozenset(t.name for t in targets.values() if t.category == "anatomy")
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        """Reads from the taxonomy which targets are anatomy, and which words are known."""
+        targets = taxonomy.targets.values()
+        self._anatomy = frozenset(t.name for t in targets if t.category == "anatomy")
+        self._known = words_of(taxonomy)
+        self._taxonomy = taxonomy.digest("lexicon")
         self._cues = load_cues()
         self._judge = lru_cache(maxsize=1 << 15)(self._judge_sentence)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Name, version and the digest of the cue words."""
-        return {"name": "context", "version": VERSION, "cues": self._cues.digest}
+        """Name, version, and the digests of the cue words and of the taxonomy."""
+        cues = self._cues.digest
+        return {"name": "context", "version": VERSION, "cues": cues, "taxonomy": self._taxonomy}
 
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
@@ -62,7 +65,7 @@ class ContextClassifier:
     def _classify_text(self, source: str, phrases: Sequence[Phrase]) -> list[Assertion]:
         if not phrases:
             return []
-        normal = normalize(source)
+        normal = normalize(source, self._known)
         text = normal.text
         if text != source:
             phrases = [

@@ -28,8 +28,9 @@ from tasks.engines.text.cleaning.mending import ending_of, mended
 from tasks.engines.text.cleaning.notes import notes
 from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rules, load_rules
 from tasks.engines.text.language import foreign_language
-from tasks.engines.text.normalization import Rewritten, normalize
+from tasks.engines.text.normalization import Rewritten, normalize, words_of
 from tasks.engines.text.sentences import split_sentences
+from taxonomy.targets import Taxonomy
 
 VERSION = "7"
 
@@ -65,16 +66,20 @@ def refusal(text: str) -> Failure | None:
 class RulesCleaner:
     """Drops or rewrites what one image cannot show; the same text always gives the same."""
 
-    def __init__(self) -> None:
-        self._rules = load_rules()
-        self._guard = shared_guard(self._rules.polarity)
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        """Compile the rules, with the taxonomy's words for findings in them."""
+        self._rules = load_rules(taxonomy)
+        self._guard = shared_guard(self._rules.polarity, taxonomy)
+        self._known = words_of(taxonomy)
+        self._taxonomy = taxonomy.digest("lexicon")
         self._clean = lru_cache(maxsize=1 << 15)(self._clean_sentence)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Name, version and the digest of the rules, and of what reads findings to check them."""
-        digest = hashlib.sha256(f"{self._rules.digest} {self._guard.digest}".encode())
-        return {"name": "rules", "version": VERSION, "rules": digest.hexdigest()}
+        """Name, version, and the digests of the rules, with what checks them, and the taxonomy."""
+        digest = hashlib.sha256(f"{self._rules.digest} {self._guard.digest}".encode()).hexdigest()
+        name = {"name": "rules", "version": VERSION}
+        return name | {"rules": digest, "taxonomy": self._taxonomy}
 
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts or whole reports, order kept; nothing left gives "".
@@ -96,7 +101,7 @@ class RulesCleaner:
         return CleanedText(cleaned, tuple(removed))
 
     def _pass(self, source: str) -> tuple[str, list[str]]:
-        normal = normalize(source)
+        normal = normalize(source, self._known)
         whole = without_debris(normal.text)
         text = whole.text
         kept: list[tuple[str, str]] = []

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from taxonomy.targets import load_taxonomy
+from taxonomy.targets import Taxonomy
 from taxonomy.words import WORD_RULES, load_yaml
 
 _VOCABULARY = Path(__file__).parents[1] / "lexicon" / "vocabulary.yaml"
@@ -20,7 +20,7 @@ _ORDINARY_HEADS = 3
 """A head word of fewer letters is an abbreviation, which only its capitals tell."""
 
 
-def finding_words(more: Collection[str], general: Collection[str]) -> str:
+def finding_words(taxonomy: Taxonomy, more: Collection[str], general: Collection[str]) -> str:
     """A pattern of the words that name a finding, singular or plural: "effusions?|edema|…".
 
     It is the last word of every abnormality's name and synonyms ("effusion" of "pleural
@@ -28,7 +28,7 @@ def finding_words(more: Collection[str], general: Collection[str]) -> str:
     nouns that the vocabulary has for states of structures ("enlargement"), and `more`.
     """
     words = set(more)
-    for target in load_taxonomy().targets.values():
+    for target in taxonomy.targets.values():
         if target.category == "abnormality":
             words |= {_head(name, general) for name in (target.name, *target.synonyms)}
     words |= {noun for entry in _predicates() for noun in entry.get("nouns", ())}

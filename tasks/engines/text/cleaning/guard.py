@@ -8,29 +8,35 @@ finding that was not there, shows that a rule took a word too many.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import lru_cache
 
 from storage.records import Assertion
 from tasks.engines.text.assertion import ContextClassifier
 from tasks.engines.text.lexicon import LexiconExtractor
-from taxonomy.targets import load_taxonomy
+from taxonomy.targets import Taxonomy
 
 
 class Guard:
     """Compares what two sentences say of the findings that the taxonomy knows."""
 
-    def __init__(self, polarity: re.Pattern[str]) -> None:
-        """`polarity` finds the words that deny or doubt; without one, a sentence only states."""
+    def __init__(self, polarity: re.Pattern[str], taxonomy: Taxonomy) -> None:
+        """Learn what findings there are.
+
+        Args:
+            polarity: finds the words that deny or doubt; without one, a sentence only states.
+            taxonomy: the findings.
+        """
         self._polarity = polarity
-        self._taxonomy = load_taxonomy()
+        self._taxonomy = taxonomy
         self._extractor = LexiconExtractor(self._taxonomy)
         self._classifier = ContextClassifier(self._taxonomy)
 
     @property
     def digest(self) -> str:
-        """What decides its answers."""
+        """What decides its answers, beside the taxonomy."""
         engines = (self._extractor.fingerprint, self._classifier.fingerprint)
-        return " ".join(f"{key}={value}" for engine in engines for key, value in engine.items())
+        said = (item for engine in engines for item in engine.items() if item[0] != "taxonomy")
+        return " ".join(f"{key}={value}" for key, value in said)
 
     def agrees(self, before: str, after: str) -> bool:
         """Whether `after` asserts of each of its findings what `before` does."""
@@ -62,7 +68,7 @@ class Guard:
         return said
 
 
-@cache
-def shared_guard(polarity: re.Pattern[str]) -> Guard:
+@lru_cache(maxsize=16)
+def shared_guard(polarity: re.Pattern[str], taxonomy: Taxonomy) -> Guard:
     """One guard for all cleaners of a process, so that a sentence is read once."""
-    return Guard(polarity)
+    return Guard(polarity, taxonomy)

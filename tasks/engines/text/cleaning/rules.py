@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.engines.text.cleaning.debris import LOST
 from tasks.engines.text.cleaning.findings import any_of, finding_words, state_words
 from tasks.engines.text.cleaning.literals import has_any, needed_literals
+from taxonomy.targets import Taxonomy
 from taxonomy.words import load_yaml
 
 MARK = "¤"
@@ -84,7 +86,7 @@ class Rules:
     takes_back: a sentence that says of the one before it that it is no longer so.
     seen: any word of any group's `seen`, in lower case.
     polarity: words by which a sentence denies or doubts; where there are none, it only states.
-    digest: of the patterns with the taxonomy's words in them.
+    digest: of the rules, without the taxonomy's words in them.
     """
 
     groups: tuple[Group, ...]
@@ -104,13 +106,13 @@ class Rules:
         return [rule for group in self.groups for rule in group.rules if rule.past]
 
 
-@cache
-def load_rules() -> Rules:
-    """The packaged rules, read once."""
+@lru_cache(maxsize=16)
+def load_rules(taxonomy: Taxonomy) -> Rules:
+    """The packaged rules, with the words by which a taxonomy names findings; read once for each."""
     raw = load_yaml(Path(__file__).with_name("rules.yaml"))
     general = frozenset(raw["general"])
     fragments = raw["fragments"] | {
-        "lesion": rf"\b{finding_words(raw['findings'], general)}\b",
+        "lesion": rf"\b{finding_words(taxonomy, raw['findings'], general)}\b",
         "abnormal": rf"\b{state_words(raw['states'], general)}\b",
         "lost": LOST,
     }
@@ -118,13 +120,10 @@ def load_rules() -> Rules:
     degrees = "|".join(map(re.escape, raw["degrees"]))
     swept = re.compile(rf"(?:\b(?:{degrees})\s+)*+{SWEEPING_MARK}", re.IGNORECASE)
     polarity = re.compile(rf"\b(?:{'|'.join(raw['polarity'])})\b", re.IGNORECASE)
-    patterns = [p for g in groups for r in g.rules for p in (r.pattern, r.unless) if p]
     takes_back = _compiled(raw["takes back"], fragments)
     unnoted = _compiled("|".join(raw["unnoted"]), fragments)
     compares, broken = (_sought(raw[name], fragments) for name in ("compares", "broken"))
-    patterns += [takes_back, unnoted, *(sought.pattern for sought in (*compares, *broken))]
-    said = "\n".join((*(p.pattern for p in patterns), *raw["neutral"], *raw["polarity"], degrees))
-    digest = hashlib.sha256(said.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([raw, LOST]).encode()).hexdigest()
     seen = re.compile(any_of(word for group in groups for word in group.seen))
     neutral = frozenset(raw["neutral"])
     return Rules(

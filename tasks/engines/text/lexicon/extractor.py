@@ -19,7 +19,7 @@ from tasks.engines.text.lexicon.vocabulary import (
     sided,
     vocabulary_digest,
 )
-from tasks.engines.text.normalization import normalize
+from tasks.engines.text.normalization import normalize, words_of
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.matcher import PhraseTree
 from taxonomy.targets import Taxonomy
@@ -38,6 +38,7 @@ class LexiconExtractor:
     def __init__(self, taxonomy: Taxonomy) -> None:
         vocabulary = load_vocabulary()
         self._taxonomy = taxonomy
+        self._known = words_of(taxonomy)
         phrases = compile_terms(vocabulary, taxonomy)
         self._terms = PhraseTree(phrases.values())
         self._spelling = Spelling(vocabulary.misspelled, known_words(vocabulary, phrases))
@@ -62,7 +63,7 @@ class LexiconExtractor:
         return [self._text(text) for text in texts]
 
     def _text(self, source: str) -> list[Phrase]:
-        normal = normalize(source)
+        normal = normalize(source, self._known)
         text = normal.text
         phrases: list[Phrase] = []
         for start, end in split_sentences(text):

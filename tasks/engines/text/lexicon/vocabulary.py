@@ -134,6 +134,22 @@ def load_vocabulary() -> Vocabulary:
     return Vocabulary.model_validate(load_yaml(_PACKAGED) | of_zones)
 
 
+@cache
+def target_names() -> frozenset[str]:
+    """Every name in the vocabulary that may be a target's, words that are none included."""
+    found: set[str] = set()
+    waiting: list[object] = [load_yaml(_PACKAGED)]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+        else:
+            found.add(str(item))
+    return frozenset(found)
+
+
 def vocabulary_digest() -> str:
     """SHA-256 of the content of the vocabulary, the zones' words and the word rules."""
     zones = zones_digest("words", "nouns", "both_sides")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from storage.records import Assertion, Phrase
 from tasks.engines.text.assertion import ContextClassifier
+from taxonomy.targets import load_taxonomy
 
 CASES = yaml.safe_load(Path(__file__).with_name("assertion_cases.yaml").read_text())
 FLAT = [
@@ -24,7 +25,7 @@ FLAT = [
 
 @pytest.fixture(scope="module")
 def classifier():
-    return ContextClassifier()
+    return ContextClassifier(load_taxonomy())
 
 
 def located(text, words):

@@ -30,7 +30,7 @@ reports = st.lists(st.sampled_from(SENTENCES), max_size=5).map(" ".join)
 
 @pytest.fixture(scope="module")
 def cleaner():
-    return RulesCleaner()
+    return RulesCleaner(TAXONOMY)
 
 
 def words(text):
@@ -45,7 +45,7 @@ def may_be_left(text):
 
 def cleaned_text(text):
     """The text cleaned; itself where a few letters at random are read as another language."""
-    [cleaned] = RulesCleaner().clean([text])
+    [cleaned] = RulesCleaner(TAXONOMY).clean([text])
     return cleaned.text if isinstance(cleaned, CleanedText) else text
 
 
@@ -77,7 +77,7 @@ def test_no_word_is_invented(text):
 
 @given(reports)
 def test_what_was_removed_is_quoted_from_the_text(text):
-    cleaned = RulesCleaner().clean([text])[0]
+    cleaned = RulesCleaner(TAXONOMY).clean([text])[0]
     assert isinstance(cleaned, CleanedText)
     assert all(passage in text for passage in cleaned.removed)
 

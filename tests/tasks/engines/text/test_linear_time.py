@@ -17,7 +17,7 @@ from tasks.engines.text.cleaning.debris import without_debris
 from tasks.engines.text.cleaning.notes import notes
 from tasks.engines.text.cleaning.rules import load_rules
 from tasks.engines.text.lexicon import LexiconExtractor
-from tasks.engines.text.normalization import normalize
+from tasks.engines.text.normalization import normalize, words_of
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import load_taxonomy
 
@@ -29,7 +29,8 @@ size and |has been |has |with |more |no change |is unchanged and |than |1.5 cm, 
 |INDICATION: a
 |---
 """.replace("|\n", "|").split("|")
-RULES = load_rules()
+TAXONOMY = load_taxonomy()
+RULES = load_rules(TAXONOMY)
 PATTERNS = [
     *(
         p
@@ -56,12 +57,16 @@ def test_every_rule_ends_on_two_hundred_repeats(token):
         )
 
 
+def read_normalized(text):
+    return normalize(text, words_of(TAXONOMY))
+
+
 @pytest.mark.parametrize("token", REPEATED)
 def test_every_reader_ends_on_a_text_of_a_million_characters(token):
     text = token * (1_000_000 // len(token))
-    for read in (split_sentences, read_sections, normalize, without_debris):
+    for read in (split_sentences, read_sections, read_normalized, without_debris):
         read(text)
-    (failure,) = RulesCleaner().clean([text])
+    (failure,) = RulesCleaner(TAXONOMY).clean([text])
     assert isinstance(failure, Failure)
     assert failure.reason == "too_long_to_read"
 
@@ -69,13 +74,13 @@ def test_every_reader_ends_on_a_text_of_a_million_characters(token):
 @pytest.mark.parametrize("token", REPEATED)
 def test_cleaning_ends_on_the_longest_text(token):
     text = token * (LONGEST_TEXT // len(token))
-    [cleaned] = RulesCleaner().clean([text])
+    [cleaned] = RulesCleaner(TAXONOMY).clean([text])
     assert isinstance(cleaned, CleanedText)
     assert len(cleaned.text.replace(" ", "")) <= len(text)
 
 
 def test_every_cue_ends_on_two_hundred_repeats():
-    classifier = ContextClassifier()
+    classifier = ContextClassifier(TAXONOMY)
     for first in list(load_cues().tree._root.next):
         text = f"{first} " * 200 + "effusion"
         phrase = Phrase(len(text) - 8, len(text), "pleural effusion")
@@ -97,6 +102,6 @@ def test_every_cue_ends_on_two_hundred_repeats():
     ids=lambda text: text[:20],
 )
 def test_the_steps_end(text):
-    [cleaned] = RulesCleaner().clean([text])
+    [cleaned] = RulesCleaner(TAXONOMY).clean([text])
     assert isinstance(cleaned, CleanedText)
-    LexiconExtractor(load_taxonomy()).extract([cleaned.text])
+    LexiconExtractor(TAXONOMY).extract([cleaned.text])

@@ -277,7 +277,7 @@ def test_a_replay_of_the_embedded_engines_gives_what_they_give(
     texts = even_texts[::6]
     chat = dry_run_engine()
     cleaned = SpansCleaner(setup(chat, caches)).clean(texts)
-    embedded = RulesCleaner().clean(texts)
+    embedded = RulesCleaner(TAXONOMY).clean(texts)
     kept = [c.text for c in cleaned if isinstance(c, CleanedText)]
     assert len(kept) >= len(texts) - 1
     assert all(c == e for c, e in zip(cleaned, embedded, strict=True) if isinstance(c, CleanedText))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
@@ -28,8 +29,8 @@ Choice = Literal["paper", "all"]
 PACKAGED = Path(__file__).with_suffix(".yaml")
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "lexicon": ("category", "parents", "synonyms"),
-    "groundings": ("category", "parents", "vindr", "sat", "totalsegmentator"),
+    "lexicon": ("category", "group", "parents", "synonyms", "replaces"),
+    "groundings": ("category", "parents", "vindr", "sat", "totalsegmentator", "replaces"),
     "all": (
         "category",
         "group",
@@ -39,6 +40,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
         "sat",
         "totalsegmentator",
         "origin",
+        "replaces",
     ),
 }
 
@@ -95,6 +97,50 @@ class Taxonomy:
 
     def __contains__(self, name: object) -> bool:
         return name in self.targets
+
+    @cached_property
+    def earlier_names(self) -> Mapping[str, str]:
+        """The first name that each renamed target had, by its name of today.
+
+        A target is renamed if it alone replaces an earlier one; of several, the first counts.
+        """
+        claims = Counter(name for target in self.targets.values() for name in target.replaces)
+        return {
+            target.name: target.replaces[0]
+            for target in self.targets.values()
+            if target.replaces and claims[target.replaces[0]] == 1
+        }
+
+    @cached_property
+    def of_engines(self) -> Taxonomy:
+        """This taxonomy under the names by which engines know its targets.
+
+        Vocabulary, atlas and the like name targets, and are not edited with a team's taxonomy:
+        a renamed target keeps its earlier name there, and the new one is a synonym.
+        """
+        earlier = self.earlier_names
+        if not earlier:
+            return self
+
+        def renamed(target: Target) -> Target:
+            name = earlier.get(target.name, target.name)
+            phrases = dict.fromkeys(phrase for phrase in target.phrases if phrase != name)
+            parents = tuple(earlier.get(parent, parent) for parent in target.parents)
+            return replace(target, name=name, parents=parents, synonyms=tuple(phrases), replaces=())
+
+        return Taxonomy({t.name: t for t in map(renamed, self.targets.values())})
+
+    def to_engines(self, name: str) -> str:
+        """The name by which engines know a target."""
+        return self.earlier_names.get(name, name)
+
+    def from_engines(self, name: str) -> str:
+        """The name of today of a target that an engine has named."""
+        return self._today.get(name, name)
+
+    @cached_property
+    def _today(self) -> Mapping[str, str]:
+        return {earlier: name for name, earlier in self.earlier_names.items()}
 
     def ancestors(self, name: str) -> frozenset[str]:
         """Every broader target, parents of parents included, itself not."""
@@ -158,8 +204,9 @@ class Taxonomy:
         """SHA-256 of what a part of the product reads; order and layout of the file don't count.
 
         Args:
-            part: "lexicon" for names, categories, parents and synonyms (the text steps),
+            part: "lexicon" for names, categories, groups, parents and synonyms (the text steps),
                 "groundings" for names and classes (the localizers), "all" for everything.
+                What a target replaces is in all of them: engines know it by its earlier name.
         """
         content = {t.name: _content(t, _FIELDS[part]) for t in self.targets.values()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

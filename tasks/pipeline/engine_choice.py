@@ -6,6 +6,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, cast
 
 from storage.store import Store
+from tasks.engines.earlier_names import (
+    named_detector,
+    named_extractor,
+    named_filter,
+    named_segmenter,
+)
 from tasks.engines.protocols import (
     AssertionClassifier,
     Cleaner,
@@ -43,15 +49,19 @@ def choose_engines(settings: BuildSettings, taxonomy: Taxonomy) -> Engines:
     Raises:
         SettingsError: if an engine's module gives something else than an engine of its step.
     """
-    context = EngineContext(taxonomy, settings.dataset)
+    context = EngineContext(taxonomy.of_engines, settings.dataset)
     try:
         text = _text_engines(settings, taxonomy)
         return Engines(
             cleaner=text.cleaner,
             extractor=text.extractor,
             filter=text.filter,
-            detector=cast(Detector, make_engine("detect", settings.detector, context)),
-            segmenter=cast(Segmenter, make_engine("segment", settings.segmenter, context)),
+            detector=named_detector(
+                cast(Detector, make_engine("detect", settings.detector, context)), taxonomy
+            ),
+            segmenter=named_segmenter(
+                cast(Segmenter, make_engine("segment", settings.segmenter, context)), taxonomy
+            ),
         )
     except EngineChoiceError as error:
         raise SettingsError(str(error)) from error
@@ -59,7 +69,7 @@ def choose_engines(settings: BuildSettings, taxonomy: Taxonomy) -> Engines:
 
 def _text_engines(settings: BuildSettings, taxonomy: Taxonomy) -> TextEngines:
     if settings.llm is None:
-        return _chosen_text_engines(settings, EngineContext(taxonomy, settings.dataset))
+        return _chosen_text_engines(settings, taxonomy)
     from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCaches
     from tasks.engines.llm.chat_choice import metered_engine
 
@@ -88,13 +98,19 @@ def text_engines_for_chat(
     from tasks.engines.llm.protocols.by_name import text_engines
 
     prompts = settings.prompt_set()
-    by_model = text_engines(llm.protocol, chat, caches, taxonomy, prompts, llm.on_failure)
-    return _chosen_text_engines(settings, EngineContext(taxonomy, settings.dataset, by_model))
+    known = taxonomy.of_engines
+    by_model = text_engines(llm.protocol, chat, caches, known, prompts, llm.on_failure)
+    return _chosen_text_engines(settings, taxonomy, by_model)
 
 
-def _chosen_text_engines(settings: BuildSettings, context: EngineContext) -> TextEngines:
+def _chosen_text_engines(
+    settings: BuildSettings, taxonomy: Taxonomy, by_model: TextEngines | None = None
+) -> TextEngines:
+    context = EngineContext(taxonomy.of_engines, settings.dataset, by_model)
+    extractor = cast(Extractor, make_engine("extract", settings.extractor, context))
+    classifier = cast(AssertionClassifier, make_engine("filter", settings.filter, context))
     return TextEngines(
         cleaner=cast(Cleaner, make_engine("clean", settings.cleaner, context)),
-        extractor=cast(Extractor, make_engine("extract", settings.extractor, context)),
-        filter=cast(AssertionClassifier, make_engine("filter", settings.filter, context)),
+        extractor=named_extractor(extractor, taxonomy),
+        filter=named_filter(classifier, taxonomy),
     )

@@ -33,7 +33,10 @@ class Manifest:
     `rows_in == rows_out + sum(rejects.values())`, counted in `unit`; a stage that turns one
     report into many phrases still counts reports. `outputs` has the rows of every file,
     `discarded` the rejected proposals of engines, `usage` the requests, tokens and time they took,
-    `funnel` what the rules of a data set's selection took out.
+    `funnel` what the rules of a data set's selection took out. `renewed` counts the studies that
+    were read again after a change of the taxonomy, the others being taken over; None where the
+    stage read all of them. `seconds` and `usage` are of what was read. `taxonomy` is the digest
+    of the run's taxonomy, of which the recipe has only the parts that the stage reads.
     """
 
     stage: str
@@ -49,6 +52,8 @@ class Manifest:
     discarded: Mapping[str, Count] = field(default_factory=dict)
     usage: Mapping[str, Count] = field(default_factory=dict)
     funnel: tuple[FunnelStep, ...] = ()
+    renewed: Count | None = None
+    taxonomy: str = ""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     finished_at: str = ""
 

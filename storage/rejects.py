@@ -63,6 +63,23 @@ def rejects_table(part: Part, stage: str, rejects: Iterable[Reject]) -> pa.Table
     return table_from_rows("rejects", rows)
 
 
+def rejects_of(rows: pa.Table) -> list[Reject]:
+    """The rejects of a `rejects` table, in its order."""
+    return [
+        Reject(
+            row["study_id"],
+            row["record"],
+            row["reason"],
+            row["detail"],
+            image_id=row["image_id"],
+            site=SiteKey.from_row(row) if row["target"] else None,
+            section=row["section"],
+            start=row["start"],
+        )
+        for row in rows.to_pylist()
+    ]
+
+
 def count_by_reason(rejects: Iterable[Reject]) -> dict[str, int]:
     """How many were rejected for each reason, most frequent first."""
     return dict(Counter(reject.reason for reject in rejects).most_common())

@@ -83,6 +83,18 @@ CLEAN_REPORTS = pa.schema(
     ]
 )
 
+REPORT_WORDS = pa.schema(
+    [
+        *_KEY,
+        _field(
+            "words",
+            pa.string(),
+            "the distinct words of the report before and after cleaning, in their normal form, "
+            "sorted, each between two spaces",
+        ),
+    ]
+)
+
 _PHRASE = [
     _field("section", pa.string(), "findings or impression"),
     _field("start", pa.int32(), "first code point in the cleaned section", "code point"),
@@ -294,6 +306,7 @@ QUESTIONS = pa.schema(
 SCHEMAS: dict[str, pa.Schema] = {
     "studies": STUDIES,
     "clean_reports": CLEAN_REPORTS,
+    "report_words": REPORT_WORDS,
     "phrases": PHRASES,
     "positives": POSITIVES,
     "boxes": BOXES,

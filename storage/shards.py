@@ -126,8 +126,27 @@ def read_shard(store: Store, shard: ShardFile) -> pa.Table:
             f"{store.location(shard.path)} was removed or replaced while this run was reading it: "
             "run the same command again"
         )
+    return _table(shard.path, data)
+
+
+def read_version(store: Store, path: str, sha256: str) -> pa.Table | None:
+    """A shard as it was in some version that the store still has; None if it has none.
+
+    Args:
+        store: the store, or what is put in its place and the store.base.
+        path: where the shard lives.
+        sha256: of the version's bytes.
+    """
+    for place in (store, store.base):
+        data = place.read(path)
+        if _digest(data) == sha256:
+            return _table(path, data)
+    return None
+
+
+def _table(path: str, data: bytes | None) -> pa.Table:
     if data is None:
-        return SCHEMAS[shard.path.split("/", maxsplit=1)[0]].empty_table()
+        return SCHEMAS[path.split("/", maxsplit=1)[0]].empty_table()
     return pq.read_table(pa.BufferReader(data))
 
 

@@ -66,6 +66,11 @@ class Store:
         object.__setattr__(self, "root", checked_root(self.root))
 
     @property
+    def base(self) -> Store:
+        """The store that this one is put over; itself where there is none."""
+        return self
+
+    @property
     def is_local(self) -> bool:
         """Whether the root is a folder on this machine."""
         return "://" not in self.root

@@ -23,7 +23,8 @@ from tasks.engines.protocols import Failure, Fingerprint
 from tasks.pipeline.engine_choice import text_engines_for_chat
 from tasks.pipeline.request_plan import usage_of_steps
 from tasks.pipeline.settings import BuildSettings
-from taxonomy.targets import Taxonomy, load_taxonomy
+from tasks.pipeline.taxonomies import taxonomy_of
+from taxonomy.targets import Taxonomy
 
 
 def require_answers(
@@ -44,7 +45,7 @@ def require_answers(
     Raises:
         EngineError: if answers are missing, with their number.
     """
-    taxonomy = load_taxonomy().chosen(settings.taxonomy)
+    taxonomy = taxonomy_of(settings)
     answers = batch_answers(batch)
     collector = _collect(shards, settings, llm, answers, taxonomy, writes=False)
     if not collector.missing:

@@ -16,7 +16,8 @@ from tasks.annotate import annotate_texts
 from tasks.ground import GroundedStudy, ground_study
 from tasks.pipeline.engine_choice import Engines, choose_engines
 from tasks.pipeline.settings import BuildSettings
-from taxonomy.targets import Taxonomy, load_taxonomy
+from tasks.pipeline.taxonomies import taxonomy_of
+from taxonomy.targets import Taxonomy
 
 _NOTHING_LEFT = ("no_text", "report_emptied")
 """Reasons of reports that were read, and of which cleaning left nothing."""
@@ -124,5 +125,5 @@ def _image(path: Path, view: str | None) -> StudyImage:
 @cache
 def _engines(settings: BuildSettings) -> tuple[Engines, Taxonomy]:
     """Made once per process: the lexicon and the atlas take a second each."""
-    taxonomy = load_taxonomy().chosen(settings.taxonomy)
+    taxonomy = taxonomy_of(settings)
     return choose_engines(settings, taxonomy), taxonomy

@@ -21,9 +21,11 @@ from storage.manifests import (
 from storage.reasons import may_succeed_later
 from storage.rejects import count_by_reason, rejects_table
 from storage.schemas import schema_digest
-from storage.shards import Part, ShardFile, read_shard, shard_path, write_shard
+from storage.shards import Part, ShardFile, read_shard, read_version, shard_path, write_shard
 from storage.store import Store
 from tasks.engines.metering import metered
+from tasks.pipeline import word_index
+from tasks.pipeline.renewal import Change, Earlier, renewed
 from tasks.step import StepOutput
 
 
@@ -37,6 +39,9 @@ class Stage:
     external: what it reads from outside the store, as names and digests; called like the step,
         in the thread that runs it. None: nothing, and a finished part is skipped unread.
     beside: further tables that it writes.
+    taxonomy: digest of the run's taxonomy.
+    change: what of the taxonomy has changed for this stage since one of an earlier digest; None if
+        that one is not known any more.
     concurrency: shards that its engine takes at once, beside this machine's CPU; None: it runs on
         the CPU, which all such stages share.
     """
@@ -50,6 +55,8 @@ class Stage:
     external: Callable[..., Mapping[str, str]] | None = None
     concurrency: int | None = None
     beside: Sequence[str] = ()
+    taxonomy: str = ""
+    change: Callable[[str], Change | None] | None = None
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -121,8 +128,17 @@ def run_stage(
         return ShardResult(known, skipped=True)
 
     started = time.perf_counter()
+    tables = tables or _read(store, files.values())
     with metered() as usage:
-        output = stage.step(part, *(tables or _read(store, files.values())))
+        output, read_again = _renewed(
+            store,
+            stage,
+            part,
+            known if complete and not current else None,
+            recipe,
+            tables,
+            upstream,
+        ) or (stage.step(part, *tables), None)
     # Without its manifest a shard does not count: a run that is killed here leaves no new file
     # under the manifest of the old one.
     store.delete(manifest_path(stage.name, part))
@@ -133,6 +149,8 @@ def run_stage(
         recipe=recipe,
         inputs=hashes,
         outputs=_write(store, stage, part, output),
+        renewed=read_again,
+        taxonomy=stage.taxonomy,
         unit=stage.unit,
         rows_in=output.rows_in,
         rows_out=output.rows_out,
@@ -145,6 +163,56 @@ def run_stage(
     )
     write_manifest(store, manifest)
     return ShardResult(manifest, restored=current and (built_anew or not complete))
+
+
+def _renewed(
+    store: Store,
+    stage: Stage,
+    part: Part,
+    known: Manifest | None,
+    recipe: Mapping[str, Any],
+    tables: Sequence[pa.Table],
+    upstream: Mapping[str, ShardResult],
+) -> tuple[StepOutput, int] | None:
+    """The output with the rows that a change of the taxonomy leaves, and the studies read again.
+
+    None where there is no earlier output, more than the taxonomy has changed, or what the stage
+    read then is gone.
+    """
+    if known is None or stage.change is None or not _agree(known.recipe, recipe):
+        return None
+    if (change := stage.change(known.taxonomy)) is None:
+        return None
+    inputs: list[tuple[str, pa.Table]] = []
+    for (made_by, name), now in zip(stage.inputs, tables, strict=True):
+        sha256 = known.inputs.get(f"{made_by}.{name}")
+        if sha256 == upstream[made_by].manifest.outputs[name].sha256:
+            inputs.append((name, now))
+            continue
+        before = read_version(store, shard_path(name, part, made_by), sha256 or "")
+        if before is None:
+            return None
+        inputs.append((name, before))
+    if stage.external:
+        then = stage.external(part, *(table for _, table in inputs))
+        if any(known.inputs.get(name) != digest for name, digest in then.items()):
+            return None
+    outputs = {name: read_shard(store, known.outputs[name]) for name in (*stage.tables, "rejects")}
+    earlier = Earlier(inputs, outputs, sum(known.rejects.values()))
+    words = None
+    if change.by_words:
+        by = known if word_index.TABLE in known.outputs else upstream[word_index.STAGE].manifest
+        words = read_shard(store, by.outputs[word_index.TABLE])
+    return renewed(part, stage.unit, stage.step, tables, earlier, change, words)
+
+
+def _agree(before: object, now: object) -> bool:
+    """Whether two recipes are the same but for digests of taxonomies."""
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return before == now
+    return before.keys() == now.keys() and all(
+        name.endswith("taxonomy") or _agree(before[name], now[name]) for name in now
+    )
 
 
 def _read(store: Store, files: Iterable[ShardFile]) -> list[pa.Table]:

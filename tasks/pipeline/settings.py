@@ -137,6 +137,11 @@ class BuildSettings(BaseModel):
     taxonomy: Choice = Field(
         default="all", description="targets to name: the paper's, or `all`, with ours beside them"
     )
+    taxonomy_version: str | None = Field(
+        default=None,
+        description="digest of a taxonomy that the store keeps; the one last published there, or "
+        "else the packaged one, when not given",
+    )
     cleaner: ChosenEngine = _engine("rules", "engine of the step clean")
     extractor: ChosenEngine = _engine("lexicon", "engine of the step extract")
     filter: ChosenEngine = _engine("context", "engine of the step filter")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -31,22 +31,30 @@ from tasks.assemble import assemble_reports
 from tasks.clean import clean_reports
 from tasks.detect import detect_boxes
 from tasks.engines.protocols import Engine
+from tasks.engines.text.lexicon.vocabulary import target_names
 from tasks.extract import extract_phrases
 from tasks.filter import filter_positives
 from tasks.ingest import ingest_studies
 from tasks.pipeline.engine_choice import Engines, choose_engines
 from tasks.pipeline.parts import PartRecords
+from tasks.pipeline.renewal import Change
 from tasks.pipeline.runner import Stage
 from tasks.pipeline.settings import BuildSettings
+from tasks.pipeline.taxonomies import kept, taxonomy_of
+from tasks.pipeline.word_index import TABLE, with_words
 from tasks.segment import segment_masks
 from tasks.sites import image_files
 from tasks.step import StepOutput
-from taxonomy.targets import Taxonomy, load_taxonomy
+from taxonomy.impact import Impact, impact
+from taxonomy.targets import Taxonomy
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What the stages of one run work with."""
+    """What the stages of one run work with.
+
+    impacts: what has changed since earlier taxonomies, by their digest, as far as asked for.
+    """
 
     settings: BuildSettings
     reader: DatasetReader
@@ -54,6 +62,15 @@ class RunContext:
     engines: Engines
     taxonomy: Taxonomy
     selection: Selection = field(default_factory=Selection)
+    impacts: dict[str, Impact | None] = field(default_factory=dict)
+
+    def impact(self, before: str) -> Impact | None:
+        """What has changed since the taxonomy of a digest; None if the store does not keep it."""
+        if before not in self.impacts:
+            earlier = kept(Store(self.settings.store), before)
+            found = impact(earlier, self.taxonomy, target_names()) if earlier else None
+            self.impacts[before] = found
+        return self.impacts[before]
 
     def provenance(self) -> dict[str, str]:
         """Name and version of each engine by step, and the taxonomy's digest."""
@@ -75,6 +92,8 @@ class StageEntry:
         holds a lock: the next shard's images are read, and the last one's rows written, meanwhile.
     options: settings that decide the output, also part of the recipe.
     external: what it reads from outside the store, as names and digests; called like the step.
+    reads: what of the taxonomy it reads: the words of texts, the classes that ground targets, or
+        only its digest. None: a change of the taxonomy does not reach it.
     version: raised when the output of the step's own code changes.
     """
 
@@ -87,6 +106,7 @@ class StageEntry:
     options: Callable[[RunContext], Mapping[str, Any]] = lambda _: {}
     external: Callable[..., Mapping[str, str]] | None = None
     beside: Sequence[str] = ()
+    reads: Literal["words", "classes", "digest"] | None = None
     version: int = 1
 
     def bind(self, run: RunContext) -> Stage:
@@ -103,7 +123,16 @@ class StageEntry:
             inputs=self.inputs,
             external=partial(self.external, run) if self.external else None,
             concurrency=getattr(engine, "concurrency", None),
+            taxonomy=run.taxonomy.digest("all"),
+            change=partial(self._change, run) if self.reads else None,
         )
+
+    def _change(self, run: RunContext, before: str) -> Change | None:
+        """What has changed for the stage since the taxonomy of a digest, if the store keeps it."""
+        if (change := run.impact(before)) is None:
+            return None
+        is_text, is_image = self.reads == "words", self.reads == "classes"
+        return Change(change, run.taxonomy.digest("all"), is_text, is_image)
 
 
 STUDIES = ("ingest", "studies")
@@ -137,9 +166,11 @@ STAGES: tuple[StageEntry, ...] = (
         inputs=(STUDIES,),
         engine=lambda engines: engines.cleaner,
         options=lambda run: {"require_sections": run.settings.required_sections()},
-        step=lambda run, _, studies: clean_reports(
-            studies, run.engines.cleaner, run.settings.required_sections()
+        step=lambda run, _, studies: with_words(
+            studies, clean_reports(studies, run.engines.cleaner, run.settings.required_sections())
         ),
+        beside=(TABLE,),
+        reads="words",
     ),
     StageEntry(
         name="extract",
@@ -149,6 +180,7 @@ STAGES: tuple[StageEntry, ...] = (
         engine=lambda engines: engines.extractor,
         options=lambda run: {"taxonomy": run.taxonomy.digest("lexicon")},
         step=lambda run, _, reports: extract_phrases(reports, run.engines.extractor, run.taxonomy),
+        reads="words",
         version=2,
     ),
     StageEntry(
@@ -161,6 +193,7 @@ STAGES: tuple[StageEntry, ...] = (
         step=lambda run, _, reports, phrases: filter_positives(
             reports, phrases, run.engines.filter, run.settings.positive
         ),
+        reads="words",
         version=2,
     ),
     StageEntry(
@@ -176,6 +209,7 @@ STAGES: tuple[StageEntry, ...] = (
         step=lambda run, _, studies, positives: detect_boxes(
             studies, positives, run.engines.detector
         ),
+        reads="classes",
     ),
     StageEntry(
         name="segment",
@@ -190,6 +224,7 @@ STAGES: tuple[StageEntry, ...] = (
         step=lambda run, _, studies, positives: segment_masks(
             studies, positives, run.engines.segmenter
         ),
+        reads="classes",
     ),
     StageEntry(
         name="assemble",
@@ -209,6 +244,7 @@ STAGES: tuple[StageEntry, ...] = (
                 engines=run.provenance(),
             )
         ),
+        reads="digest",
     ),
 )
 
@@ -232,7 +268,7 @@ def pipeline(settings: BuildSettings) -> Pipeline:
     Raises:
         DatasetError, StoreError, TaxonomyError: before any work is done.
     """
-    taxonomy = load_taxonomy().chosen(settings.taxonomy)
+    taxonomy = taxonomy_of(settings)
     store = Store(settings.store)
     store.require_writable()
     declaration = settings.dataset_declaration()

@@ -6,11 +6,15 @@ later taxonomy can be compared with it wherever the store is.
 
 from __future__ import annotations
 
+import json
+
 from storage.plans import current_manifests
 from storage.store import Store
-from taxonomy.targets import Taxonomy
+from tasks.pipeline.settings import BuildSettings
+from taxonomy.targets import Taxonomy, TaxonomyError, load_taxonomy
 
 FOLDER = "taxonomies"
+_PUBLISHED = f"{FOLDER}/published.json"
 
 
 def remember(store: Store, taxonomy: Taxonomy) -> None:
@@ -22,6 +26,72 @@ def remember(store: Store, taxonomy: Taxonomy) -> None:
     path = _path(taxonomy.digest("all"))
     if store.read(path) is None:
         store.write(path, taxonomy.to_json().encode())
+
+
+def publish(store: Store, taxonomy: Taxonomy) -> str:
+    """Make a taxonomy the one that data sets of the store are annotated with from now on.
+
+    Returns:
+        its digest.
+
+    Raises:
+        StoreError: if the store cannot be read or written.
+    """
+    remember(store, taxonomy)
+    digest = taxonomy.digest("all")
+    store.write(_PUBLISHED, json.dumps({"digest": digest}).encode())
+    return digest
+
+
+def published(store: Store) -> str | None:
+    """The digest of the taxonomy last published in a store, if any was.
+
+    Raises:
+        StoreError: if the store cannot be read.
+    """
+    data = store.read(_PUBLISHED)
+    return None if data is None else str(json.loads(data)["digest"])
+
+
+def taxonomy_of_store(store: Store) -> Taxonomy:
+    """The taxonomy that a store's data sets are to be annotated with: published, or the packaged.
+
+    Raises:
+        StoreError: if the store cannot be read.
+        TaxonomyError: if the taxonomy is damaged.
+    """
+    digest = published(store)
+    return (kept(store, digest) if digest else None) or load_taxonomy()
+
+
+def taxonomy_of(settings: BuildSettings) -> Taxonomy:
+    """The targets that a run names.
+
+    Raises:
+        StoreError: if the store cannot be read.
+        TaxonomyError: if the taxonomy is damaged, or is not kept in the store.
+    """
+    store = Store(settings.store)
+    digest = settings.taxonomy_version or published(store)
+    if digest is None:
+        return load_taxonomy().chosen(settings.taxonomy)
+    if (found := kept(store, digest)) is None:
+        raise TaxonomyError(
+            f"{store.root} keeps no taxonomy with the digest {digest}: publish it with "
+            "`vividmed taxonomy publish`, or leave `taxonomy_version` out"
+        )
+    return found.chosen(settings.taxonomy)
+
+
+def kept(store: Store, digest: str) -> Taxonomy | None:
+    """The taxonomy of a digest, if the store keeps it.
+
+    Raises:
+        StoreError: if the store cannot be read.
+        TaxonomyError: if it is damaged.
+    """
+    data = store.read(_path(digest)) if digest else None
+    return None if data is None else Taxonomy.from_json(data.decode())
 
 
 def built_with(store: Store, dataset: str = "") -> dict[str, list[Taxonomy]]:

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, tags, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
@@ -30,6 +31,7 @@ from storage.catalogue import CatalogueError, write_catalogue
 from storage.duplicates import find_duplicates
 from storage.plans import write_plan
 from storage.shards import Part, read_shard
+from storage.snapshots import read_snapshot
 from storage.store import Store, StoreError
 from storage.sweeping import sweep
 from storage.switching import renewal
@@ -37,6 +39,8 @@ from storage.tables import ShardError
 from tasks.engines.cancellation import cancel_waits_on_error
 from tasks.engines.llm.chat.settings import BatchSettings
 from tasks.engines.llm.settings import LlmSettings
+from tasks.pipeline.last_settings import keep_settings
+from tasks.pipeline.release_note import release_note, write_note
 from tasks.pipeline.run_summary import DatasetSummary, summarize
 from tasks.pipeline.runner import ShardResult, run_stage
 from tasks.pipeline.schedule import run_shards
@@ -75,15 +79,31 @@ def build_grounded_reports(settings: BuildSettings) -> DatasetSummary:
             run = _Run(settings, store, progress)
             write_plan(store, pipeline(settings).plan)
             remember(store, pipeline(settings).taxonomy)
+            keep_settings(store, settings)
             if settings.llm and settings.llm.batch:
                 run.stages("ingest")
                 run.require_batch_answers(settings.llm, settings.llm.batch)
             run.stages()
+            _tell_changes(store, settings.dataset)
             sweep(store, pipeline(settings).plan)
 
         _refresh_views(pipeline(settings).store)
         summary = summarize(settings.dataset, run.results, progress.seconds)
         return progress.finish(_with_duplicates(summary, pipeline(settings).store))
+
+
+def _tell_changes(store: Store, dataset: str) -> None:
+    """Leave what is new in the next version of a data set as a table and an artifact."""
+    if store.base is store:  # its first version
+        return
+    note = release_note(store.base, store, dataset)
+    if note.changes:
+        write_note(store, note, read_snapshot(store.base, dataset).number + 1)
+        create_markdown_artifact(
+            note.markdown(),
+            key=f"{dataset}-changes",
+            description=f"Tags and groundings of {dataset} that differ from the version before.",
+        )
 
 
 def _refresh_views(store: Store) -> None:

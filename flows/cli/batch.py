@@ -36,7 +36,7 @@ def batch(
     from tasks.engines.llm.chat_choice import batch_answers
     from tasks.pipeline.batch_rounds import unanswered_requests
     from tasks.pipeline.settings import SettingsError, read_settings
-    from taxonomy.targets import load_taxonomy
+    from tasks.pipeline.taxonomies import taxonomy_of
 
     options = given(
         dataset=dataset,
@@ -51,7 +51,7 @@ def batch(
         raise SettingsError("the configuration has no section `llm.batch`: see configs/")
     answers = batch_answers(llm.batch)
     missing = unanswered_requests(
-        studies_of(settings), settings, llm, answers, load_taxonomy().chosen(settings.taxonomy)
+        studies_of(settings), settings, llm, answers, taxonomy_of(settings)
     )
     written = write_requests(requests, missing, llm.batch) if missing else 0
     if as_json:

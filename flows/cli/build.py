@@ -87,7 +87,7 @@ def _build_datasets(
 
     notes.print("starting Prefect …")
     summaries = end_at_signals(lambda: _run_flows(runs))
-    _print_result(runs[0].store, summaries, as_json=as_json)
+    print_result(runs[0].store, summaries, as_json=as_json)
 
 
 def _tell_what_was_found(run: Pipeline) -> None:
@@ -122,7 +122,8 @@ def _run_flows(runs: Sequence[BuildSettings]) -> list[DatasetSummary]:
     return [build_grounded_reports(settings) for settings in runs]
 
 
-def _print_result(store: str, summaries: Sequence[DatasetSummary], *, as_json: bool) -> None:
+def print_result(store: str, summaries: Sequence[DatasetSummary], *, as_json: bool) -> None:
+    """Print the summary of the runs, the path of the store and that of its page."""
     from flows.cli.json_output import print_json
     from flows.cli.tables import print_summaries
 

@@ -18,6 +18,7 @@ from flows.cli.audit import audit
 from flows.cli.batch import batch
 from flows.cli.build import build
 from flows.cli.catalogue import catalogue
+from flows.cli.changes import changes
 from flows.cli.doctor import doctor
 from flows.cli.fetch import fetch
 from flows.cli.ingest import ingest
@@ -25,6 +26,7 @@ from flows.cli.model_check import check
 from flows.cli.plan import plan
 from flows.cli.predict import predict
 from flows.cli.preview import preview
+from flows.cli.reannotate import reannotate
 from flows.cli.show import show
 from flows.cli.snapshots import rollback, snapshots
 from flows.cli.sql import sql
@@ -45,6 +47,8 @@ for command in (
     plan,
     batch,
     fetch,
+    reannotate,
+    changes,
     status,
     show,
     tag,

@@ -47,7 +47,7 @@ def plan(
     from tasks.engines.llm.chat.tokens import token_counter
     from tasks.pipeline.request_plan import Throughput, plan_run
     from tasks.pipeline.settings import read_settings
-    from taxonomy.targets import load_taxonomy
+    from tasks.pipeline.taxonomies import taxonomy_of
 
     options = given(
         dataset=dataset,
@@ -60,9 +60,7 @@ def plan(
     settings = read_settings(config, options)
     llm = language_model(settings)
     shards = studies_of(settings)
-    usage = plan_run(
-        shards, settings, llm, load_taxonomy().chosen(settings.taxonomy), token_counter(tokenizer)
-    )
+    usage = plan_run(shards, settings, llm, taxonomy_of(settings), token_counter(tokenizer))
     throughput = Throughput(tokens_in_per_second, tokens_out_per_second)
     for step in usage.values():
         step["busy_us"] = round(1e6 * throughput.seconds(step))

@@ -24,15 +24,14 @@ def status(
     from storage.snapshots import current, versions_of
     from storage.store import Store
     from tasks.pipeline.run_summary import summarize_holding
-    from tasks.pipeline.taxonomies import outdated
-    from taxonomy.targets import load_taxonomy
+    from tasks.pipeline.taxonomies import outdated, taxonomy_of_store
 
     place = current(Store(store_root(store)))
     holdings = read_holdings(place, dataset)
     if not holdings:
         raise not_held(place, dataset)
     versions = {version.dataset: version.number for version in versions_of(place)}
-    old = outdated(place, load_taxonomy())
+    old = outdated(place, taxonomy_of_store(place))
     summaries = [summarize_holding(place, holding) for holding in holdings]
     if as_json:
         print_records(

@@ -118,6 +118,71 @@ def diff(
             out.print(line, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def impact(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="The taxonomy as it shall be; the store's own, unless given."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="One data set; all of the store, if none.")] = "",
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a taxonomy would change in a store and what that costs, before anything runs."""
+    from flows.cli.json_output import print_records
+    from storage.plans import read_holdings
+    from storage.store import Store
+    from tasks.pipeline.forecast import forecast
+    from tasks.pipeline.taxonomies import as_chosen_in, taxonomy_of_store
+    from taxonomy.targets import load_taxonomy
+
+    place = Store(store_root(store))
+    new = load_taxonomy(file) if file else taxonomy_of_store(place)
+    holdings = {holding.dataset: holding for holding in read_holdings(place, dataset)}
+    found = [
+        forecast(place, holdings[name], kept, as_chosen_in(kept, new))
+        for name, kept in _of_store(place.root)
+        if name in holdings
+    ]
+    if as_json:
+        print_records(cost.as_json() for cost in found)
+        return
+    for cost in found:
+        rule(cost.dataset)
+        for line in cost.lines():
+            out.print(line, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def publish(
+    file: Annotated[
+        Path | None, typer.Argument(help="The taxonomy; the packaged one, unless given.")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Make a taxonomy the one of a store: data sets are annotated again where it differs."""
+    from flows.runtime.prefect_defaults import quiet_prefect
+    from storage.store import Store
+    from tasks.pipeline.taxonomies import outdated
+    from tasks.pipeline.taxonomies import publish as publish_in
+    from taxonomy.targets import load_taxonomy
+
+    taxonomy = load_taxonomy(file)
+    place = Store(store_root(store))
+    place.require_writable()
+    digest = publish_in(place, taxonomy)
+    old = outdated(place, taxonomy)
+    out.print(f"published in {place.root}: {len(taxonomy.targets)} targets, digest {digest[:12]}")
+    out.print(f"annotated with other targets: {', '.join(old) or 'no data set'}", highlight=False)
+    quiet_prefect()  # before Prefect is imported
+    from flows.runtime.taxonomy_events import tell_published
+
+    if address := tell_published(place.root, digest):
+        out.print(f"told the Prefect server at {address}", soft_wrap=True)
+    elif old:
+        out.print("`vividmed reannotate` annotates again what has changed", highlight=False)
+
+
 def _of_store(root: str) -> list[tuple[str, Taxonomy]]:
     """The taxonomies that a store was built with, by data set."""
     from storage.snapshots import current

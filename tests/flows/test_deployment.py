@@ -32,6 +32,17 @@ class Prefect:
             timeout=300,
         )
 
+    def vividmed(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / "vividmed", *arguments],
+            cwd=REPOSITORY,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
     def start(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
         with log.open("wb") as stream:
             return subprocess.Popen(
@@ -113,9 +124,36 @@ def test_a_deployment_runs_to_its_end_on_a_worker(prefect: Prefect, home: Path) 
     assert all("openi" in task["tags"] for task in tasks)  # type: ignore[operator]
 
 
+def test_a_published_taxonomy_is_followed(prefect: Prefect, home: Path, tmp_path: Path) -> None:
+    """After the test above: the store holds openi, and its deployment has been run."""
+    packaged = (REPOSITORY / "taxonomy" / "targets.yaml").read_text()
+    synonyms = "synonyms: [PTX, pnx, pleural air"
+    assert packaged.count(synonyms) == 1
+    file = tmp_path / "targets.yaml"
+    file.write_text(packaged.replace(synonyms, f"{synonyms}, air in the pleural space"))
+    published = prefect.vividmed("taxonomy", "publish", str(file), "--store", str(home / "store"))
+    assert published.returncode == 0, published.stdout + published.stderr
+    assert "told the Prefect server" in published.stdout
+
+    deadline = time.monotonic() + 240
+    while True:
+        runs = prefect.post("flow_runs/filter", {"flows": {"name": {"any_": ["reannotate"]}}})
+        if runs and all(run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") for run in runs):
+            break
+        assert time.monotonic() < deadline, runs
+        time.sleep(1)
+    assert [run["state_type"] for run in runs] == ["COMPLETED"]
+    [state] = json.loads(prefect.vividmed("status", "openi", "--json").stdout)
+    assert state["complete"]
+    assert state["taxonomy_is_current"]
+    versions = sorted((home / "store" / "snapshots" / "openi").glob("0*.json"))
+    assert len(versions) == 2
+
+
 def test_a_language_model_is_for_the_workers_with_a_gpu(prefect: Prefect) -> None:
     deployments = {str(row["name"]): row for row in prefect.post("deployments/filter", {})}
     assert {name: row["work_pool_name"] for name, row in deployments.items()} == {
+        "on-taxonomy-change": "cpu",
         "openi": "cpu",
         "openi-llama": "gpu",
         "showcase": "cpu",

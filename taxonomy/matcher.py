@@ -57,13 +57,14 @@ class PhraseTree(Generic[Value]):
 
     def find(self, tokens: Tokens) -> Iterator[tuple[int, int, Value]]:
         """Leftmost longest phrases, never overlapping: first token, token after, value."""
-        i = 0
-        while i < len(tokens):
+        openings = self._root.next
+        after = 0
+        for i, form in enumerate(tokens.forms):
+            if i < after or not (form.word in openings or form.capitals in openings):
+                continue
             if found := self.longest(tokens, i):
-                yield i, found[0], found[1]
-                i = found[0]
-            else:
-                i += 1
+                after = found[0]
+                yield i, after, found[1]
 
 
 @dataclass(frozen=True, slots=True)

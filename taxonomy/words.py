@@ -64,6 +64,7 @@ class _Rules:
     singular: frozenset[str]
     capitals: frozenset[str]
     compounds: dict[str, dict[str, str]]
+    seconds: frozenset[str]
     heads: tuple[str, ...]
     tails: frozenset[str]
 
@@ -81,6 +82,7 @@ def _rules() -> _Rules:
         frozenset(raw["singular"]),
         frozenset(raw["capitals"]),
         compounds,
+        frozenset(second for joins in compounds.values() for second in joins),
         tuple(raw["glued"]["heads"]),
         frozenset(raw["glued"]["tails"]),
     )
@@ -142,7 +144,7 @@ def _split(text: str) -> Tokens:
     forms: list[Form] = []
     starts: list[int] = []
     ends: list[int] = []
-    compounds = _rules().compounds
+    compounds, seconds = _rules().compounds, _rules().seconds
     for match in _TOKEN.finditer(text):
         current = form(match[0])
         if current.head:
@@ -152,7 +154,7 @@ def _split(text: str) -> Tokens:
                 starts.append(start)
                 ends.append(end)
             continue
-        first = _before_hyphen(forms)
+        first = _before_hyphen(forms) if current.word in seconds else None
         joins = compounds.get(forms[first].word) if first is not None else None
         if first is not None and joins and (joined := joins.get(current.word)):
             del forms[first + 1 :], starts[first + 1 :], ends[first + 1 :]

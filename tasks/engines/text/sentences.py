@@ -69,9 +69,21 @@ _RULES = r"""
               [^\S\n]*+ $
             | (?<!_) _{10,}+ | (?<!=) ={10,}+ | (?<!-) -{10,}+ | (?<!\*) \*{10,}+ )
 """
-_CANDIDATE = re.compile(rf"(?P<rule>(?!)) | {_ENDS}", re.VERBOSE | re.MULTILINE)
+_CANDIDATE = re.compile(_ENDS, re.VERBOSE | re.MULTILINE)
 _CANDIDATE_OR_RULE = re.compile(rf"{_RULES} | {_ENDS}", re.VERBOSE | re.MULTILINE)
 _RULE_SIGNS = ("____", "---", "===", "***", "~~~", "###", "–––")
+# The stops of `_ENDS` alone, with their first sign in front: a search skips to the next such sign.
+_STOP = re.compile(
+    r"""
+    (?P<stop> [.!?] (?: (?<=\.) (?<!\.\.) \.*+ | (?<=[^\s(.!?][.!?]) [.!?]*+ )
+              ["')\]]{0,3} (?: (?=\s|$) | (?=[A-Z]|\d{1,2}[.)]\s) ) )
+    """,
+    re.VERBOSE,
+)
+_NUMBERED = re.compile(r"[0-9][.)]")
+_NEW_SUBJECT = re.compile(r" The(?<=[a-z ] The)")
+"""Without these two, a text of one line has no other ends than stops."""
+
 _NEXT = re.compile(r"\s*+")
 _PLAIN_END = re.compile(r"[a-z]{6}\.\s")
 """A full stop after a word too long for an abbreviation: the common case, looked at first."""
@@ -125,42 +137,50 @@ class _Splitter:
 
     def ends(self) -> Iterator[tuple[int, int]]:
         """Where a sentence ends and where the next one may begin, in order."""
-        has_rules = any(sign in self._text for sign in _RULE_SIGNS)
-        candidates = _CANDIDATE_OR_RULE if has_rules else _CANDIDATE
-        for match in candidates.finditer(self._text):
-            if has_rules and match["rule"] is not None:
+        text = self._text
+        for match in self._candidates().finditer(text):
+            kind = match.lastgroup
+            if kind == "rule":
                 yield match.span()
-            elif match["item"] and self._continues_list(int(match["number"])):
+            elif kind == "item" and self._continues_list(int(match["number"])):
                 yield match.start(), match.start()
                 self._start = match.start()
                 continue
-            elif self._ends_sentence(match):
+            elif self._ends_sentence(match, kind):
                 yield match.end(), match.end()
             else:
                 continue
-            self._start = _NEXT.match(self._text, match.end()).end()  # type: ignore[union-attr]
+            self._start = _NEXT.match(text, match.end()).end()  # type: ignore[union-attr]
+
+    def _candidates(self) -> re.Pattern[str]:
+        """What finds every possible end in this text."""
+        text = self._text
+        if any(sign in text for sign in _RULE_SIGNS):
+            return _CANDIDATE_OR_RULE
+        has_others = "\n" in text or _NUMBERED.search(text) or _NEW_SUBJECT.search(text)
+        return _CANDIDATE if has_others else _STOP
 
     def _continues_list(self, number: int) -> bool:
         """A bare "2." opens an item only where item 1 is running: "1. No effusion 2. Clear"."""
         marker = _ITEM.match(self._text, self._start)
         return marker is not None and int(marker[1]) == number - 1
 
-    def _ends_sentence(self, match: re.Match[str]) -> bool:
-        if match["stop"] == "." and _PLAIN_END.match(self._text, max(match.start() - 6, 0)):
+    def _ends_sentence(self, match: re.Match[str], kind: str | None) -> bool:
+        if match[0] == "." and _PLAIN_END.match(self._text, max(match.start() - 6, 0)):
             return True
         before = self._text[max(self._start, match.start() - _WINDOW) : match.start()]
         after = self._text[match.end() : match.end() + 60]
-        if match["missing"]:
+        if kind == "missing":
             return not _is_open(before.rsplit("\n", 1)[-1])
-        if match["line"]:
+        if kind == "line":
             return self._line_ends_sentence(before, after, match)
         line = before.rsplit("\n", 1)[-1].lstrip()
-        if match["item"]:
+        if kind == "item":
             # "seen on image 2. Clear" ends there; "2. Clear" and "(2) Clear" do not.
             return match["item"].endswith(".") and not _MARKER.fullmatch(line + match["number"])
         if _MARKER.fullmatch(line):
             return False
-        if match["stop"] != ".":
+        if match[0] != ".":
             return True
         last = _LAST_WORD.search(before, max(len(before) - 20, 0))
         word = last[0].rsplit("-", 1)[-1] if last and last.end() == len(before) else ""

@@ -28,6 +28,7 @@ from tasks.engines.text.assertion.sentence import (
     refers_back,
     weaker,
 )
+from tasks.engines.text.collection import without_collection
 from tasks.engines.text.normalization import normalize, words_of
 from tasks.engines.text.sentences import split_sentences
 from taxonomy.targets import Taxonomy
@@ -48,7 +49,6 @@ class ContextClassifier:
         self._known = words_of(taxonomy)
         self._taxonomy = taxonomy.digest("lexicon")
         self._cues = load_cues()
-        self._judge = lru_cache(maxsize=1 << 15)(self._judge_sentence)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -56,6 +56,7 @@ class ContextClassifier:
         cues = self._cues.digest
         return {"name": "context", "version": VERSION, "cues": cues, "taxonomy": self._taxonomy}
 
+    @without_collection
     def classify(
         self, texts: Sequence[str], phrases: Sequence[Sequence[Phrase]]
     ) -> list[list[Assertion]]:
@@ -87,7 +88,7 @@ class ContextClassifier:
             # Phrases with the same words are judged as one.
             spans = [self._span(phrases[i], start) for i in own]
             distinct = tuple(dict.fromkeys(spans))
-            judgement = self._judge(self._answered(text, sentences, number), distinct)
+            judgement = _judged(self._answered(text, sentences, number), distinct)
             verdicts = dict(zip(distinct, judgement.assertions, strict=True))
             for i, span in zip(own, spans, strict=True):
                 answers[i] = verdicts[span]
@@ -120,8 +121,10 @@ class ContextClassifier:
     def _span(self, phrase: Phrase, offset: int) -> Span:
         return Span(phrase.start - offset, phrase.end - offset, phrase.target in self._anatomy)
 
-    def _judge_sentence(self, sentence: str, spans: tuple[Span, ...]) -> Judgement:
-        return judge_sentence(sentence, spans, self._cues)
+
+@lru_cache(maxsize=1 << 15)  # cleaning asks for sentences that are judged again later
+def _judged(sentence: str, spans: tuple[Span, ...]) -> Judgement:
+    return judge_sentence(sentence, spans, load_cues())
 
 
 def _apply(said: FollowUp, topic: Sequence[int], answers: list[Assertion]) -> None:

@@ -306,7 +306,9 @@ class Clauses:
 
     def _find_cues(self, tokens: Tokens) -> list[FoundCue]:
         """The cues in order; "no" is another one as the answer to a finding: "Effusion: no"."""
-        answers = {i for i in range(1, len(self.words)) if self._is_denial(i)}
+        answers = set[int]()
+        if not self._vocabulary.denials.isdisjoint(self.words):
+            answers = {i for i in range(1, len(self.words)) if self._is_denial(i)}
         found = [
             self._without_finding(FoundCue(*f), tokens) for f in self._vocabulary.tree.find(tokens)
         ]
@@ -355,6 +357,8 @@ class Clauses:
         }
         stops = {c.first for c in self.cues if c.cues[0].meaning in ("stop", "stated")}
         stops -= {i for i in stops if self.words[i] == "." and "." in self._beside(i)}
+        if DASHES.isdisjoint(self.words):
+            return stops | self._answer_lines()
         is_dash = [word in DASHES for word in self.words]
         following = self._following(lambda i: not is_dash[i])
         for i in range(1, len(self.words) - 1):

@@ -27,6 +27,7 @@ from tasks.engines.text.cleaning.guard import shared_guard
 from tasks.engines.text.cleaning.mending import ending_of, mended
 from tasks.engines.text.cleaning.notes import notes
 from tasks.engines.text.cleaning.rules import MARK, SWEEPING_MARK, Rules, load_rules
+from tasks.engines.text.collection import without_collection
 from tasks.engines.text.language import foreign_language
 from tasks.engines.text.normalization import Rewritten, normalize, words_of
 from tasks.engines.text.sentences import split_sentences
@@ -72,7 +73,7 @@ class RulesCleaner:
         self._guard = shared_guard(self._rules.polarity, taxonomy)
         self._known = words_of(taxonomy)
         self._taxonomy = taxonomy.digest("lexicon")
-        self._clean = lru_cache(maxsize=1 << 15)(self._clean_sentence)
+        self._clean = lru_cache(maxsize=1 << 15)(self._read_sentence)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -81,6 +82,7 @@ class RulesCleaner:
         name = {"name": "rules", "version": VERSION}
         return name | {"rules": digest, "taxonomy": self._taxonomy}
 
+    @without_collection
     def clean(self, texts: Sequence[str]) -> list[CleanedText | Failure]:
         """Clean section texts or whole reports, order kept; nothing left gives "".
 
@@ -109,11 +111,11 @@ class RulesCleaner:
         end_of_last = kept_from = 0
         for start, end in _sentences(text, removed):
             sentence = _SPACES.sub(" ", text[start:end])
-            if kept and sentence[0] in "TtIiWw" and self._rules.takes_back.search(sentence):
+            cleaned, takes_back = self._clean(sentence)
+            if kept and takes_back:
                 removed.append((kept_from, start))
                 kept.pop()
                 continue
-            cleaned = self._clean(sentence)
             as_it_stood = sentence
             if LOST in sentence:  # one placeholder for several is a rewriting too
                 as_it_stood = _SPACES.sub(" ", _quoted(source, normal, whole, (start, end)))
@@ -127,6 +129,11 @@ class RulesCleaner:
             _quoted(source, normal, whole, span) for span in sorted(removed)
         ]
 
+    def _read_sentence(self, sentence: str) -> tuple[str, bool]:
+        """A sentence cleaned, and whether it takes back the one before it."""
+        takes_back = self._rules.takes_back.is_in(sentence, self._rules.missing(sentence))
+        return self._clean_sentence(sentence), takes_back
+
     def _clean_sentence(self, sentence: str) -> str:
         if len(sentence) > _LONGEST_SENTENCE or _LONG_WORD.search(sentence):
             return self._clean_run_on(sentence)
@@ -138,7 +145,7 @@ class RulesCleaner:
 
     def _clean_clauses(self, body: str) -> str:
         """Clean each statement of a sentence alone, where it has several and some rule sees it."""
-        if not self._rules.seen.search(body.lower()):
+        if not self._rules.look(body)[1]:
             return body
         clauses = split_clauses(body)
         if len(clauses) > 1:
@@ -152,13 +159,15 @@ class RulesCleaner:
         """Clean one statement; where the rules leave no sound one, note what it finds."""
         cleaned = self._by_rules(body)
         rules = self._rules
-        compares = any(sought.search(cleaned) for sought in rules.compares)
+        missing = rules.missing(cleaned)
+        compares = any(sought.is_in(cleaned, missing) for sought in rules.compares)
         breaks = cleaned != body and any(
-            sought.search(cleaned) and not sought.search(body) for sought in rules.broken
+            sought.is_in(cleaned, missing) and not sought.pattern.search(body)
+            for sought in rules.broken
         )
         if not compares and not breaks:
             return cleaned
-        if rules.unnoted.search(body):
+        if rules.unnoted.pattern.search(body):
             return "" if compares else cleaned
         return notes(body, self._guard.answered(body), ending_of(body))
 
@@ -174,10 +183,11 @@ class RulesCleaner:
         if self._guard.agrees(body, cleaned):
             return True
         today = body
+        missing = self._rules.missing(body)
         for rule in self._rules.past:
-            if rule.unless is not None and rule.unless.search(today):
-                continue
-            today = rule.pattern.sub(rule.replacement, today).replace(SWEEPING_MARK, MARK)
+            if rule.concerns(today, missing):
+                today = rule.applied(today).replace(SWEEPING_MARK, MARK)
+                missing = self._rules.missing(today)
         if today == body:
             return False
         return self._guard.agrees(mended(today, body, self._rules.neutral), cleaned)
@@ -247,23 +257,17 @@ def _quoted(source: str, normal: Rewritten, whole: Rewritten, span: tuple[int, i
 def _apply(sentence: str, rules: Rules, *, clauses: bool) -> str:
     """One round of all rules. `clauses` leaves a semicolon where a word was cut before a comma."""
     changed = sentence
-    lowered = current = sentence.lower()
-    if not rules.seen.search(lowered):
-        return sentence
-    for group in rules.groups:
-        if not group.concerns(lowered):
-            continue
+    missing, groups = rules.look(sentence)
+    for group in groups:
         for rule in group.rules:
-            if not rule.concerns(current) or not rule.pattern.search(changed):
-                continue
-            if rule.unless is not None and rule.unless.search(changed):
+            if rule.sought.needs & missing or not rule.concerns(changed, missing):
                 continue
             if rule.action == "drop":
                 return ""
-            changed = rule.pattern.sub(rule.replacement, changed)
+            changed = rule.applied(changed)
             if SWEEPING_MARK in changed:
                 changed = rules.swept.sub(MARK, _SPACES.sub(" ", changed))
-            current = changed.lower()
+            missing = rules.missing(changed)
     if changed == sentence:
         return sentence
     if clauses:

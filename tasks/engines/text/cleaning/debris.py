@@ -21,17 +21,22 @@ _DEBRIS = re.compile(
     rf"(?P<rule>(?<!_)_{{10,}}+|^[^\S\n]*+_{{5,}}+[^\S\n]*+$)|{_ONE}(?:[ /-]{{1,3}}+{_ONE})*+",
     re.MULTILINE,
 )
+# The commonest debris, words that begin with capital X, found without a look at every letter.
+_PLAIN = re.compile(r"XXX[^\W_]*+(?:'s\b)?(?:[ /-]{1,3}+XXX[^\W_]*+(?:'s\b)?)*+")
+_GLUED = re.compile(r"XXX(?<=[^\W_X]XXX)")
 
 
 def without_debris(text: str) -> Rewritten:
     """The text with `LOST` for every run of lost words; separator lines stay."""
-    if not any(sign in text for sign in _SIGNS):
+    signs = [sign for sign in _SIGNS if sign in text]
+    if not signs:
         return Rewritten(text)
-    return rewrite(text, _DEBRIS, _placeholder)
+    is_plain = signs == [_SIGNS[0]] and not _GLUED.search(text)
+    return rewrite(text, _PLAIN if is_plain else _DEBRIS, _placeholder)
 
 
 def _placeholder(match: re.Match[str]) -> str:
-    if match["rule"]:
+    if match.lastgroup == "rule":
         return match[0]
     following = match.string[match.end() : match.end() + 1]
     return LOST + (" " if following.isalnum() else "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from storage.records import Modifiers, Phrase
 from tasks.engines.protocols import Fingerprint
+from tasks.engines.text.collection import without_collection
 from tasks.engines.text.lexicon.findings import FindingFinder
 from tasks.engines.text.lexicon.modifiers import ModifierFinder
 from tasks.engines.text.lexicon.places import PlaceFinder
@@ -28,6 +29,10 @@ _VERSION = "5"
 _REMEMBERED = 1 << 15
 """Sentences kept with their phrases: reports repeat themselves about three to one."""
 
+_READ: dict[str, Callable[[str], tuple[Phrase, ...]]] = {}
+"""What finds the phrases of a sentence, by the digest of its taxonomy: cleaning and extraction
+read many of the same."""
+
 
 class LexiconExtractor:
     """Finds the names, synonyms and circumlocutions of a taxonomy's targets.
@@ -45,11 +50,12 @@ class LexiconExtractor:
         self._places = PlaceFinder(vocabulary, taxonomy, phrases)
         self._findings = FindingFinder(vocabulary)
         self._modifiers = ModifierFinder(vocabulary)
-        self._phrases = lru_cache(_REMEMBERED)(self._sentence)
+        digest = taxonomy.digest("lexicon")
+        self._phrases = _READ.setdefault(digest, lru_cache(_REMEMBERED)(self._sentence))
         self._fingerprint = {
             "name": "lexicon",
             "version": _VERSION,
-            "taxonomy": taxonomy.digest("lexicon"),
+            "taxonomy": digest,
             "vocabulary": vocabulary_digest(),
         }
 
@@ -58,6 +64,7 @@ class LexiconExtractor:
         """Name, version, and the digests of taxonomy and vocabulary."""
         return self._fingerprint
 
+    @without_collection
     def extract(self, texts: Sequence[str]) -> list[list[Phrase]]:
         """Phrases of each text in order of start: two share all their words, or none."""
         return [self._text(text) for text in texts]

@@ -32,15 +32,8 @@ size and |has been |has |with |more |no change |is unchanged and |than |1.5 cm, 
 TAXONOMY = load_taxonomy()
 RULES = load_rules(TAXONOMY)
 PATTERNS = [
-    *(
-        p
-        for group in RULES.groups
-        for rule in group.rules
-        for p in (rule.pattern, rule.unless)
-        if p
-    ),
-    *(sought.pattern for sought in (*RULES.compares, *RULES.broken)),
-    *(RULES.takes_back, RULES.unnoted, RULES.swept),
+    *(sought.pattern for sought in RULES.every_sought),
+    RULES.swept,
 ]
 
 

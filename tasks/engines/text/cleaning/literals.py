@@ -12,7 +12,7 @@ anything, what was gathered becomes a requirement, "one of these pieces", and th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -56,9 +56,14 @@ def needs_of(pattern: str, words: Mapping[str, Requirement]) -> Needs:
         pattern: a regular expression, in which the names of `words` may stand, in escaped braces.
         words: long lists of words by the name that stands for them, so that none is parsed again.
     """
-    ways = _all_needs(_sequence(parser.parse(pattern)))
-    filled = ([_with_words(requirement, words) for requirement in way] for way in ways)
+    filled = ([_with_words(requirement, words) for requirement in way] for way in _ways(pattern))
     return [list(dict.fromkeys(way)) for way in filled]
+
+
+@cache
+def _ways(pattern: str) -> Needs:
+    """The needs with the names as they stand, the same for every list of words."""
+    return _all_needs(_sequence(parser.parse(pattern)))
 
 
 def _with_words(requirement: Requirement, words: Mapping[str, Requirement]) -> Requirement:

@@ -6,6 +6,7 @@ import pytest
 
 from tasks.engines.text.cleaning.literals import WordIndex, needs_of
 from tasks.engines.text.cleaning.rules import load_rules
+from taxonomy.targets import load_taxonomy
 from taxonomy.words import load_yaml
 
 CASES = load_yaml(Path(__file__).with_name("cleaning_cases.yaml"))

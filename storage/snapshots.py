@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cached_property
-from pathlib import PurePosixPath
 
 from pydantic import TypeAdapter
 
@@ -162,8 +161,8 @@ class SnapshotStore(Store):
 
     def _version(self, path: str) -> Snapshot | None:
         """The version that decides about a path; None for a file that no version has."""
-        folder = PurePosixPath(path).parent.name
-        for name in (folder, PurePosixPath(path).stem):
+        folders, _, file = path.rpartition("/")
+        for name in (folders.rpartition("/")[2], file.removesuffix(".json")):
             snapshot = self.snapshots.get(name)
             if snapshot is not None and is_of_dataset(path, snapshot.dataset):
                 return snapshot
@@ -187,7 +186,7 @@ class SnapshotStore(Store):
 
 def pool_path(dataset: str, path: str, sha256: str) -> str:
     """Where a file of a data set lies when it is not, or not only, at its own path."""
-    return f"{POOL}/{dataset_folder(dataset)}/{sha256}{PurePosixPath(path).suffix}"
+    return f"{POOL}/{dataset_folder(dataset)}/{sha256}.{path.rpartition('.')[2]}"
 
 
 def current(store: Store) -> Store:

@@ -23,19 +23,16 @@ def _plan(*parts: Part, records: str = "r") -> Plan:
     return Plan(DATASET, tuple(STAGES), {part.name: records for part in parts})
 
 
-def _staged(base: Store) -> StagedStore:
+@pytest.fixture
+def staged(tmp_path: Path) -> StagedStore:
     """A staging of a data set of two whole parts; beside it lies another data set."""
+    base = Store(str(tmp_path))
     write_plan(base, _plan(*PARTS))
     for part in (*PARTS, Part("openi", "train", 0)):
         write_part(base, part, [f"{part.name}-a", f"{part.name}-b"])
     staged = StagedStore(base.root, DATASET)
     staged.begin(1)
     return staged
-
-
-@pytest.fixture
-def staged(tmp_path: Path) -> StagedStore:
-    return _staged(Store(str(tmp_path)))
 
 
 def _content(store: Store) -> dict[str, bytes | None]:
@@ -48,15 +45,6 @@ def _studies(store: Store) -> list[str]:
 
 
 def test_a_renewed_part_is_seen_in_the_staging_alone(staged: StagedStore) -> None:
-    _renew_a_part(staged)
-
-
-def test_a_data_set_in_a_bucket_is_staged_in_the_bucket(bucket: Store) -> None:
-    address, query = bucket.root.split("?")
-    _renew_a_part(_staged(Store(f"{address}-staging?{query}")))
-
-
-def _renew_a_part(staged: StagedStore) -> None:
     before = _content(staged.base)
     write_part(staged, PARTS[0], ["new"])
     assert _content(staged.base) == before

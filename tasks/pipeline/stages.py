@@ -26,6 +26,7 @@ from storage.images.limits import image_limits
 from storage.manifests import manifest_paths
 from storage.plans import RECORDS, Plan, current_manifests
 from storage.shards import Part
+from storage.snapshots import current
 from storage.store import Store, StoreError
 from tasks.assemble import assemble_reports
 from tasks.clean import clean_reports
@@ -297,6 +298,7 @@ def _limits() -> dict[str, Any]:
 
 def _refuse_stale_parts(store: Store, dataset: str, parts: Collection[Part]) -> None:
     """A store with more parts than the run plans would show studies twice, or old ones."""
+    store = current(store)  # also where a killed process has left a switch half done
     if manifest_paths(store, dataset, "predict"):
         raise StoreError(
             f"{store.root} holds predictions under the name {dataset}: use another --store, or "

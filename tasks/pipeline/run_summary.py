@@ -14,6 +14,7 @@ from storage.plans import Holding, read_holdings
 from storage.store import Store
 from tasks.engines.metering import gpu_s, latency_s
 from tasks.pipeline.runner import ShardResult
+from tasks.pipeline.word_index import TABLE as WORDS
 
 
 @dataclass
@@ -50,7 +51,8 @@ class StageSummary:
         """Count a part; the seconds of a skipped one were spent in an earlier run."""
         self.rows_in += manifest.rows_in
         self.rows_out += manifest.rows_out
-        self.written += sum(f.rows for table, f in manifest.outputs.items() if table != "rejects")
+        records = manifest.outputs.keys() - {"rejects", WORDS}
+        self.written += sum(manifest.outputs[table].rows for table in records)
         self.rejects.update(manifest.rejects)
         self.discarded.update(manifest.discarded)
         self.usage.update(manifest.usage)

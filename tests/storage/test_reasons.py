@@ -69,7 +69,7 @@ def test_every_reason_has_one_sentence_and_known_stages() -> None:
         assert reason.stages
 
 
-def test_only_faults_of_a_server_may_pass() -> None:
+def test_only_faults_of_a_server_or_worker_may_pass() -> None:
     assert {code for code in reasons() if may_succeed_later(code)} == {
         "bad_answer",
         "connection_lost",
@@ -78,6 +78,9 @@ def test_only_faults_of_a_server_may_pass() -> None:
         "server_error",
         "timeout",
         "unreachable",
+        "worker_crashed",
+        "worker_out_of_memory",
+        "worker_timeout",
     }
 
 

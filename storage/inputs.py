@@ -49,6 +49,8 @@ class Artefact(BaseModel):
     licence: str
     members: dict[str, str]
     """Name in the cache to name in the archive; a trailing slash takes a whole folder."""
+    build_isolation: bool = True
+    """False for an sdist whose metadata pip can prepare only where numpy is installed."""
 
 
 @cache
@@ -130,6 +132,8 @@ def _download(artefact: Artefact, folder: Path) -> Path:
     package = artefact.requirement.split("==")[0]
     form = "--only-binary" if artefact.file.endswith(".whl") else "--no-binary"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    if not artefact.build_isolation:
+        command.append("--no-build-isolation")
     command += [form, package, "--dest", str(folder), artefact.requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     archive = folder / artefact.file

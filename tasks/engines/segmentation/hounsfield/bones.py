@@ -74,12 +74,13 @@ BLOOD_MARKER, BONE_MARKER = 1, 2
 
 @dataclass(frozen=True)
 class Bones:
-    """Bone on the working grid, marrow included, and its parts by position."""
+    """Bone on the working grid, marrow included, its parts by position, and the spinal canal."""
 
     skeleton: Mask3D
     vertebrae: Mask3D
     left_ribs: Mask3D
     right_ribs: Mask3D
+    spine: Spine
 
 
 def segment_bones(grid: Grid, body: Mask3D, lungs: Lungs) -> Bones:
@@ -95,7 +96,7 @@ def segment_bones(grid: Grid, body: Mask3D, lungs: Lungs) -> Bones:
     bony, blood = _divide(grid, bright, pools, between, spine)
     shell = _with_cortex(grid, bony, SHELL_HU, SMALLEST_ML)
     skeleton = _filled(grid, shell, lung | blood, spine)
-    return Bones(skeleton, *_label_bones(grid, skeleton, spine, lungs))
+    return Bones(skeleton, *_label_bones(grid, skeleton, spine, lungs), spine)
 
 
 def draw_bone(grid: Grid, bone: Mask3D, skeleton: Mask3D) -> Mask3D:

@@ -37,44 +37,47 @@ class Chest:
         return Grid.of(self._volume)
 
     @cached_property
-    def _body(self) -> Mask3D:
+    def working_body(self) -> Mask3D:
+        """The body on the working grid."""
         return segment_body(self.grid)
 
     @cached_property
     def _lung_air(self) -> Mask3D:
-        return find_lung_air(self.grid, self._body)
+        return find_lung_air(self.grid, self.working_body)
 
     @cached_property
     def _tree(self) -> Mask3D:
-        return segment_airways(self.grid, self._body, self._lung_air)
+        return segment_airways(self.grid, self.working_body, self._lung_air)
 
     @cached_property
-    def _lungs(self) -> Lungs:
-        return segment_lungs(self.grid, self._body, self._lung_air, self._tree)
+    def working_lungs(self) -> Lungs:
+        """The lungs on the working grid."""
+        return segment_lungs(self.grid, self.working_body, self._lung_air, self._tree)
 
     @cached_property
     def _airways(self) -> Airways:
-        return name_airways(self.grid, self._tree, self._lungs.both)
+        return name_airways(self.grid, self._tree, self.working_lungs.both)
 
     @cached_property
-    def _bones(self) -> Bones:
-        return segment_bones(self.grid, self._body, self._lungs)
+    def working_bones(self) -> Bones:
+        """The bones on the working grid."""
+        return segment_bones(self.grid, self.working_body, self.working_lungs)
 
     @cached_property
     def nodules(self) -> list[Nodule]:
         """The nodules of both lungs, the largest first."""
-        return find_nodules(self.grid, self._lungs)
+        return find_nodules(self.grid, self.working_lungs, self.working_body)
 
     def draw_nodules(self, nodules: list[Nodule]) -> Mask3D:
         """The union of nodules, their surface where the scan crosses -400 HU."""
-        mask = np.zeros_like(self._body)
+        mask = np.zeros_like(self.working_body)
         for nodule in nodules:
             mask[nodule.voxels] = True
         return self.grid.enlarge(mask) & (self.grid.scan_hu > SOLID_HU)
 
     def body(self) -> Mask3D:
         """The body with the air inside it."""
-        return self.grid.enlarge(self._body)
+        return self.grid.enlarge(self.working_body)
 
     def lungs(self) -> Mask3D:
         """Both lungs, vessels and nodules included, trachea and bronchi excluded."""
@@ -82,11 +85,11 @@ class Chest:
 
     def left_lung(self) -> Mask3D:
         """The left lung."""
-        return draw_lung(self.grid, self._lungs, self._lungs.left, self._tree)
+        return draw_lung(self.grid, self.working_lungs, self.working_lungs.left, self._tree)
 
     def right_lung(self) -> Mask3D:
         """The right lung."""
-        return draw_lung(self.grid, self._lungs, self._lungs.right, self._tree)
+        return draw_lung(self.grid, self.working_lungs, self.working_lungs.right, self._tree)
 
     def airways(self) -> Mask3D:
         """The whole visible airway tree."""
@@ -110,26 +113,26 @@ class Chest:
 
     def skeleton(self) -> Mask3D:
         """All bone, marrow included."""
-        return self._bone(self._bones.skeleton)
+        return self._bone(self.working_bones.skeleton)
 
     def vertebrae(self) -> Mask3D:
         """The vertebrae in the field of view, without the spinal canal."""
-        return self._bone(self._bones.vertebrae)
+        return self._bone(self.working_bones.vertebrae)
 
     def ribs(self) -> Mask3D:
         """The ribs of both sides."""
-        return self._bone(self._bones.left_ribs | self._bones.right_ribs)
+        return self._bone(self.working_bones.left_ribs | self.working_bones.right_ribs)
 
     def left_ribs(self) -> Mask3D:
         """The ribs of the left side."""
-        return self._bone(self._bones.left_ribs)
+        return self._bone(self.working_bones.left_ribs)
 
     def right_ribs(self) -> Mask3D:
         """The ribs of the right side."""
-        return self._bone(self._bones.right_ribs)
+        return self._bone(self.working_bones.right_ribs)
 
     def _bone(self, mask: Mask3D) -> Mask3D:
-        return draw_bone(self.grid, mask, self._bones.skeleton)
+        return draw_bone(self.grid, mask, self.working_bones.skeleton)
 
     def _lumen(self, mask: Mask3D) -> Mask3D:
         # The working grid's staircase is cut to the wall that the scan shows.

@@ -17,7 +17,7 @@ from tasks.engines.segmentation.hounsfield.grid import Mask3D
 from tasks.engines.segmentation.hounsfield.nodules import at_site
 from taxonomy.zones import load_zones, zones_digest
 
-VERSION = "1"
+VERSION = "2"
 NODULES = "nodules"
 """The structure that depends on the site's laterality and zones, not on its target alone."""
 

@@ -7,6 +7,7 @@ import pytest
 from storage.datasets import chest_ct
 from storage.images.loading import load_volume
 from storage.images.types import Volume
+from storage.images.volume_files import read_label_ids
 from storage.overlap import dice
 from storage.records import Site
 from tasks.engines.protocols import Segmentation, Ungrounded
@@ -110,3 +111,12 @@ def test_padding_outside_the_field_of_view_changes_nothing(real_input):
     padded = Volume(wider.astype(np.int16), volume.affine)
     inner = Chest(padded).lungs()[9:-9, 9:-9]
     assert dice(inner, Chest(volume).lungs()) > 0.99
+
+
+def test_vessels_across_thick_slices_are_not_nodules(real_input):
+    volume = load_volume(real_input("thick_slice_ct/lung1_image.nrrd"))
+    ids, _ = read_label_ids(real_input("thick_slice_ct/lung1_label.nrrd"))
+    chest = Chest(volume)
+    overlaps = [dice(chest.draw_nodules([nodule]), ids > 0) for nodule in chest.nodules]
+    assert max(overlaps) >= 0.85
+    assert len(overlaps) <= 3

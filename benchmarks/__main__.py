@@ -26,6 +26,7 @@ BENCHMARKS = (
     "text_steps",
     "audit",
     "hounsfield",
+    "registration",
     "atlas",
     "orchestration",
     "pipelining",

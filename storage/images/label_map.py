@@ -43,6 +43,14 @@ class LabelMap:
         """The structures that occur in the image, in the order of the table."""
         return [name for name, label in self._id_by_name.items() if self._extent(label)]
 
+    def id_of(self, name: str) -> int:
+        """The label of a structure.
+
+        Raises:
+            KeyError: for a name that the table does not have.
+        """
+        return self._id_by_name[name]
+
     def mask(self, *names: str) -> NDArray[np.bool_]:
         """The voxels of any of the structures, on the whole grid; empty for no names.
 

@@ -74,7 +74,7 @@ class InlineCleanStep(_WholeText):
             self.prompt,
             chat,
             taxonomy=taxonomy.digest("lexicon"),
-            checked_by=embedded.digest,
+            checked_by=self._check.digest,
         )
 
     def read(self, text: str, units: Sequence[str]) -> list[str | Failure]:

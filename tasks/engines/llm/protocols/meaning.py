@@ -3,9 +3,9 @@
 A cleaned sentence is read by the embedded lexicon and the embedded filter, as its source is, and
 as what the embedded cleaner makes of its source. What it states of a target (assertion, side,
 zones), the order of sides, every measurement, and every word that is not grammar must come from
-one of those two. What the embedded cleaner keeps, the model must keep as well. So a model may
-remove what the rules would remove (change, comparison, resolution, "no new"), and word the rest in
-another way.
+one of those two. What the embedded cleaner keeps, the model must keep as well. Denials are compared
+apart, since they may belong to no target: "the lungs are not clear". So a model may remove what the
+rules would remove (change, comparison, resolution, "no new"), and word the rest in another way.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storage.records import Assertion, Phrase, Site, SiteKey
+from tasks.engines.llm.digest import digest
 from tasks.engines.llm.protocols.batched_requests import DOUBTED
 from tasks.engines.llm.protocols.embedded import EmbeddedSteps
 from tasks.engines.llm.protocols.names import TargetNames
@@ -28,6 +29,8 @@ from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure
 from taxonomy.targets import Taxonomy
 from taxonomy.words import load_yaml
+
+VERSION = "2"
 
 _POSITIVE: tuple[Assertion, ...] = ("present", "probable")
 """What a report grounds: a sentence that states a finding so is not dropped unasked."""
@@ -51,6 +54,9 @@ _SEPARATOR = re.compile(r"[,;:.](?!\d)|\b(?:and|or|with)\b", re.IGNORECASE)
 """What stands between two clauses, or two findings of one."""
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?", re.IGNORECASE)
+
+_SCOPE_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|[.,;:](?!\d)", re.IGNORECASE)
+"""A word, or what ends a clause; the point of a number does not."""
 
 _MIN_STEM = 3
 """Letters that two forms of a word have in common at least: "low" and "lower"."""
@@ -188,9 +194,8 @@ class MeaningCheck:
                 return fault(lost, f"does not state {said}")
         if not any(_is_subsequence(after.places, r.places) for r in (before, kept)):
             return fault("rewrite_changes_place", f"says “{', '.join(after.places)}”")
-        polarity = _patterns()["polarity"]
-        if polarity.search(reference) and not polarity.search(rewritten):
-            return fault("rewrite_changes_assertion", "denies and doubts nothing")
+        if changed := _changed_polarity(source, reference, rewritten):
+            return fault("rewrite_changes_assertion", changed)
         if missing := kept.measurements - after.measurements:
             return fault("rewrite_changes_measurement", f"lacks {', '.join(sorted(missing))}")
         if moved := after.qualifiers - before.qualifiers - kept.qualifiers:
@@ -226,8 +231,7 @@ class MeaningCheck:
 
     def _added_words(self, before: _Reading, kept: _Reading, after: _Reading) -> Iterator[str]:
         """Words of the rewriting that its sources say in no form; names of their targets aside."""
-        said = {m[0].lower() for text in (before.text, kept.text) for m in _WORD.finditer(text)}
-        said |= _grammar()
+        said = _said(before.text) | _said(kept.text) | _grammar()
         for match in _WORD.finditer(after.text):
             word = match[0].lower()
             # What the phrases name has been compared already, by whatever name.
@@ -235,10 +239,76 @@ class MeaningCheck:
             if word not in said and not in_phrase and not any(_is_form(word, s) for s in said):
                 yield word
 
+    @property
+    def digest(self) -> str:
+        """Of all that decides what is accepted, the embedded steps included."""
+        return digest(VERSION, _words(), self._embedded.digest)
+
     def _read(self, text: str) -> _Reading:
         phrases = self._embedded.phrases(text)
         assertions = self._embedded.assertions(text, phrases)
         return _Reading(text, tuple(phrases), tuple(assertions), self._findings)
+
+
+def _changed_polarity(source: str, reference: str, rewritten: str) -> str:
+    """How a rewriting denies or doubts other things than its sources; "" if it does not.
+
+    A denial belongs to the words after it, up to the next verb or clause.
+    """
+    patterns = _patterns()
+    if patterns["polarity"].search(reference) and not patterns["polarity"].search(rewritten):
+        return "denies and doubts nothing"
+    if patterns["doubts"].search(reference) and not patterns["doubts"].search(rewritten):
+        return "doubts nothing"
+    before, kept, after = map(_denials, (source, reference, rewritten))
+    for denied in after:
+        if not _is_denied(denied[0], before + kept):
+            return f"denies “{denied[0]}”"
+    for word in (denied[0] for denied in before + kept):
+        # The rules may take a denial out, as that of "has not changed".
+        by_rules = word in _said(reference) and not _is_denied(word, kept)
+        if word in _said(rewritten) and not _is_denied(word, after) and not by_rules:
+            return f"does not deny “{word}”"
+    for one, other in _opposites():
+        for said, turned in ((one, other), (other, one)):
+            is_said = said.search(source) or said.search(reference)
+            is_turned = not (turned.search(source) or turned.search(reference))
+            if is_said and is_turned and (found := turned.search(rewritten)):
+                return f"says “{found[0]}”"
+    return ""
+
+
+def _is_denied(word: str, denials: Iterable[Sequence[str]]) -> bool:
+    return any(_is_form(word, denied) for words in denials for denied in words)
+
+
+def _said(text: str) -> set[str]:
+    return {match[0].lower() for match in _WORD.finditer(text)}
+
+
+def _denials(text: str) -> list[list[str]]:
+    """The words that each denial of a text belongs to, in lower case; the first one is next to it.
+
+    A denial without a word after it, as in "the effusion is absent", belongs to those before.
+    """
+    denials: list[list[str]] = []
+    for match in _patterns()["denials"].finditer(text):
+        after = _scope(m[0].lower() for m in _SCOPE_TOKEN.finditer(text, match.end()))
+        before = [m[0].lower() for m in _SCOPE_TOKEN.finditer(text, 0, match.start())]
+        if words := after or _scope(reversed(before)):
+            denials.append(words)
+    return denials
+
+
+def _scope(tokens: Iterable[str]) -> list[str]:
+    """The words up to the end of a clause or, once there are any, a verb; without grammar."""
+    words: list[str] = []
+    for word in tokens:
+        if word in ".;:" or word in _clause_ends() or (words and word in _verbs()):
+            break
+        if word not in _grammar() and word != ",":
+            words.append(word)
+    return words
 
 
 def _measure(match: re.Match[str]) -> str:
@@ -272,8 +342,25 @@ def _grammar() -> frozenset[str]:
 
 
 @cache
+def _clause_ends() -> frozenset[str]:
+    return frozenset(_words()["clause_ends"])
+
+
+@cache
+def _verbs() -> frozenset[str]:
+    return frozenset(_words()["verbs"])
+
+
+@cache
+def _opposites() -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
+    pairs = (pair.split(" / ") for pair in _words()["opposites"])
+    return [(_any_of([one]), _any_of([other])) for one, other in pairs]
+
+
+@cache
 def _patterns() -> dict[str, re.Pattern[str]]:
-    return {
-        name: re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)
-        for name, words in _words().items()
-    }
+    return {name: _any_of(_words()[name]) for name in ("degrees", "polarity", "denials", "doubts")}
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE)

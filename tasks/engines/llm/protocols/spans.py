@@ -87,7 +87,7 @@ class CleanStep(SentenceStep):
             self.prompt,
             chat,
             taxonomy=taxonomy.digest("lexicon"),
-            checked_by=embedded.digest,
+            checked_by=self._check.digest,
         )
 
     def request(self, units: Sequence[Unit], complaint: str = "") -> ChatRequest:

@@ -47,10 +47,14 @@ def annotate(
 
     Returns:
         The cleaned text, what was removed, and the phrases: start and end (code points), target,
-        assertion (`present`, `probable`, `possible`, `absent`), side, zones and count.
+        assertion (`present`, `probable`, `possible`, `absent`), side, zones and count. `by_rules`
+        of the text (sentences) and of each phrase says what the rules did in place of a language
+        model that failed. A model's answers are kept in the store of the settings, below
+        `data/store` unless `store=` names another folder, and are not asked for again.
 
     Raises:
         SettingsError: if the settings cannot be used.
+        EngineError: if the model cannot be used, or nearly none of its answers.
     """
     from tasks.pipeline.one_report import annotate_text
 

@@ -160,6 +160,9 @@ def print_summaries(summaries: Iterable[DatasetSummary], out: Console) -> None:
         if asking := {s.stage: s.usage for s in summary.stages if s.used_a_model}:
             title = "requests to the model for these shards, now or earlier"
             print_table(model_table(title, asking), out)
+        for stage in summary.stages:
+            if said := stage.in_the_models_place():
+                out.print(said, style="bold yellow", highlight=False, soft_wrap=True)
         for line in summary_lines(summary):
             out.print(line, style="dim", highlight=False)
 

@@ -91,6 +91,7 @@ class RunProgress:
 
     def finish(self, summary: DatasetSummary) -> DatasetSummary:
         """Leave the summary as a table artifact and return it."""
+        by_rules = [said for stage in summary.stages if (said := stage.in_the_models_place())]
         rows = [
             {
                 "stage": stage.stage,
@@ -99,6 +100,7 @@ class RunProgress:
                 "out": stage.rows_out,
                 "rejected": stage.rejects.total(),
                 "rows written": stage.written,
+                "by the rules for the model": stage.usage["units_by_rules"],
                 "seconds": round(stage.seconds, 1),
                 "skipped shards": f"{stage.skipped}/{stage.shards}",
             }
@@ -108,7 +110,7 @@ class RunProgress:
             rows,
             key=f"{self._dataset}-stages",
             description=f"What each stage read, wrote and rejected of {self._dataset}, counted in "
-            f"its unit. The store: `{self._store.root}`.",
+            f"its unit. The store: `{self._store.root}`." + "".join(f" **{s}.**" for s in by_rules),
         )
         if self._store.is_local:
             page = Path(self._store.location(GALLERY))

@@ -28,6 +28,7 @@ class AnnotatedPhrase:
     """Words that name a target, and what the text states of it.
 
     start, end: code points, half-open: `text[start:end] == phrase`, in the cleaned text.
+    by_rules: the rules found or judged it in place of a language model that failed at its sentence.
     """
 
     start: int
@@ -38,6 +39,7 @@ class AnnotatedPhrase:
     assertion: Assertion
     modifiers: Modifiers
     match: Match
+    by_rules: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class AnnotatedText:
     removed: passages that cleaning dropped or rewrote, as they were.
     phrases: of every assertion, in order of start.
     rejected: why the text was set aside, such as another language; None if it was read.
+    by_rules: sentences that the rules cleaned in place of a language model that failed at them.
     """
 
     text: str
     removed: tuple[str, ...]
     phrases: tuple[AnnotatedPhrase, ...]
     rejected: Reject | None = None
+    by_rules: tuple[str, ...] = ()
 
 
 def annotate_text(text: str, settings: BuildSettings) -> AnnotatedText:
@@ -62,7 +66,7 @@ def annotate_text(text: str, settings: BuildSettings) -> AnnotatedText:
     found = annotate_texts([text], engines, taxonomy)
     if set_aside := [r for r in found.clean.rejects if r.reason not in _NOTHING_LEFT]:
         return AnnotatedText("", (), (), set_aside[0])
-    emptied = {"findings": "", "removed": [text] if text else []}
+    emptied = {"findings": "", "removed": [text] if text else [], "by_rules": []}
     [report] = found.reports.to_pylist() or [emptied]
     phrases = (
         AnnotatedPhrase(
@@ -74,10 +78,16 @@ def annotate_text(text: str, settings: BuildSettings) -> AnnotatedText:
             row["assertion"],
             Modifiers.from_row(row["modifiers"]),
             row["match"],
+            row["by_rules"],
         )
         for row in found.positives.to_pylist()
     )
-    return AnnotatedText(report["findings"], tuple(report["removed"]), tuple(phrases))
+    return AnnotatedText(
+        report["findings"],
+        tuple(report["removed"]),
+        tuple(phrases),
+        by_rules=tuple(report["by_rules"]),
+    )
 
 
 def study_of(text: str, images: Sequence[Path], view: str | None = None) -> Study:

@@ -38,6 +38,27 @@ class StageSummary:
         """Whether a language model, or its response cache, had anything to answer."""
         return "units" in self.usage or "requests" in self.usage
 
+    @property
+    def asked_of_a_model(self) -> int:
+        """Distinct sentences or texts of each shard that a model was to answer."""
+        outcomes = (n for name, n in self.usage.items() if name.startswith("units_failed_"))
+        return self.usage["units_answered"] + sum(outcomes)
+
+    @property
+    def share_by_rules(self) -> float | None:
+        """Share of those that the rules did in the model's place; None where it had none."""
+        asked = self.asked_of_a_model
+        return self.usage["units_by_rules"] / asked if asked else None
+
+    def in_the_models_place(self) -> str:
+        """How many the rules did in the model's place, for a person; empty if none."""
+        if not (by_rules := self.usage["units_by_rules"]):
+            return ""
+        return (
+            f"{self.stage}: the model failed at {by_rules:,} of {self.asked_of_a_model:,} "
+            f"sentences or texts ({self.share_by_rules:.1%}); the rules did them in its place"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for programs; times are seconds, None where nothing was timed."""
         values = {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(self).items()}
@@ -45,6 +66,7 @@ class StageSummary:
             values["latency_median_s"] = latency_s(self.usage, 0.5)
             values["latency_95_percent_s"] = latency_s(self.usage, 0.95)
             values["gpu_s"] = gpu_s(self.usage)
+            values["share_by_rules"] = self.share_by_rules
         return values
 
     def add(self, manifest: Manifest, *, skipped: bool = False) -> None:

@@ -92,6 +92,10 @@ class ResponseCache:
         consume(cache_damaged=1)
         return None
 
+    def has(self, key: str) -> bool:
+        """Whether there is an answer under a key, valid or not, as far as `refresh` has seen."""
+        return key in self._found
+
     def put(self, answers: Mapping[str, str]) -> None:
         """Store answers as one segment; a key that already has an answer keeps it.
 

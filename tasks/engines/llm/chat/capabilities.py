@@ -26,14 +26,23 @@ from tasks.engines.llm.chat.dialect import Dialect
 from tasks.engines.llm.chat.endpoint import Endpoint, TransientFailure
 from tasks.engines.llm.chat.engine import ChatRequest, Completion, EngineError, Message
 from tasks.engines.llm.chat.settings import ServerSettings
-from tasks.engines.llm.chat.wire import SCHEMA_FIELDS, SchemaField, unfenced
+from tasks.engines.llm.chat.wire import (
+    SCHEMA_FIELDS,
+    THINKING_ADVICE,
+    SchemaField,
+    unfenced,
+)
 from tasks.engines.protocols import Failure
 
 _POLL_S = 0.5
 """Seconds between two looks at a server that is not up yet."""
 
-_BROKEN_AFTER_S = 60.0
-"""Seconds; a server that reports itself healthy but fails for so long is not loading weights."""
+_BROKEN_AFTER_S = 45.0
+"""Seconds; a server that reports itself healthy but fails for so long is not loading weights. With
+the last attempts, a person is told within a minute."""
+
+_BROKEN = {"server_error", "connection_lost"}
+"""Failures of a broken server; a busy or slow one is waited for."""
 
 _FIRST_RETRY_S = 0.1
 """Seconds before the first retry of a probe; doubled for each further one."""
@@ -69,16 +78,16 @@ async def check_capabilities(
         await _check_model(endpoint, settings.model)
         if not constrained:
             return
-        found = await _find_schema_field(endpoint, settings.retries)
+        endpoint.not_ready_reason = endpoint.not_ready_reason or "no answer to a question yet"
+        since = failing_since or time.monotonic()
+        give_up = since + _BROKEN_AFTER_S
+        found = await _find_schema_field(endpoint, settings.retries, give_up)
         if not isinstance(found, TransientFailure):
             endpoint.dialect = replace(endpoint.dialect, schema_field=found)
             return
         endpoint.not_ready_reason = found.detail
-        if found.reason not in {"server_error", "connection_lost"}:
-            failing_since = None
-        elif failing_since is None:
-            failing_since = time.monotonic()
-        elif time.monotonic() - failing_since > _BROKEN_AFTER_S:
+        failing_since = since if found.reason in _BROKEN else None
+        if failing_since is not None and time.monotonic() >= give_up:
             raise EngineError(
                 f"{endpoint.base_url} answers its check with errors only ({found.detail}): see "
                 "its log, and run again; what was answered so far is kept."
@@ -86,26 +95,32 @@ async def check_capabilities(
         await asyncio.sleep(_POLL_S)
 
 
-async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField | TransientFailure:
+async def _find_schema_field(
+    endpoint: Endpoint, retries: int, give_up: float
+) -> SchemaField | TransientFailure:
     """The first schema field that constrains the answer.
 
     A transient failure if the server went down meanwhile, or was busy for some field: then it is
-    unknown which fields it supports.
+    unknown which fields it supports. After `give_up`, of the monotonic clock, a broken server is
+    asked no more.
 
     Raises:
         EngineError: if no field does, or if no answer can be used.
     """
     seen: list[str] = []
+    thought = 0
     transient: list[TransientFailure] = []
     for field in SCHEMA_FIELDS:
         word = "".join(secrets.choice(string.ascii_lowercase) for _ in range(10))
-        outcome = await _ask_with_retries(endpoint, _probe(word), field, retries)
+        outcome = await _ask_with_retries(endpoint, _probe(word), field, retries, give_up)
         if isinstance(outcome, Completion) and _follows(outcome.text, word):
             return field
         if isinstance(outcome, TransientFailure):
-            if outcome.reason == "unreachable":
+            if outcome.reason == "unreachable" or _is_over(outcome, give_up):
                 return outcome
             transient.append(outcome)
+        elif isinstance(outcome, Completion) and outcome.finish_reason == "length":
+            thought += not outcome.text.strip()
         seen.append(f"{field}: {_shown(outcome)}")
     if waiting := [failure for failure in transient if failure.reason in _WAITS]:
         # It may support the fields that it failed at.
@@ -113,6 +128,11 @@ async def _find_schema_field(endpoint: Endpoint, retries: int) -> SchemaField | 
         return replace(waiting[-1], detail=detail)
     if len(transient) == len(seen):
         raise EngineError(_unusable(endpoint, transient[0]))
+    if thought:
+        raise EngineError(
+            f"{endpoint.base_url} is up, but its model only reasons, and is cut off before it "
+            f"answers: {THINKING_ADVICE}."
+        )
     raise EngineError(
         f"{endpoint.base_url} does not constrain its answers to a JSON schema in any field "
         f"tried ({'; '.join(seen)}): serve the model with vLLM, SGLang or llama.cpp, or choose "
@@ -225,7 +245,7 @@ def _probe(word: str) -> ChatRequest:
 
 
 async def _ask_with_retries(
-    endpoint: Endpoint, request: ChatRequest, field: SchemaField, retries: int
+    endpoint: Endpoint, request: ChatRequest, field: SchemaField, retries: int, give_up: float
 ) -> Completion | Failure | TransientFailure:
     outcome = await endpoint.ask(request, replace(endpoint.dialect, schema_field=field))
     for attempt in range(retries):
@@ -233,10 +253,16 @@ async def _ask_with_retries(
             break
         if outcome.reason == "bad_answer" and attempt:
             break  # it repeats: the server's way of answering, not an accident
+        if _is_over(outcome, give_up):
+            break
         pause_s = outcome.wait_s if outcome.wait_s is not None else _FIRST_RETRY_S * 2**attempt
         await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
         outcome = await endpoint.ask(request, replace(endpoint.dialect, schema_field=field))
     return outcome
+
+
+def _is_over(failure: TransientFailure, give_up: float) -> bool:
+    return failure.reason in _BROKEN and time.monotonic() >= give_up
 
 
 def _follows(text: str, word: str) -> bool:

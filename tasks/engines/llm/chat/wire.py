@@ -40,18 +40,44 @@ SCHEMA_FIELDS: dict[SchemaField, Callable[[Schema], dict[str, Any]]] = {
 """The fields that can carry a schema, in the order in which they are tried."""
 
 
-_THOUGHT = "think|thinking|thought|reasoning"
+_THOUGHT = "think|thinking|thought|reasoning|seed:think"
+_BRACKETED = {
+    r"\[THINK\]": r"\[/THINK\]",  # Magistral
+    r"<\|channel>thought": r"<channel\|>",  # Gemma
+    "<unused94>thought": "<unused95>",  # MedGemma
+    r"<\|START_THINKING\|>": r"<\|END_THINKING\|>",  # Command
+    r"<\|begin_of_thought\|>": r"<\|end_of_thought\|>",
+}
 _THOUGHTS = re.compile(
-    rf"(\s*(<({_THOUGHT})>.*?(</\3>|\Z)|\[THINK\].*?(\[/THINK\]|\Z)))+\s*",
+    rf"(\s*(<({_THOUGHT})>.*?(</\3>|\Z)|"
+    + "|".join(rf"{opened}.*?({closed}|\Z)" for opened, closed in _BRACKETED.items())
+    + r"))+\s*",
     re.DOTALL | re.IGNORECASE,
 )
 """Reasoning in front of an answer, as DeepSeek, Qwen, Magistral and others write it; an unclosed
 one was cut, and no answer follows."""
 
-_CLOSED_THOUGHT = re.compile(rf"</({_THOUGHT})>|\[/THINK\]", re.IGNORECASE)
+_CLOSED_THOUGHT = re.compile(rf"</({_THOUGHT})>|{'|'.join(_BRACKETED.values())}", re.IGNORECASE)
 """The end of a reasoning whose beginning is part of the chat template, as DeepSeek-R1's is."""
 
+_ENVELOPE = re.compile(r"\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*")
+
+_CHANNEL = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
+_FINAL_CHANNEL = re.compile(
+    r"<\|channel\|>final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"(.*?)(?:<\|(?:end|return)\|>|\Z)",
+    re.DOTALL,
+)
+"""The answer among the channels of the harmony format, gpt-oss's; without one it was cut."""
+
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"^[ \t]*```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL | re.I | re.M)
+
+THINKING_ADVICE = (
+    "allow more tokens with `thinking_tokens`, for example 4096, or switch the reasoning off, for "
+    "many models with `chat_template_kwargs: {enable_thinking: false}`"
+)
+"""What to set for a model that reasons first."""
 
 _MOST_TOKENS = 100_000_000
 """Tokens of one request; more than any model's context, and far from an integer's limits."""
@@ -139,17 +165,27 @@ def read_answer(body: object, seconds: float) -> Completion | Failure:
 
 def without_thoughts(text: str) -> str:
     """The answer without the reasoning in front of it: `<think>…</think>` and its kin."""
+    if _CHANNEL.match(text):
+        finals = _FINAL_CHANNEL.findall(text)
+        return str(finals[-1]).strip() if finals else ""
     if thoughts := _THOUGHTS.match(text):
-        return text[thoughts.end() :]
+        return _ENVELOPE.sub("", text[thoughts.end() :])
     if closed := _CLOSED_THOUGHT.search(text):
-        return text[closed.end() :].lstrip()
+        return _ENVELOPE.sub("", text[closed.end() :]).lstrip()
     return text
 
 
 def unfenced(text: str) -> str:
-    """The content of an answer that is one Markdown code fence; other text as it is."""
-    fenced = _FENCED.fullmatch(text)
-    return fenced[1] if fenced else text
+    """The content of the Markdown code fence that holds the JSON of an answer; else the text.
+
+    Where a model explains itself around fences, the last one is its answer.
+    """
+    if fenced := _FENCED.fullmatch(text):
+        return fenced[1]
+    if text.lstrip().startswith(("{", "[")):
+        return text
+    fences = _FENCE.findall(text)
+    return str(fences[-1]) if fences else text
 
 
 def storable(text: str) -> str:
@@ -185,9 +221,8 @@ def _why_no_content(message: Mapping[str, Any], reason: str) -> str:
         )
     if any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking")):
         return (
-            f"the model only reasons and gives no answer (finish_reason {reason}): allow more "
-            "tokens with `thinking_tokens`, for example 4096, or switch the reasoning off, for "
-            "many models with `chat_template_kwargs: {enable_thinking: false}`"
+            f"the model only reasons and gives no answer (finish_reason {reason}): "
+            f"{THINKING_ADVICE}"
         )
     return ""
 

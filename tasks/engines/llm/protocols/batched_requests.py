@@ -15,6 +15,7 @@ from storage.reasons import may_succeed_later
 from tasks.engines.llm.cache.response_cache import CachedEngine, ResponseCache
 from tasks.engines.llm.chat.engine import ChatEngine, ChatRequest, Completion
 from tasks.engines.llm.digest import digest
+from tasks.engines.llm.protocols.trial import ModelTrial
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure
 
@@ -72,7 +73,11 @@ class RequestStep(Protocol[U_contra]):
 
 
 def request_answers(
-    chat: ChatEngine, cache: ResponseCache, step: RequestStep[U], units: Sequence[U]
+    chat: ChatEngine,
+    cache: ResponseCache,
+    step: RequestStep[U],
+    units: Sequence[U],
+    trial: ModelTrial | None = None,
 ) -> list[Any | Failure]:
     """One answer per unit, order kept; equal units are requested once, over all runs.
 
@@ -81,13 +86,26 @@ def request_answers(
 
     Where the cache keeps failures, a unit that the model failed at finally is not asked about
     again: answers from batch files are what they are.
+
+    Raises:
+        EngineError: if no request can be answered, or `trial` finds that nearly no answer is of
+            use.
     """
     keys = [digest(step.payload(unit)) for unit in units]
     by_key = dict(zip(keys, units, strict=True))
     failures = _kept_failures(cache, by_key)
+    trial = trial or ModelTrial()
+    trial.note(failures.values())
     sent: set[str] = set()
 
+    def judge() -> None:
+        if units:
+            trial.judge(chat, step.request(units[:1]))
+
     def send(chunk: Sequence[str]) -> dict[str, str]:
+        if not sent:
+            trial.note(None for key in by_key if cache.has(key))
+        judge()
         answers = _with_retries(chat, step, [by_key[key] for key in chunk])
         failures.update(
             (k, a) for k, a in zip(chunk, answers, strict=True) if isinstance(a, Failure)
@@ -95,6 +113,7 @@ def request_answers(
         if cache.keeps_failures:
             _keep_failures(cache, {key: failures[key] for key in chunk if key in failures})
         sent.update(chunk)
+        trial.note(answers)
         consume(units_asked=len(chunk))
         return {
             key: json.dumps(answer, ensure_ascii=False)
@@ -106,6 +125,10 @@ def request_answers(
     known = cache.get_or_request(
         open_keys, send, first=_REQUESTS_IN_FIRST_CHUNK * step.units_per_request
     )
+    if sent:
+        judge()
+    else:
+        trial.note(None for key in known)
     consume(units=len(units), units_cached=len(by_key) - len(sent))
     return [json.loads(known[key]) if key in known else failures[key] for key in keys]
 

@@ -13,6 +13,7 @@ from tasks.engines.llm.chat.engine import ChatEngine
 from tasks.engines.llm.prompts.prompting import Prompt
 from tasks.engines.llm.protocols.batched_requests import RequestStep, request_answers
 from tasks.engines.llm.protocols.embedded import embedded_steps
+from tasks.engines.llm.protocols.trial import ModelTrial
 from tasks.engines.llm.settings import OnFailure
 from tasks.engines.metering import consume
 from tasks.engines.protocols import Failure, Fingerprint
@@ -57,6 +58,7 @@ class StepEngine(Generic[U]):
         self._chat = setup.chat
         self._cache = setup.caches.for_owner(step.fingerprint)
         self._embedded = embedded_steps(setup.taxonomy)
+        self._trial = ModelTrial()
         self._setup = setup
 
     @property
@@ -75,10 +77,12 @@ class StepEngine(Generic[U]):
         Distinct units are counted by outcome: `units_answered`, or `units_failed_` with the reason.
         Their sum is `units_cached` + `units_asked`. Of those that failed, `units_by_rules` are left
         to the embedded step.
+
+        Raises:
+            EngineError: if no request can be answered, or nearly no answer is of use.
         """
-        found = dict(
-            zip(units, request_answers(self._chat, self._cache, self.step, units), strict=True)
-        )
+        answers = request_answers(self._chat, self._cache, self.step, units, self._trial)
+        found = dict(zip(units, answers, strict=True))
         failed = Counter(a.reason for a in found.values() if isinstance(a, Failure))
         if by_rules := sum(map(self.is_left_to_rules, found.values())):
             consume(units_by_rules=by_rules)

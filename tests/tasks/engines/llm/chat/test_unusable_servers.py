@@ -118,6 +118,10 @@ READ = {
     "an empty thought": lambda text: answered(f"<think>\n\n</think>\n{text}"),
     "a thought begun by the template": lambda text: answered(f"Hm. Yes.\n</think>\n{text}"),
     "a thought of Magistral": lambda text: answered(f"[THINK]hm[/THINK]{text}"),
+    "channels": lambda text: answered(
+        f"<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>{text}"
+    ),
+    "a thought of MedGemma": lambda text: answered(f"<unused94>thought\nhm<unused95>{text}"),
     "a thought beside": lambda text: answered(text, reasoning_content="hm"),
 }
 ENDS = [None, "", "eos_token", "end_turn"]
@@ -131,8 +135,10 @@ def test_answers_in_other_forms_are_read(write, schema, engine):
     assert answer.text == (FOUND if schema else "answer to a")
 
 
-def test_a_fence_is_accepted_at_the_handshake_and_kept_for_the_reader(engine):
-    with PlainServer(lambda body: answered(f"```json\n{followed(body)}\n```")) as server:
+@pytest.mark.parametrize("around", ["", "Sure! Here it is:\n"])
+def test_a_fence_is_accepted_at_the_handshake_and_kept_for_the_reader(around, engine):
+    reply = lambda body: answered(f"{around}```json\n{followed(body)}\n```")  # noqa: E731
+    with PlainServer(reply) as server:
         (answer,) = engine(server).complete(ask())
     assert FOUND in answer.text
 
@@ -150,6 +156,41 @@ def test_a_thought_that_was_cut_leaves_no_answer(engine):
     with PlainServer(lambda _: cut) as server:
         (answer,) = engine(server).complete(ask(None))
     assert (answer.text, answer.finish_reason) == ("", "length")
+
+
+def test_a_thought_that_is_cut_at_the_handshake_is_told_with_what_to_set(engine):
+    cut = as_json(completion("<think> first of all", finish_reason="length"))
+    with (
+        PlainServer(lambda _: cut) as server,
+        pytest.raises(EngineError, match=r"only reasons.*`thinking_tokens`.*enable_thinking"),
+    ):
+        engine(server).complete(ask())
+
+
+BROKEN = {
+    "500": refusal("xgrammar failed", 500),
+    "an error in a 200": as_json({"error": {"message": "xgrammar failed", "code": 500}}),
+}
+
+
+@pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN)
+def test_a_broken_server_is_asked_no_more_once_its_time_is_over(reply, engine, monkeypatch):
+    monkeypatch.setattr("tasks.engines.llm.chat.capabilities._BROKEN_AFTER_S", 0.0)
+    with (
+        PlainServer(lambda _: reply) as server,
+        pytest.raises(EngineError, match=r"errors only \(500 xgrammar failed\)"),
+    ):
+        engine(server, server_wait_s=600, retries=5).complete(ask())
+    assert len(server.bodies) == 1
+
+
+def test_what_a_server_that_refuses_access_says_is_not_taken_for_a_wrong_key(engine):
+    expired = refusal("your licence has expired", 403)
+    with (
+        PlainServer(lambda _: expired) as server,
+        pytest.raises(EngineError, match=r"403 your licence has expired.*reason that it names"),
+    ):
+        engine(server).complete(ask())
 
 
 # Parts of a request that a server refuses

@@ -63,6 +63,16 @@ def test_a_count_that_cannot_be_one_is_unknown(count):
         ("<think>a", ""),
         ("<reasoning>a\n</reasoning>\n[]", "[]"),
         ("[THINK]a[/THINK]b", "b"),
+        ("<unused94>thought\na<unused95>b", "b"),
+        ("<|channel>thought\na<channel|>b", "b"),
+        ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>b<|END_RESPONSE|>", "b"),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant"
+            "<|channel|>final<|message|>b<|return|>",
+            "b",
+        ),
+        ("<|channel|>final <|constrain|>json<|message|>[]", "[]"),
+        ("<|channel|>analysis<|message|>a", ""),
         ("plain <b>bold</b> text", "plain <b>bold</b> text"),
         ('{"1": "<think> is a word here"}', '{"1": "<think> is a word here"}'),
         ("", ""),
@@ -78,6 +88,9 @@ def test_reasoning_in_front_of_an_answer_is_left_out(text, answer):
         ('```json\n{"a": 1}\n```', '{"a": 1}'),
         ("```\n[]\n```\n", "[]"),
         ("```JSON\n[]```", "[]"),
+        ('Here it is:\n```json\n{"a": 1}\n```\nLet me know.', '{"a": 1}'),
+        ("First:\n```\n[1]\n```\nbetter:\n```json\n[2]\n```", "[2]"),
+        ('{"a": "\n```\n[]\n```"}', '{"a": "\n```\n[]\n```"}'),
         ("[] ``` []", "[] ``` []"),
     ],
 )

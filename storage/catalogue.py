@@ -82,10 +82,15 @@ _MANIFESTS = pa.schema(
 
 @dataclass(frozen=True)
 class Result:
-    """The columns of a query's result, and its rows as they come."""
+    """The columns of a query's result, and its rows as they come.
+
+    columns: several may have the same name.
+    incomplete: what the store lacks of its datasets, a line each.
+    """
 
     columns: Sequence[str]
     rows: Iterator[tuple[Any, ...]]
+    incomplete: Sequence[str] = ()
 
 
 def connect(store: Store) -> duckdb.DuckDBPyConnection:
@@ -110,9 +115,9 @@ def run_query(root: str | Store, query: str) -> Iterator[Result]:
         CatalogueError: if the query is none, does more than read, or meets a damaged shard or, in
             a bucket, the switch to a new version.
     """
-    with _queried(root, query) as result:
+    with _queried(root, query) as (result, tables):
         columns = [column[0] for column in result.description or ()]
-        yield Result(columns, _rows(result))
+        yield Result(columns, _rows(result), tables.incomplete)
 
 
 def query_rows(root: str | Store, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -123,14 +128,16 @@ def query_rows(root: str | Store, query: str) -> tuple[list[str], list[tuple[Any
 
 def query_table(root: str | Store, query: str) -> pa.Table:
     """The answer of a query as an Arrow table; see `run_query`."""
-    with _queried(root, query) as result, warnings.catch_warnings():
+    with _queried(root, query) as (result, _), warnings.catch_warnings():
         # DuckDB would rather make a relation of the query, which not every query is.
         warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
         return result.to_arrow_table()
 
 
 @contextmanager
-def _queried(root: str | Store, query: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _queried(
+    root: str | Store, query: str
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Tables]]:
     _require_reading(query)
     tables = open_tables(_opened(root))
     if not tables.shards:
@@ -138,7 +145,7 @@ def _queried(root: str | Store, query: str) -> Iterator[duckdb.DuckDBPyConnectio
     places = tables.places()
     with _connect(tables) as connection:
         try:
-            yield connection.execute(query)
+            yield connection.execute(query), tables
         except duckdb.Error as error:
             _require_unmoved(tables, places)
             raise _fault(tables, error) from error

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.manifests import Manifest
-from storage.plans import read_holdings
+from storage.plans import Holding, read_holdings
 from storage.schemas import SCHEMAS
 from storage.shards import Part, ShardFile, is_intact
 from storage.snapshots import current
@@ -49,11 +49,14 @@ class Tables:
     """The tables of a store when it was opened, each with its shards in the order of their paths.
 
     A table of which the store has manifests is there, though it may have no rows.
+
+    incomplete: what the store lacks of its datasets, a line each.
     """
 
     store: Store
     shards: Mapping[str, Sequence[Shard]]
     manifests: Sequence[Manifest]
+    incomplete: Sequence[str] = ()
 
     def dataset(self, table: str, shards: Iterable[Shard] | None = None) -> ds.Dataset:
         """All shards of a table, or some, as an Arrow dataset of the declared schema."""
@@ -177,7 +180,8 @@ def open_tables(store: Store, dataset: str = "") -> Tables:
     store = current(store)
     shards: dict[str, list[Shard]] = {}
     manifests: list[Manifest] = []
-    for holding in read_holdings(store, dataset):
+    holdings = read_holdings(store, dataset)
+    for holding in holdings:
         for manifest in (*holding.current, *holding.older):
             for table in manifest.outputs.keys() & SCHEMAS.keys():
                 shards.setdefault(table, [])
@@ -189,7 +193,29 @@ def open_tables(store: Store, dataset: str = "") -> Tables:
         for table in SCHEMAS
         if table in shards
     }
-    return Tables(store, by_path, manifests)
+    incomplete = [holding.condition() for holding in holdings if not holding.is_complete]
+    return Tables(store, by_path, manifests, incomplete)
+
+
+def damaged_shards(store: Store, holding: Holding) -> list[str]:
+    """Paths of the current shards of a dataset that are gone, cut off, or of other rows.
+
+    Only the end of each file is read, which says how many rows it has: a byte that changed in the
+    middle is found by `vividmed build` alone, which compares the digests.
+    """
+    files = [file for _, _, file in _listed(holding.current) if file.rows]
+    filesystem, base = store.filesystem()
+
+    def is_whole(file: ShardFile) -> bool:
+        try:
+            with filesystem.open_input_file(f"{base}/{file.path}") as stream:
+                return bool(pq.read_metadata(stream).num_rows == file.rows)
+        except (OSError, pa.ArrowException):
+            return False
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        looked = zip(files, readers.map(is_whole, files), strict=True)
+        return [file.path for file, whole in looked if not whole]
 
 
 def _listed(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, str, ShardFile]]:

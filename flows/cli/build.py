@@ -112,7 +112,7 @@ def _run_flows(runs: Sequence[BuildSettings]) -> list[DatasetSummary]:
     """One flow run after the other, on the user's Prefect server or a temporary one."""
     from flows.runtime.prefect_defaults import quiet_prefect
 
-    quiet_prefect()  # before Prefect is imported
+    quiet_prefect(notes.print)  # before Prefect is imported
     from flows.runtime.prefect_server import open_server
     from flows.runtime.signals import end_when_lost
 

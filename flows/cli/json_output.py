@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from flows.cli.streams import is_unicode
+
 
 def print_records(records: Iterable[Mapping[str, Any]]) -> None:
     """Print a list of records one by one; nothing is kept, however many there are."""
@@ -26,8 +28,11 @@ def print_json(value: Any) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """A value as JSON: no NaN or infinity, which JSON does not have; bytes by their number."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    """A value as JSON: no NaN or infinity, which JSON does not have; bytes by their number.
+
+    What standard output cannot take is escaped.
+    """
+    return json.dumps(_plain(value), ensure_ascii=not is_unicode(), allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:

@@ -31,6 +31,7 @@ from flows.cli.show import show
 from flows.cli.snapshots import rollback, snapshots
 from flows.cli.sql import sql
 from flows.cli.status import status
+from flows.cli.streams import OutputError, finish, prepare
 from flows.cli.tag import tag
 from flows.cli.taxonomy import app as taxonomy
 from storage.inputs import InputError
@@ -88,8 +89,12 @@ def _options(
 
 def main() -> None:
     """Entry point: run the command and turn known errors into a sentence."""
+    prepare()
     try:
-        app()
+        try:
+            app()
+        finally:
+            finish()
     except Exception as error:
         if isinstance(error, _user_errors()):
             message = Text.assemble(("error: ", "red"), str(error))
@@ -119,6 +124,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
         ImageError,
         InputError,
         LimitsError,
+        OutputError,
         SettingsError,
         StoreError,
         TaxonomyError,

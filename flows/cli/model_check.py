@@ -26,6 +26,9 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Compare a checkpoint's tensors with the model's, without loading them."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        # PyTorch takes seconds to import, and as long to leave.
+        raise typer.BadParameter(f"{path} holds no checkpoint: give its file or folder")
     require_torch()
     from model.checkpoints.check import check as compare
 

@@ -37,9 +37,8 @@ def not_held(store: Store, dataset: str, *others: str) -> StoreError:
     meant = perhaps(dataset, known)
     if not (held or meant):
         return nothing_held(store)
-    return StoreError(
-        f"{store.root} holds no data set {dataset}{meant}: it has {', '.join(held) or 'none yet'}"
-    )
+    there = f"it has {', '.join(held)}" if held else "it is empty, and `vividmed build` fills it"
+    return StoreError(f"{store.root} holds no data set {dataset}{meant}: {there}")
 
 
 def complete_dataset(incomplete: str) -> list[str]:

@@ -19,7 +19,8 @@ _PIPE_WIDTH = 100_000
 
 _RULE_WIDTH = 80
 
-_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+_is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed
+_width = None if _is_terminal or "COLUMNS" in os.environ else _PIPE_WIDTH
 # Texts of reports and of users are shown as they are.
 out = Console(markup=False, emoji=False, width=_width)
 notes = Console(markup=False, emoji=False, stderr=True, highlight=False, soft_wrap=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Sequence
+from itertools import chain, count, islice
 from typing import Annotated
 
 import typer
 
-from flows.cli.options import JsonOption, StoreOption, out, store_root
+from flows.cli.options import JsonOption, StoreOption, notes, out, store_root
 
 SHOWN_ROWS = 1000
 """Rows that a table on the screen has at most; its columns' widths need all of them at once."""
@@ -25,8 +26,11 @@ def sql(
     from storage.catalogue import run_query
 
     with run_query(store_root(store), query) as result:
+        for condition in result.incomplete:
+            notes.print(f"note: only a part is counted: {condition}", style="yellow")
         if as_json:
-            print_records(dict(zip(result.columns, row, strict=True)) for row in result.rows)
+            names = _distinct(result.columns)
+            print_records(dict(zip(names, row, strict=True)) for row in result.rows)
             return
         print_table(rows_table(result.columns, islice(result.rows, SHOWN_ROWS)), out)
         if next(result.rows, None) is not None:
@@ -35,3 +39,14 @@ def sql(
                 "prints all",
                 style="yellow",
             )
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Names of columns, none twice: `a`, `a_1`, …, as DuckDB numbers them."""
+    names: list[str] = []
+    for column in columns:
+        numbered = (f"{column}_{n}" for n in count(1))
+        free = (name for name in chain([column], numbered) if name not in names)
+        # A later column may have the name that a number would make.
+        names.append(next(name for name in free if name == column or name not in columns))
+    return names

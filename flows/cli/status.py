@@ -23,6 +23,7 @@ def status(
     from storage.plans import read_holdings
     from storage.snapshots import current, versions_of
     from storage.store import Store
+    from storage.tables import damaged_shards
     from tasks.pipeline.run_summary import summarize_holding
     from tasks.pipeline.taxonomies import outdated, taxonomy_of_store
 
@@ -31,13 +32,15 @@ def status(
     if not holdings:
         raise not_held(place, dataset)
     versions = {version.dataset: version.number for version in versions_of(place)}
+    damaged = {holding.dataset: damaged_shards(place, holding) for holding in holdings}
     old = outdated(place, taxonomy_of_store(place))
     summaries = [summarize_holding(place, holding) for holding in holdings]
     if as_json:
         print_records(
             summary.as_json()
             | {
-                "complete": holding.is_complete,
+                "complete": holding.is_complete and not damaged[holding.dataset],
+                "damaged_shards": damaged[holding.dataset],
                 "missing_shards": holding.missing,
                 "older_shards": len(holding.older),
                 "stages_of_mixed_settings": holding.mixed,
@@ -49,8 +52,18 @@ def status(
         return
     print_summaries(summaries, out)
     for holding in holdings:
-        style = "green" if holding.is_complete else "yellow"
-        out.print(holding.condition(), style=style, highlight=False, soft_wrap=True)
+        shards = damaged[holding.dataset]
+        if shards:
+            out.print(
+                f"{holding.dataset}: {len(shards):,} shards are damaged or gone, such as "
+                f"{place.location(shards[0])}: `vividmed build` makes them again",
+                style="red",
+                highlight=False,
+                soft_wrap=True,
+            )
+        if not (shards and holding.is_complete):
+            style = "green" if holding.is_complete else "yellow"
+            out.print(holding.condition(), style=style, highlight=False, soft_wrap=True)
         if holding.dataset in old:
             out.print(
                 f"{holding.dataset}: built with an earlier taxonomy: `vividmed taxonomy diff` "

@@ -8,17 +8,26 @@ the user has set wins.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from storage.inputs import home
 
 _CPU_SHARDS = 2
 """More at once gain little time, and a CT volume of each is in memory."""
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def quiet_prefect() -> None:
-    """Set what the user has not set."""
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+"""Environment variables of proxies, which may also be in lower case."""
+
+
+def quiet_prefect(report: Callable[[str], None] = lambda _: None) -> None:
+    """Set what the user has not set.
+
+    Args:
+        report: gets one sentence about each proxy that is left out, since it cannot be used.
+    """
     defaults = {
         "PREFECT_HOME": str(home() / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -29,6 +38,7 @@ def quiet_prefect() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _leave_unusable_proxies_out(report)
     _bypass_proxies_on_loopback()
 
 
@@ -47,4 +57,22 @@ def _bypass_proxies_on_loopback() -> None:
     """A proxy, which many hospitals set, cannot reach a server on this machine."""
     for name in ("NO_PROXY", "no_proxy"):
         kept = [host for host in os.environ.get(name, "").split(",") if host.strip()]
-        os.environ[name] = ",".join(dict.fromkeys([*kept, *_LOOPBACK]))
+        os.environ[name] = ",".join(dict.fromkeys([*kept, *LOOPBACK]))
+
+
+def _leave_unusable_proxies_out(report: Callable[[str], None]) -> None:
+    """Prefect's client would not even be made, though its server needs no proxy."""
+    for name in [name for upper in _PROXIES for name in (upper, upper.lower())]:
+        if (address := os.environ.get(name)) and (fault := _proxy_fault(address)):
+            report(f"{name} = {address} is left out, this proxy cannot be used: {fault}")
+            del os.environ[name]
+
+
+def _proxy_fault(address: str) -> str:
+    import httpx
+
+    try:
+        httpx.HTTPTransport(proxy=address if "://" in address else f"http://{address}").close()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        return str(error)
+    return ""

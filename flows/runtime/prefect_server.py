@@ -21,6 +21,7 @@ from typing import IO
 
 import httpx
 
+from flows.runtime.prefect_defaults import LOOPBACK
 from storage.inputs import home
 
 _ANSWER_SECONDS = 5.0
@@ -59,8 +60,10 @@ class PrefectServer:
         if self.process is not None and self.process.poll() is not None:
             return f"it ended with exit code {self.process.returncode}"
         try:
-            answer = httpx.get(f"{self.api_url.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            url = httpx.URL(f"{self.api_url.rstrip('/')}/health")
+            # No proxy, of whatever kind, stands before a server on this machine.
+            answer = httpx.get(url, timeout=_ANSWER_SECONDS, trust_env=url.host not in LOOPBACK)
+        except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
             return str(error) or type(error).__name__
         return None if answer.is_success else f"it answers {answer.status_code}"
 

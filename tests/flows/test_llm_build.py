@@ -5,6 +5,7 @@ The server answers as the embedded engines would, except where a test has it do 
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import psutil
 import pytest
 import yaml
 
+import vividmed
+from flows.cli.status import status
 from storage.catalogue import connect
 from storage.store import Store
 from tasks.engines.llm.chat.engine import EngineError
@@ -162,6 +165,31 @@ def test_a_server_that_only_fails_ends_the_build_and_sets_nothing_aside(
     run_stages(config)
     with connect(store) as rows:
         assert _aside(rows, "clean") == []
+
+
+def test_a_model_that_answers_with_prose_ends_the_build_with_its_words(
+    server: LlmServer, config: Path, store: Store
+) -> None:
+    server.rewrite = lambda *_: "I am sorry, I cannot."
+    with pytest.raises(EngineError, match=r"no answer that can be used .*I am sorry, I cannot"):
+        run_stages(config, shard_size="8")
+    assert {path.split("/")[1] for path in store.list("manifests")} == {"ingest"}
+
+
+def test_what_the_rules_did_for_a_model_is_told(
+    server: LlmServer, config: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["llm"]["on_failure"] = "rules"
+    config.write_text(yaml.safe_dump(settings))
+    server.rewrite = lambda answer, data, _: "No." if "Small right" in data else answer
+    run_stages(config)
+    status(store=store.root)
+    said = capsys.readouterr().out
+    assert re.search(r"clean: the model failed at \d+ of \d+ sentences or texts \(\d", said)
+    found = vividmed.annotate("Small right pleural effusion.", config=config)
+    assert found.by_rules == ("Small right pleural effusion.",)
+    assert [phrase.by_rules for phrase in found.phrases] == [True]
 
 
 def test_batch_answers_that_are_missing_end_the_build(

@@ -52,6 +52,79 @@ def test_status_names_what_is_missing(store: Store, capsys: pytest.CaptureFixtur
     assert {s["stage"]: s["rows_out"] for s in found["stages"]}["clean"] == 4
 
 
+@pytest.mark.parametrize("damage", [b"", b"PAR1", None])
+def test_status_names_a_shard_that_was_destroyed(
+    store: Store, damage: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_part(store, Part("openi", "train", 1), ["CXR30", "CXR31"])
+    shard = Path(store.location("boxes/openi/part-00001.parquet"))
+    shard.unlink() if damage is None else shard.write_bytes(damage)
+    status(store=store.root)
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert line.startswith(
+        f"openi: 1 shards are damaged or gone, such as {shard}: `vividmed build`"
+    )
+    status(store=store.root, as_json=True)
+    [found] = json.loads(capsys.readouterr().out)
+    assert (found["complete"], found["missing_shards"]) == (False, {})
+    assert found["damaged_shards"] == ["boxes/openi/part-00001.parquet"]
+
+
+def test_a_query_says_that_only_a_part_is_there(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql("SELECT count(*) AS n FROM phrases", store.root, as_json=True)
+    said = capsys.readouterr()
+    assert json.loads(said.out) == [{"n": 2}]
+    assert said.err.startswith("note: only a part is counted: openi: incomplete: of 2 shards")
+    write_part(store, Part("openi", "train", 1), ["CXR30", "CXR31"])
+    sql("SELECT count(*) AS n FROM phrases", store.root, as_json=True)
+    said = capsys.readouterr()
+    assert (json.loads(said.out), said.err) == ([{"n": 4}], "")
+
+
+def test_columns_of_the_same_name_are_all_kept(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql("SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a", store.root, as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}]
+
+
+SHELL = {
+    "full": ("> /dev/full", 1, "error: standard output cannot be written: No space left on device"),
+    "closed": (">&-", 0, ""),
+    "few characters": ("> out", 0, ""),
+}
+
+
+@pytest.mark.parametrize(("where", "code", "says"), SHELL.values(), ids=SHELL)
+def test_standard_output_of_any_kind(
+    store: Store, tmp_path: Path, where: str, code: int, says: str
+) -> None:
+    few = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    query = "SELECT '5 µm · größer' AS text"
+    run = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'"$0" sql "$1" --json --store "$2" {where}',
+            BIN / "vividmed",
+            query,
+            store.root,
+        ],
+        cwd=tmp_path,
+        env=os.environ | few | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == code
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr
+    if where == "> out":
+        assert json.loads((tmp_path / "out").read_text()) == [{"text": "5 µm · größer"}]
+
+
 def test_show_prints_the_box_of_a_volume_with_three_axes(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

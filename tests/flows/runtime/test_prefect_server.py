@@ -19,6 +19,8 @@ from tests.flows.conftest import REPOSITORY, Command
 DEAD = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
 
+SOCKS = "socks5://127.0.0.1:9"
+
 RUN = """
 import time, uuid
 from flows.runtime.prefect_defaults import quiet_prefect
@@ -114,7 +116,8 @@ def test_a_temporary_server_begins_anew_and_never_outlives_its_run(tmp_path: Pat
         database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         database.execute("INSERT INTO alembic_version VALUES ('f0f0f0f0f0f0')")
         database.commit()
-    run = _python(RUN, **_environment(tmp_path, HTTP_PROXY=DEAD, http_proxy=DEAD))
+    proxies = {"HTTP_PROXY": DEAD, "http_proxy": DEAD, "ALL_PROXY": SOCKS, "all_proxy": SOCKS}
+    run = _python(RUN, **_environment(tmp_path, **proxies))
     assert _line(run).startswith("Prefect's database could not be used: it is now ")
     child = psutil.Process(int(_line(run)))
     [aside] = (tmp_path / "prefect").glob("prefect.db.*.unusable")
@@ -184,3 +187,20 @@ def test_hosts_that_need_no_proxy_are_kept(monkeypatch: pytest.MonkeyPatch, name
     quiet_prefect()
     assert os.environ[name].split(",")[0] == "pacs.example"
     assert {"127.0.0.1", "localhost"} <= {host.strip() for host in os.environ[name].split(",")}
+
+
+@pytest.mark.parametrize("proxy", [SOCKS, "socks4://127.0.0.1:9", "nonsense://x"])
+def test_a_proxy_of_a_kind_that_cannot_be_used_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for variable in ("ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", DEAD)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    assert "ALL_PROXY" not in (PrefectServer(DEAD).fault() or "")  # none stands before loopback
+    said: list[str] = []
+    quiet_prefect(said.append)
+    assert "ALL_PROXY" not in os.environ
+    assert os.environ["HTTPS_PROXY"] == DEAD
+    assert len(said) == 1
+    assert said[0].startswith(f"ALL_PROXY = {proxy} is left out")

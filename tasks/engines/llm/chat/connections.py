@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import httpx
 
+from tasks.engines.llm.chat.engine import EngineError
+
 LARGEST_BODY = 8 * 2**20
 """Bytes; the text of an answer of 100,000 tokens has about half a million."""
 
@@ -59,6 +61,7 @@ class Connections:
         Raises:
             BodyError: if the answer is too large.
             httpx.RequestError: if there is no answer.
+            EngineError: if the environment names a proxy that cannot be used.
         """
         client = self._idle.pop() if self._idle else self._new_client()
         try:
@@ -73,9 +76,15 @@ class Connections:
             await self._idle.pop().aclose()
 
     def _new_client(self) -> httpx.AsyncClient:
-        client = httpx.AsyncClient(
-            verify=self._tls, timeout=self._timeout, trust_env=self._uses_proxy
-        )
+        try:
+            client = httpx.AsyncClient(
+                verify=self._tls, timeout=self._timeout, trust_env=self._uses_proxy
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise EngineError(
+                f"A proxy of this machine (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used: "
+                f"{error}"
+            ) from error
         client.headers["Accept-Encoding"] = "identity"
         return client
 

@@ -22,10 +22,11 @@ def sql(
     """Query the catalogue; `vividmed sql "SHOW TABLES"` lists its views."""
     from flows.cli.fitting import print_table
     from flows.cli.json_output import print_records
+    from flows.cli.streams import as_text
     from flows.cli.tables import rows_table
     from storage.catalogue import run_query
 
-    with run_query(store_root(store), query) as result:
+    with run_query(store_root(store), as_text(query)) as result:
         for condition in result.incomplete:
             notes.print(f"note: only a part is counted: {condition}", style="yellow")
         if as_json:

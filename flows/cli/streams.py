@@ -36,14 +36,15 @@ def prepare() -> None:
             _open_null(number)
             mode = "r" if number == 0 else "w"
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
-    if sys.stdout is not sys.__stdout__ or sys.stdout.fileno() != 1:
+    out = sys.stdout
+    if out is None or out is not sys.__stdout__ or out.fileno() != 1:
         return  # a program that calls the command has its own
-    sys.stdout.flush()
+    out.flush()
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_Output(1, "w", closefd=False)),
-        encoding=sys.stdout.encoding,
+        encoding=out.encoding,
         errors="replace",
-        line_buffering=sys.stdout.isatty(),
+        line_buffering=out.isatty(),
     )
 
 
@@ -51,6 +52,11 @@ def is_unicode() -> bool:
     """Whether standard output takes every character."""
     encoding = getattr(sys.stdout, "encoding", None) or ""
     return encoding.lower().replace("-", "").replace("_", "").startswith("utf")
+
+
+def as_text(argument: str) -> str:
+    """An argument that is text, not a path, as UTF-8, whatever characters the locale has."""
+    return os.fsencode(argument).decode(errors="replace") if not _is_text(argument) else argument
 
 
 def finish() -> None:
@@ -65,6 +71,14 @@ def finish() -> None:
     except BrokenPipeError:
         _open_null(1)
         sys.exit(1)
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # bytes that the locale could not read
+        return False
+    return True
 
 
 def _open_null(number: int) -> None:

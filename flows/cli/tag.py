@@ -19,9 +19,10 @@ def tag(
 ) -> None:
     """Show what the text steps find in any text: phrases, targets, assertions."""
     from flows.cli.json_output import print_json
+    from flows.cli.streams import as_text
 
     piped = text == "-"
-    result = _tag_text(sys.stdin.buffer.read().decode(errors="replace") if piped else text)
+    result = _tag_text(sys.stdin.buffer.read().decode(errors="replace") if piped else as_text(text))
     if as_json:
         print_json(result)
     else:

@@ -172,7 +172,7 @@ def test_a_model_that_answers_with_prose_ends_the_build_with_its_words(
 ) -> None:
     server.rewrite = lambda *_: "I am sorry, I cannot."
     with pytest.raises(EngineError, match=r"no answer that can be used .*I am sorry, I cannot"):
-        run_stages(config, shard_size="8")
+        run_stages(config, shard_size=8)
     assert {path.split("/")[1] for path in store.list("manifests")} == {"ingest"}
 
 
@@ -281,7 +281,7 @@ def test_a_report_that_gives_orders_gets_none_of_them_into_the_data(
     assert (wanted,) in rejected
 
 
-def run_stages(config: str | Path, protocol: str = "", **given: str) -> None:
+def run_stages(config: str | Path, protocol: str = "", **given: Any) -> None:
     """All stages of a build on all parts, as the flow runs them, without Prefect."""
     settings = read_settings(Path(config), {"dataset": "openi", **given})
     if protocol and settings.llm:

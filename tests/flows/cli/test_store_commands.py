@@ -105,7 +105,7 @@ def test_standard_output_of_any_kind(
     query = "SELECT '5 µm · größer' AS text"
     run = subprocess.run(
         [
-            "sh",
+            "/bin/sh",
             "-c",
             f'"$0" sql "$1" --json --store "$2" {where}',
             BIN / "vividmed",

@@ -35,6 +35,10 @@ _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 """Seconds; with the default of 5 retries, a request is retried for up to 16 s in all."""
 
+_MOST_TIMEOUTS = 2
+"""Attempts at a request that end by `answer_timeout_s`, which is minutes: a silent server would
+otherwise hold a run for hours."""
+
 SHARDS_PER_SERVER = 4
 """Shards of one stage at once. `max_concurrency` bounds the requests in flight, so this only has to
 supply enough of them: a shard begins with chunks of 16 requests, which double, and three stages
@@ -148,14 +152,15 @@ class OpenAIServerEngine:
     async def _answer(self, request: ChatRequest) -> tuple[Completion | Failure, int]:
         """The answer, and the number of attempts."""
         endpoint: Endpoint | None = None
-        attempts = 0
+        attempts = timeouts = 0
         while True:
             endpoint = await self._pool.choose(avoided=endpoint)
             outcome = await endpoint.ask(request)
             attempts += 1
             if not isinstance(outcome, TransientFailure):
                 return outcome, attempts
-            if attempts > self._settings.retries:
+            timeouts += outcome.reason == "timeout"
+            if attempts > self._settings.retries or timeouts == _MOST_TIMEOUTS:
                 detail = f"Given up after {attempts} attempts; the last one: {outcome.detail}."
                 return Failure(outcome.reason, detail), attempts
             await asyncio.sleep(_pause_s(outcome, attempts))

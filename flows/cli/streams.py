@@ -36,8 +36,8 @@ def prepare() -> None:
             _open_null(number)
             mode = "r" if number == 0 else "w"
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
-    out = sys.stdout
-    if out is None or out is not sys.__stdout__ or out.fileno() != 1:
+    out = sys.__stdout__
+    if out is None or sys.stdout is not out or out.fileno() != 1:
         return  # a program that calls the command has its own
     out.flush()
     sys.stdout = io.TextIOWrapper(

@@ -37,7 +37,7 @@ from tasks.engines.protocols import Failure
 _POLL_S = 0.5
 """Seconds between two looks at a server that is not up yet."""
 
-_BROKEN_AFTER_S = 45.0
+_BROKEN_AFTER_S = 40.0
 """Seconds; a server that reports itself healthy but fails for so long is not loading weights. With
 the last attempts, a person is told within a minute."""
 

@@ -135,9 +135,7 @@ def query_table(root: str | Store, query: str) -> pa.Table:
 
 
 @contextmanager
-def _queried(
-    root: str | Store, query: str
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, Tables]]:
+def _queried(root: str | Store, query: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Tables]]:
     _require_reading(query)
     tables = open_tables(_opened(root))
     if not tables.shards:

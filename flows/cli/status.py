@@ -55,7 +55,7 @@ def status(
         shards = damaged[holding.dataset]
         if shards:
             out.print(
-                f"{holding.dataset}: {len(shards):,} shards are damaged or gone, such as "
+                f"{holding.dataset}: shards are damaged or gone ({len(shards):,}), such as "
                 f"{place.location(shards[0])}: `vividmed build` makes them again",
                 style="red",
                 highlight=False,

@@ -62,7 +62,7 @@ def test_status_names_a_shard_that_was_destroyed(
     status(store=store.root)
     line = capsys.readouterr().out.strip().splitlines()[-1]
     assert line.startswith(
-        f"openi: 1 shards are damaged or gone, such as {shard}: `vividmed build`"
+        f"openi: shards are damaged or gone (1), such as {shard}: `vividmed build`"
     )
     status(store=store.root, as_json=True)
     [found] = json.loads(capsys.readouterr().out)

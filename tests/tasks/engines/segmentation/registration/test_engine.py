@@ -42,6 +42,7 @@ def test_the_liver_is_found_and_the_heart_is_not(crop, real_input):
     reference, _ = read_label_ids(real_input("totalsegmentator/abdomen_crop_seg.nii.gz"))
     assert isinstance(liver, Segmentation)
     assert dice(liver.voxels, reference == LIVER_ID) >= 0.85
+    assert liver.score is not None
     assert confidence.LEAST_CONFIDENCE <= liver.score <= 1
     assert isinstance(heart, Ungrounded)
     assert heart.reason == "not_found"

@@ -35,7 +35,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A real small model behind a real server; the first time its server is compiled (some 10 minutes).
 test-llm: $(VENV)/installed-dev data/llm/installed

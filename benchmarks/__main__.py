@@ -31,6 +31,7 @@ BENCHMARKS = (
     "orchestration",
     "pipelining",
     "datasets",
+    "reannotation",
     "llm_tokens",
     "llm_client",
     "packed_training",

@@ -144,6 +144,10 @@ def _queried(root: str | Store, query: str) -> Iterator[tuple[duckdb.DuckDBPyCon
     with _connect(tables) as connection:
         try:
             yield connection.execute(query), tables
+        except RuntimeError as error:
+            if "Query interrupted" in str(error):  # how DuckDB passes Ctrl-C on
+                raise KeyboardInterrupt from error
+            raise
         except duckdb.Error as error:
             _require_unmoved(tables, places)
             raise _fault(tables, error) from error

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from flows.cli.options import JsonOption, out
 from flows.cli.predict import require_torch
+from storage.inputs import InputError
 
 if TYPE_CHECKING:
     from model.checkpoints.report import CheckReport, Reshaped
@@ -28,7 +29,7 @@ def check(
     """Compare a checkpoint's tensors with the model's, without loading them."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         # PyTorch takes seconds to import, and as long to leave.
-        raise typer.BadParameter(f"{path} holds no checkpoint: give its file or folder")
+        raise InputError(f"{path} holds no weights: give a checkpoint's file or folder")
     require_torch()
     from model.checkpoints.check import check as compare
 

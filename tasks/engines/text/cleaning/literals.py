@@ -12,7 +12,7 @@ anything, what was gathered becomes a requirement, "one of these pieces", and th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, reduce
+from functools import reduce
 from operator import or_
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -60,10 +60,36 @@ def needs_of(pattern: str, words: Mapping[str, Requirement]) -> Needs:
     return [list(dict.fromkeys(way)) for way in filled]
 
 
-@cache
+def know(needs: Mapping[str, list[list[list[str]]]]) -> None:
+    """Take the needs of patterns from an earlier `known`, so that they need not be derived."""
+    read = {
+        pattern: [[frozenset(map(str, requirement)) for requirement in way] for way in ways]
+        for pattern, ways in needs.items()
+    }
+    _KNOWN.update(read)
+
+
+def known() -> dict[str, list[list[list[str]]]]:
+    """The needs of every pattern that was asked for, as JSON values."""
+    return {
+        pattern: [[sorted(requirement) for requirement in way] for way in ways]
+        for pattern, ways in _KNOWN.items()
+    }
+
+
+def known_patterns() -> int:
+    """How many patterns' needs are known."""
+    return len(_KNOWN)
+
+
 def _ways(pattern: str) -> Needs:
     """The needs with the names as they stand, the same for every list of words."""
-    return _all_needs(_sequence(parser.parse(pattern)))
+    if pattern not in _KNOWN:
+        _KNOWN[pattern] = _all_needs(_sequence(parser.parse(pattern)))
+    return _KNOWN[pattern]
+
+
+_KNOWN: dict[str, Needs] = {}
 
 
 def _with_words(requirement: Requirement, words: Mapping[str, Requirement]) -> Requirement:

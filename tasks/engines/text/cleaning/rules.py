@@ -14,9 +14,12 @@ from typing import Any, Literal
 
 from tasks.engines.text.cleaning.debris import LOST
 from tasks.engines.text.cleaning.findings import finding_words, state_words
+from tasks.engines.text.cleaning.kept_needs import kept_needs
 from tasks.engines.text.cleaning.literals import WordIndex, needs_of, pieces
 from taxonomy.targets import Taxonomy
 from taxonomy.words import load_yaml
+
+_PACKAGED = Path(__file__).with_name("rules.yaml")
 
 MARK = "¤"
 """Stands in a sentence where a rule took something out; no report has it."""
@@ -155,7 +158,11 @@ class Rules:
 @lru_cache(maxsize=16)
 def load_rules(taxonomy: Taxonomy) -> Rules:
     """The packaged rules, with the words by which a taxonomy names findings; read once for each."""
-    raw = load_yaml(Path(__file__).with_name("rules.yaml"))
+    with kept_needs(_PACKAGED):
+        return _load(load_yaml(_PACKAGED), taxonomy)
+
+
+def _load(raw: Mapping[str, Any], taxonomy: Taxonomy) -> Rules:
     compiler = _Compiler(raw, taxonomy)
     groups = tuple(compiler.group(entry) for entry in raw["groups"])
     degrees = "|".join(map(re.escape, raw["degrees"]))

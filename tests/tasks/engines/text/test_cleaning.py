@@ -39,7 +39,7 @@ def words(text):
 
 def may_be_left(text):
     """The words of a text, function words, and verbs that agree with a plural."""
-    said = set(words(text))
+    said = set(words(text)) | set(words(text.replace("-\n", "")))  # hyphenated at a line's end
     return said | FUNCTION_WORDS | {word.removesuffix("s") for word in said}
 
 

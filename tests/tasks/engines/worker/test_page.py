@@ -12,6 +12,7 @@ import yaml
 from storage.images.types import Volume
 from storage.records import Site
 from tasks.engines.registry import EngineContext, checked_settings, make_engine
+from tasks.engines.segmentation.hounsfield.engine import VERSION
 from tasks.engines.worker.prepared import SCRIPTS
 from taxonomy.targets import load_taxonomy
 
@@ -30,7 +31,7 @@ def test_the_page_tells_how_to_write_an_engine(tmp_path, monkeypatch):
     own, other = yaml.safe_load(configuration)["segmenter"]
     settings = checked_settings("segment", [own | {"python": sys.executable}, other])
     chain: Any = make_engine("segment", settings, EngineContext(load_taxonomy(), "toy"))
-    assert chain.fingerprint["version"] == "thresholds 1, hounsfield 1"
+    assert chain.fingerprint["version"] == f"thresholds 1, hounsfield {VERSION}"
 
     hu = np.full((8, 8, 8), -1000, np.int16)
     hu[2:4, 3, 3] = 400

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.images.header_correction import split_correction
 from storage.images.prefetch import map_decoded
@@ -109,8 +110,15 @@ def site_requests(
 
 def image_files(studies: pa.Table, positives: pa.Table, *, volumes: bool) -> list[Path]:
     """The files and folders that localizing will open, in order."""
-    requests = site_requests(studies, positives, volumes=volumes)
-    uris = (request.image["uri"] for request in requests if request.image is not None)
+    named = set(pc.unique(positives["study_id"]).to_pylist())
+    rows = studies.select(["study_id", "images"]).to_pylist()
+    uris = (
+        image["uri"]
+        for study in rows
+        if study["study_id"] in named
+        for image in groundable_images(study["images"])
+        if is_volume(image["modality"]) == volumes
+    )
     return [split_correction(Path(uri))[0] for uri in uris]
 
 

@@ -18,6 +18,13 @@ from taxonomy.words import form, phrase_key, tokenize
 Words = frozenset[str]
 """Normal forms of words: a report that has all of them may be read differently."""
 
+JOINED = "~"
+"""Begins a word in the index of a report's words that is there only if the two parts of a word
+hyphenated at a line's end are joined."""
+
+SHORTEST_GUESSED = 5
+"""Letters of the shortest word that may be read as a misspelling of another one."""
+
 _SIDES = frozenset({"left", "right", "half"})
 """Words that the grammar adds to a name, or finds elsewhere in the sentence."""
 
@@ -105,9 +112,12 @@ def _touched(before: Taxonomy, after: Taxonomy, changed: Collection[str]) -> Ite
         for name in changed:
             for target in _relatives(name, taxonomy):
                 yield from (_sought(phrase_key(phrase)) for phrase in target.phrases)
-    # A word that becomes known is no misspelling any more.
     for word in _known(before) ^ _known(after):
-        yield frozenset({word})
+        # At a line's end, a hyphen is dropped from a word that is known.
+        yield frozenset({JOINED + word})
+        # A word that becomes known is no misspelling any more.
+        if len(word) >= SHORTEST_GUESSED:
+            yield frozenset({word})
     # Cleaning takes the last word of a finding's name for a finding.
     yield from _heads(before) ^ _heads(after)
 

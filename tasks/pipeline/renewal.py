@@ -175,9 +175,11 @@ class _Names:
         """The rows of a table as they would be made today."""
         if name == "grounded_reports":
             table = _with_provenance(self._tags_renamed(table), self._taxonomy)
-        elif "target" in table.column_names and self._concerns(table):
-            rows = [self._row(row) for row in table.to_pylist()]
-            table = pa.Table.from_pylist(rows, schema=table.schema)
+        elif name == "rejects":
+            table = self._rejects_renamed(table)
+        elif "target" in table.column_names:
+            place = table.schema.get_field_index("target")
+            table = table.set_column(place, table.schema.field(place), self._named(table["target"]))
         return table
 
     def unclear(self, rejects: pa.Table) -> set[str]:
@@ -187,32 +189,55 @@ class _Names:
         alone = pc.and_(pc.is_valid(rejects["image_id"]), pc.is_null(rejects["target"]))
         return set(rejects["study_id"].filter(alone).to_pylist())
 
-    def _concerns(self, table: pa.Table) -> bool:
+    def _named(self, targets: Any) -> Any:
+        """A column of targets under the names of today."""
+        for before, today in self._renamed.items():
+            targets = pc.if_else(pc.equal(targets, before), today, targets)
+        return targets
+
+    def _rejects_renamed(self, table: pa.Table) -> pa.Table:
         names = pa.array(list(self._renamed), pa.string())
-        return bool(pc.any(pc.is_in(table["target"], names)).as_py())
+        if not pc.any(pc.is_in(table["target"], names)).as_py():
+            return table
+        rows = [self._row(row) for row in table.to_pylist()]
+        return pa.Table.from_pylist(rows, schema=table.schema)
 
     def _row(self, row: Row) -> Row:
         before = row["target"]
         if before not in self._renamed:
             return row
         row["target"] = today = self._renamed[before]
-        if "record" in row:
-            if row["section"] is None:
-                row["record"] = site_label(row["image_id"], SiteKey.from_row(row))
-            elif row["detail"].startswith(f"{before} is stated as "):
-                row["detail"] = today + row["detail"].removeprefix(before)
+        if row["section"] is None:
+            row["record"] = site_label(row["image_id"], SiteKey.from_row(row))
+        elif row["detail"].startswith(f"{before} is stated as "):
+            row["detail"] = today + row["detail"].removeprefix(before)
         return row
 
     def _tags_renamed(self, table: pa.Table) -> pa.Table:
-        if not self._renamed:
+        """The rows of `grounded_reports`, with the targets of tags and of their masks renamed."""
+        if not self._renamed or not table.num_rows:
             return table
-        rows = table.to_pylist()
-        for row in rows:
-            for tag in row["tags"]:
-                for named in (tag, tag["mask"]):
-                    if named:
-                        named["target"] = self._renamed.get(named["target"], named["target"])
-        return pa.Table.from_pylist(rows, schema=table.schema)
+        place = table.schema.get_field_index("tags")
+        lists = table["tags"].combine_chunks()
+        tags = lists.flatten()
+        mask = pc.struct_field(tags, "mask")
+        named = {
+            "target": self._named(pc.struct_field(tags, "target")),
+            "mask": _with_field(mask, "target", self._named(pc.struct_field(mask, "target"))),
+        }
+        for name, values in named.items():
+            tags = _with_field(tags, name, values)
+        ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        renamed = pa.ListArray.from_arrays(offsets, tags, type=lists.type)
+        return table.set_column(place, table.schema.field(place), renamed)
+
+
+def _with_field(structs: Any, name: str, values: Any) -> Any:
+    """An array of structs with other values of one field; those that are null stay so."""
+    fields = structs.type.fields
+    columns = [values if f.name == name else pc.struct_field(structs, f.name) for f in fields]
+    return pa.StructArray.from_arrays(columns, fields=fields, mask=pc.is_null(structs))
 
 
 def _with_provenance(table: pa.Table, taxonomy: str) -> pa.Table:
@@ -220,16 +245,9 @@ def _with_provenance(table: pa.Table, taxonomy: str) -> pa.Table:
         return table
     place = table.schema.get_field_index("provenance")
     made = table["provenance"].combine_chunks()
-    fields = made.type.fields
-    values = [
-        pa.array([taxonomy] * table.num_rows, f.type)
-        if f.name == "taxonomy"
-        else pc.struct_field(made, f.name)
-        for f in fields
-    ]
-    return table.set_column(
-        place, table.schema.field(place), pa.StructArray.from_arrays(values, fields=fields)
-    )
+    digests = pa.array([taxonomy] * table.num_rows, pa.string())
+    made = _with_field(made, "taxonomy", digests)
+    return table.set_column(place, table.schema.field(place), made)
 
 
 def _of(table: pa.Table, studies: Collection[str]) -> pa.Table:

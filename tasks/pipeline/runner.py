@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def _renewed(
 def _agree(before: object, now: object) -> bool:
     """Whether two recipes are the same but for digests of taxonomies."""
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
-        return before == now
+        return json.dumps(before) == json.dumps(now)  # a manifest has lists for tuples
     return before.keys() == now.keys() and all(
         name.endswith("taxonomy") or _agree(before[name], now[name]) for name in now
     )

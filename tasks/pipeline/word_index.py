@@ -20,7 +20,7 @@ from tasks.engines.text.lexicon.spelling import Spelling
 from tasks.engines.text.lexicon.vocabulary import load_vocabulary
 from tasks.engines.text.normalization import readings
 from tasks.step import StepOutput
-from taxonomy.impact import Words
+from taxonomy.impact import JOINED, Words
 from taxonomy.words import form, tokenize
 
 TABLE = "report_words"
@@ -73,15 +73,23 @@ def line_of(sections: Iterable[str]) -> str:
     """The distinct words of some texts, sorted, each between two spaces; empty without words."""
     words: set[str] = set()
     for section in sections:
-        for text in readings(section):
-            for found in tokenize(text).forms:
-                words.add(found.word)
-                if found.capitals:
-                    words.add(found.capitals)
-            # Tokens join compounds and part glued words, which rules read as they stand.
-            words.update(form(word).word for word in _WORD.findall(text))
+        apart, *joined = [_words(text) for text in readings(section)]
+        words |= apart
+        for more in joined:
+            words |= more | {JOINED + word for word in more - apart}
     words.update(_spelling().corrections(words).values())
     return f" {' '.join(sorted(words))} " if words else ""
+
+
+def _words(text: str) -> set[str]:
+    words: set[str] = set()
+    for found in tokenize(text).forms:
+        words.add(found.word)
+        if found.capitals:
+            words.add(found.capitals)
+    # Tokens join compounds and part glued words, which rules read as they stand.
+    words.update(form(word).word for word in _WORD.findall(text))
+    return words
 
 
 @cache

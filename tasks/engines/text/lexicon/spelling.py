@@ -13,7 +13,9 @@ from functools import lru_cache
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
-_SHORTEST = 5
+from taxonomy.impact import SHORTEST_GUESSED
+
+_SHORTEST = SHORTEST_GUESSED
 """Letters of the shortest word that is guessed at: "oedma"; shorter ones are other words."""
 _ONE_MISTAKE = 8
 """Letters of a word below which only a letter too many, too few or misplaced is a mistake."""

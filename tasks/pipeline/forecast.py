@@ -24,7 +24,7 @@ from tasks.engines.text.sentences import split_sentences
 from tasks.pipeline import word_index
 from tasks.pipeline.word_index import line_of, studies_with
 from taxonomy.diff import Change, diff
-from taxonomy.impact import Impact, Words, impact, words_of_change
+from taxonomy.impact import Words, impact, words_of_change
 from taxonomy.targets import Taxonomy
 
 _AMOUNTS = {
@@ -58,7 +58,7 @@ class Forecast:
 
     studies: of the data set.
     read_again: those whose reports the text steps will read again.
-    localized_again: those with a present finding that other classes ground now.
+    regrounded: targets that other classes ground; a localizer that uses them sees all images again.
     whole: why all reports have to be read again; None if only some have.
     spent: what the engines took for all reports when they last read all of them, by stage.
     """
@@ -66,7 +66,7 @@ class Forecast:
     dataset: str
     studies: int
     read_again: int
-    localized_again: int
+    regrounded: int
     whole: str | None
     changes: tuple[ChangeForecast, ...]
     renamed: Mapping[str, str]
@@ -85,8 +85,11 @@ class Forecast:
             f"{self.read_again:,} of {self.studies:,} reports are read again ({self.share:.1%})"
             + (f": {self.whole}" if self.whole else "")
         )
-        if self.localized_again:
-            yield f"{self.localized_again:,} studies are localized again"
+        if self.regrounded:
+            yield (
+                f"other classes ground {self.regrounded:,} targets: a localizer that uses such "
+                "classes works on all images again"
+            )
         costs = [f"{self.expected(name):,} {words}" for name, words in _AMOUNTS.items()]
         if any(self.expected(name) for name in _AMOUNTS):
             yield "about " + ", ".join(costs) + ", as far as the response cache has no answer"
@@ -144,7 +147,7 @@ def forecast(store: Store, holding: Holding, old: Taxonomy, new: Taxonomy) -> Fo
         holding.dataset,
         studies,
         again,
-        _localized_again(store, holding, touched),
+        len({change.target for change in changes if change.kind == "grounding"}),
         touched.whole,
         tuple(
             ChangeForecast(change, counts[i] if words[i] else None, tuple(examples[i]))
@@ -175,22 +178,6 @@ def _sentences(studies: pa.Table, found: set[str], patterns: Sequence[Words]) ->
             if any(all(f" {word} " in line for word in pattern) for pattern in patterns):
                 yield " ".join(sentence.split())
                 break
-
-
-def _localized_again(store: Store, holding: Holding, touched: Impact) -> int:
-    if not touched.regrounded:
-        return 0
-    names = pa.array(sorted(touched.regrounded | _before(touched)), pa.string())
-    studies: set[str] = set()
-    for file in _files(holding, "filter", "positives").values():
-        rows = read_shard(store, file)
-        studies.update(rows["study_id"].filter(pc.is_in(rows["target"], names)).to_pylist())
-    return len(studies)
-
-
-def _before(touched: Impact) -> set[str]:
-    """The earlier names of targets that other classes ground."""
-    return {old for old, new in touched.renamed.items() if new in touched.regrounded}
 
 
 def _spent(holding: Holding) -> dict[str, Counter[str]]:

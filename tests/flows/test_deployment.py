@@ -5,7 +5,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,19 +22,14 @@ class Prefect:
         self._environment = environment | {"PREFECT_API_URL": self.api}
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BIN / "prefect", *arguments],
-            cwd=REPOSITORY,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return self._run("prefect", arguments)
 
     def vividmed(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._run("vividmed", arguments)
+
+    def _run(self, command: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [BIN / "vividmed", *arguments],
+            [BIN / command, *arguments],
             cwd=REPOSITORY,
             env=self._environment,
             capture_output=True,
